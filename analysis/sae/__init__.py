@@ -1,0 +1,1 @@
+"""Sparse autoencoders: codes, checkpoints, encoding, training. Torch is imported inside the functions that need it."""
