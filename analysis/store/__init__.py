@@ -1,0 +1,24 @@
+"""The cache contract: what a store is, how it is written once, read and verified. See cache/README.md."""
+
+from analysis.errors import StoreError
+from analysis.store.read import Store, StoreRef, Support, Task, TokenView, find_stores, open_store
+from analysis.store.schema import SCHEMA, Manifest, store_key
+from analysis.store.verify import Report, verify
+from analysis.store.write import StoreWriter
+
+__all__ = [
+    "SCHEMA",
+    "Manifest",
+    "Report",
+    "Store",
+    "StoreError",
+    "StoreRef",
+    "StoreWriter",
+    "Support",
+    "Task",
+    "TokenView",
+    "find_stores",
+    "open_store",
+    "store_key",
+    "verify",
+]

@@ -1,0 +1,178 @@
+"""Is a store what its manifest says, and do its numbers agree with one another? Reads everything; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.errors import AnalysisError
+from analysis.store.read import Store, open_store
+from analysis.store.schema import BRIDGE_COLUMNS, CONCEPT_COLUMNS, SAMPLE_COLUMNS, file_sha256, folder_sha256, store_key
+
+BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of `verify`: every check with its problem ("" = passed)."""
+
+    path: Path
+    checks: tuple[tuple[str, str], ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(not problem for _, problem in self.checks)
+
+    @property
+    def problems(self) -> list[str]:
+        return [f"{name}: {problem}" for name, problem in self.checks if problem]
+
+
+def verify(path: str | Path) -> Report:
+    """Check hashes, shapes and invariants of the store at `path`. Never raises for a damaged store: says what is."""
+    path = Path(path)
+    try:
+        store = open_store(path)
+    except AnalysisError as error:
+        return Report(path, (("opens", str(error)),))
+    checks: list[tuple[str, Callable[[Store], str]]] = [
+        ("key", _key),
+        ("hashes", _hashes),
+        ("tables", _tables),
+        ("embeddings", _embeddings),
+        ("codes", _codes),
+        ("postings", _postings),
+        ("concepts", _concepts),
+        ("tasks", _tasks),
+        ("dictionary", _dictionary),
+    ]
+    results = []
+    for name, check in checks:
+        try:
+            results.append((name, check(store)))
+        except (AnalysisError, ValueError, IndexError, KeyError) as error:
+            results.append((name, str(error)))
+    return Report(path, tuple(results))
+
+
+def _key(store: Store) -> str:
+    expected = store_key(store.config)
+    return "" if store.name.endswith(expected) else f"the folder is {store.name}, its configuration hashes to {expected}"
+
+
+def _hashes(store: Store) -> str:
+    bad = []
+    for name, facts in store.manifest.files.items():
+        if name.endswith("/"):
+            same = folder_sha256(store.path / name)[2] == facts.sha256 if (store.path / name).is_dir() else False
+        else:
+            same = file_sha256(store.path / name) == facts.sha256
+        if not same:
+            bad.append(name)
+    listed = set(store.manifest.files)
+    for path in store.path.rglob("*"):
+        name = path.relative_to(store.path).as_posix()
+        if path.is_file() and name != "manifest.json" and name not in listed and not name.startswith("thumbs/"):
+            bad.append(f"{name} (not in the manifest)")
+    return f"altered: {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}" if bad else ""
+
+
+def _tables(store: Store) -> str:
+    for frame, columns, length, name in (
+        (store.samples, SAMPLE_COLUMNS, store.n_samples, "samples"),
+        (store.concepts, CONCEPT_COLUMNS, store.n_concepts, "concepts"),
+        (store.bridges, BRIDGE_COLUMNS, None, "bridges"),
+    ):
+        missing = [column for column in columns if column not in frame]
+        if missing:
+            return f"{name} lacks the columns {missing}"
+        if length is not None and len(frame) != length:
+            return f"{name} has {len(frame)} rows, expected {length}"
+    thumbs = [name for name in store.samples["thumb"] if name]
+    gone = [name for name in thumbs if not (store.path / name).is_file()]
+    return f"{len(gone)} thumbnails are missing, first {gone[0]}" if gone else ""
+
+
+def _embeddings(store: Store) -> str:
+    width = None
+    for variant in store.variants:
+        array = store._array(f"embeddings/{variant}.npy")
+        width = width or array.shape[1]
+        partial = store.has(f"embeddings/{variant}.rows.npy")
+        expected = len(store._array(f"embeddings/{variant}.rows.npy")) if partial else store.n_samples
+        if array.shape != (expected, width):
+            return f"{variant} has shape {array.shape}, expected ({expected}, {width})"
+        for start in range(0, len(array), BLOCK):
+            block = np.asarray(array[start : start + BLOCK], np.float32)
+            if not np.isfinite(block).all():
+                return f"{variant} holds a value that is not finite"
+            if not (np.abs(block).sum(axis=1) > 0).all():
+                return f"{variant} holds a zero vector, which has no direction"
+    return ""
+
+
+def _codes(store: Store) -> str:
+    codes = store.codes
+    for start in range(0, len(codes), BLOCK):
+        indices, values = np.asarray(codes.indices[start : start + BLOCK]), np.asarray(codes.values[start : start + BLOCK])
+        if indices.min(initial=0) < 0 or indices.max(initial=0) >= store.n_concepts:
+            return f"a concept id lies outside 0..{store.n_concepts - 1}"
+        if not np.isfinite(values).all() or values.min(initial=0) < 0:
+            return "a code is negative or not finite"
+        used = np.where(values > 0, indices, -1 - np.arange(indices.shape[1]))
+        if (np.diff(np.sort(used, axis=1), axis=1) == 0).any():
+            return "a concept stands twice in one sample"
+    return ""
+
+
+def _postings(store: Store) -> str:
+    postings, codes = store.postings, store.codes
+    counts = np.zeros(store.n_concepts, np.int64)
+    for start in range(0, len(codes), BLOCK):
+        values = np.asarray(codes.values[start : start + BLOCK])
+        counts += np.bincount(np.asarray(codes.indices[start : start + BLOCK])[values > 0], minlength=store.n_concepts)
+    if not np.array_equal(np.diff(postings.offsets), counts):
+        return "the postings hold another number of activations than the codes"
+    values = np.asarray(postings.values)
+    falls = np.diff(values) <= 0
+    boundary = np.asarray(postings.offsets[1:-1]) - 1
+    boundary = boundary[(boundary >= 0) & (boundary < len(falls))]
+    falls[boundary] = True
+    return "" if falls.all() else "a concept's postings are not sorted by value"
+
+
+def _concepts(store: Store) -> str:
+    table = store.concepts
+    live = table["energy"].to_numpy() > 0
+    score = table["modality_score"].to_numpy(float)
+    if np.isnan(score[live]).any() or not np.isnan(score[~live]).all():
+        return "the modality score must be missing exactly for concepts that never fire"
+    if ((score[live] < 0) | (score[live] > 1)).any():
+        return "a modality score lies outside [0, 1]"
+    split = table["attribution_image"] + table["attribution_text"]
+    scale = max(float(table["attribution"].abs().max()), 1e-12)
+    return "" if (table["attribution"] - split).abs().max() <= 1e-5 * scale else "attribution is not image part + text part"
+
+
+def _tasks(store: Store) -> str:
+    for name in store.tasks:
+        task = store.task(name)
+        rows = np.concatenate([task.query_rows, task.candidate_rows])
+        if rows.min(initial=0) < 0 or rows.max(initial=0) >= store.n_samples:
+            return f"{name} points outside the samples"
+        answerable = int((np.diff(task.qrels.indptr) > 0).sum())
+        if answerable + task.unanswerable_queries != len(task.query_rows):
+            return f"{name} has {len(task.query_rows) - answerable} queries without target, the manifest says otherwise"
+    return ""
+
+
+def _dictionary(store: Store) -> str:
+    sae = store.sae()
+    norms = np.linalg.norm(sae.dictionary, axis=1)
+    if np.abs(norms - 1).max() > 1e-3:
+        return "the dictionary's atoms are not unit vectors"
+    width = store._array("embeddings/mean.npy").shape[1]
+    return "" if sae.dictionary.shape == (store.n_concepts, width) else f"the dictionary has shape {sae.dictionary.shape}"
