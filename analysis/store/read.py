@@ -168,7 +168,9 @@ class Store:
     def variants(self) -> tuple[str, ...]:
         """Pooling variants whose embeddings are stored, "mean" first."""
         found = {
-            Path(name).stem for name in self.manifest.files if name.startswith("embeddings/") and "." not in Path(name).stem
+            Path(name).stem
+            for name in self.manifest.files
+            if name.startswith("embeddings/") and "." not in Path(name).stem
         }
         return tuple(sorted(found, key=lambda name: (name != "mean", name)))
 
@@ -220,7 +222,11 @@ class Store:
     @cached_property
     def token_rows(self) -> np.ndarray:
         """Samples whose token codes are stored; empty when there are none."""
-        return self._table("tokens/index.parquet")["row"].to_numpy() if self.has("tokens/index.parquet") else np.empty(0, int)
+        return (
+            self._table("tokens/index.parquet")["row"].to_numpy()
+            if self.has("tokens/index.parquet")
+            else np.empty(0, int)
+        )
 
     def token_view(self, row: int) -> TokenView | None:
         """Codes, roles and strings of every token of a sample, None where they were not kept."""
@@ -231,7 +237,9 @@ class Store:
         span = slice(int(entry["start"]), int(entry["start"] + entry["length"]))
         codes = Codes(self._array("tokens/indices.npy")[span], self._array("tokens/values.npy")[span], self.n_concepts)
         grid = (int(entry["grid_rows"]), int(entry["grid_columns"])) if entry["grid_rows"] else None
-        return TokenView(int(row), list(entry["strings"]), np.asarray(self._array("tokens/roles.npy")[span]), codes, grid)
+        return TokenView(
+            int(row), list(entry["strings"]), np.asarray(self._array("tokens/roles.npy")[span]), codes, grid
+        )
 
     # --- retrieval ------------------------------------------------------------------------------------------------
     @property
@@ -263,7 +271,9 @@ class Store:
         if not self.has(f"{stem}_mean.npy"):
             return None
         n = int(self._array(f"{stem}_n.npy")[0])
-        return Support(np.asarray(self._array(f"{stem}_mean.npy")), np.asarray(self._array(f"{stem}_covariance.npy")), n)
+        return Support(
+            np.asarray(self._array(f"{stem}_mean.npy")), np.asarray(self._array(f"{stem}_covariance.npy")), n
+        )
 
     # --- files ----------------------------------------------------------------------------------------------------
     @property
@@ -285,7 +295,9 @@ class Store:
         try:
             return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`.") from error
+            raise StoreError(
+                f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`."
+            ) from error
 
     def _table(self, name: str) -> pd.DataFrame:
         if not self.has(name):
@@ -293,7 +305,9 @@ class Store:
         try:
             return pd.read_parquet(self.path / name)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`.") from error
+            raise StoreError(
+                f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`."
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ def verify(path: str | Path) -> Report:
 
 def _key(store: Store) -> str:
     expected = store_key(store.config)
-    return "" if store.name.endswith(expected) else f"the folder is {store.name}, its configuration hashes to {expected}"
+    return (
+        "" if store.name.endswith(expected) else f"the folder is {store.name}, its configuration hashes to {expected}"
+    )
 
 
 def _hashes(store: Store) -> str:
@@ -117,7 +119,10 @@ def _embeddings(store: Store) -> str:
 def _codes(store: Store) -> str:
     codes = store.codes
     for start in range(0, len(codes), BLOCK):
-        indices, values = np.asarray(codes.indices[start : start + BLOCK]), np.asarray(codes.values[start : start + BLOCK])
+        indices, values = (
+            np.asarray(codes.indices[start : start + BLOCK]),
+            np.asarray(codes.values[start : start + BLOCK]),
+        )
         if indices.min(initial=0) < 0 or indices.max(initial=0) >= store.n_concepts:
             return f"a concept id lies outside 0..{store.n_concepts - 1}"
         if not np.isfinite(values).all() or values.min(initial=0) < 0:
@@ -154,7 +159,11 @@ def _concepts(store: Store) -> str:
         return "a modality score lies outside [0, 1]"
     split = table["attribution_image"] + table["attribution_text"]
     scale = max(float(table["attribution"].abs().max()), 1e-12)
-    return "" if (table["attribution"] - split).abs().max() <= 1e-5 * scale else "attribution is not image part + text part"
+    return (
+        ""
+        if (table["attribution"] - split).abs().max() <= 1e-5 * scale
+        else "attribution is not image part + text part"
+    )
 
 
 def _tasks(store: Store) -> str:
@@ -175,4 +184,6 @@ def _dictionary(store: Store) -> str:
     if np.abs(norms - 1).max() > 1e-3:
         return "the dictionary's atoms are not unit vectors"
     width = store._array("embeddings/mean.npy").shape[1]
-    return "" if sae.dictionary.shape == (store.n_concepts, width) else f"the dictionary has shape {sae.dictionary.shape}"
+    return (
+        "" if sae.dictionary.shape == (store.n_concepts, width) else f"the dictionary has shape {sae.dictionary.shape}"
+    )

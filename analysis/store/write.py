@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import StoreError
+from analysis.store.read import Store
 from analysis.store.schema import (
     BRIDGE_COLUMNS,
     CONCEPT_COLUMNS,
@@ -85,17 +86,7 @@ class StoreWriter:
     def publish(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Path:
         """Write the manifest and move the folder into place. An equal store that already stands there wins: its
         key says that the same configuration made it."""
-        files: dict[str, FileFacts] = {}
-        for path in sorted(p for p in self._folder.rglob("*") if p.is_file()):
-            name = path.relative_to(self._folder).as_posix()
-            if name.startswith("thumbs/"):
-                continue
-            files[name] = _facts(path)
-        thumbs = self._folder / "thumbs"
-        if thumbs.is_dir():
-            count, size, digest = folder_sha256(thumbs)
-            files["thumbs/"] = FileFacts(size, digest, shape=(count,))
-        manifest = Manifest(self.config, files, facts, tasks, datetime.now(UTC).isoformat(timespec="seconds"))
+        manifest = self._manifest(facts, tasks, hashed=True)
         (self._folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         try:
             os.replace(self._folder, self.target)
@@ -109,6 +100,23 @@ class StoreWriter:
         self._published = True
         return self.target
 
+    def preview(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Store:
+        """What is written so far, readable through the ordinary reader (hashes left out): the retrieval step of a
+        build measures its results on exactly the arrays that are published."""
+        return Store(self._folder, self._manifest(facts, tasks, hashed=False))
+
+    def _manifest(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], *, hashed: bool) -> Manifest:
+        files: dict[str, FileFacts] = {}
+        for path in sorted(p for p in self._folder.rglob("*") if p.is_file()):
+            name = path.relative_to(self._folder).as_posix()
+            if not name.startswith("thumbs/"):
+                files[name] = _facts(path, hashed=hashed)
+        thumbs = self._folder / "thumbs"
+        if thumbs.is_dir() and hashed:
+            count, size, digest = folder_sha256(thumbs)
+            files["thumbs/"] = FileFacts(size, digest, shape=(count,))
+        return Manifest(self.config, files, facts, tasks, datetime.now(UTC).isoformat(timespec="seconds"))
+
     def _table(self, name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
         missing = [column for column in columns if column not in frame]
         if missing:
@@ -116,10 +124,10 @@ class StoreWriter:
         frame.loc[:, list(columns)].to_parquet(self.path(name), index=False)
 
 
-def _facts(path: Path) -> FileFacts:
+def _facts(path: Path, *, hashed: bool) -> FileFacts:
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
     if path.suffix == ".npy":
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, dtype = tuple(array.shape), str(array.dtype)
-    return FileFacts(path.stat().st_size, file_sha256(path), shape, dtype)
+    return FileFacts(path.stat().st_size, file_sha256(path) if hashed else "", shape, dtype)

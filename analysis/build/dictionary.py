@@ -1,0 +1,154 @@
+"""The SAE of a build: one that exists (ours by folder or name, the authors' `.pt`), or one trained here on the pooled
+embeddings or the token states of a training corpus."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from analysis.data.registry import available_splits
+from analysis.sae.checkpoint import Sae, import_checkpoint, load_sae, save_sae
+
+from analysis.build.corpus import load_corpus
+from analysis.build.plan import BuildPlan, Config, DataPlan
+from analysis.errors import AnalysisError, CheckpointError
+from analysis.store.schema import store_key
+
+if TYPE_CHECKING:
+    from analysis.build.build import Extraction, Progress, Say, _Backbone
+
+TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
+DEFAULT_TOP_K = 16
+DEFAULT_EXPANSION = 8  # concepts per dimension where the backbone's row names no size
+
+
+def obtain_sae(
+    plan: BuildPlan, extraction: Extraction, opened: _Backbone, *, say: Say, progress: Progress
+) -> tuple[Sae, Path, Config]:
+    """(SAE, its folder, what the store's config says of it)."""
+    if plan.sae.sae == "train":
+        sae, folder = _train(plan, extraction, opened, say=say, progress=progress)
+    else:
+        sae, folder = _existing(plan, extraction, say)
+    width = extraction.vectors("mean")[0].shape[1]
+    if sae.width != width:
+        raise CheckpointError(
+            f"The SAE at {folder} reads {sae.width}-dimensional vectors, {extraction.config['backbone']['key']} gives "
+            f"{width}: choose an SAE that was trained on this backbone."
+        )
+    config: Config = {
+        "path": folder.relative_to(plan.cache).as_posix(),
+        "sha256": sae.sha256,
+        "unit": str(sae.meta.get("unit", "token")),
+        "n_concepts": sae.n_concepts,
+        "top_k": sae.top_k,
+    }
+    return sae, folder, config
+
+
+def _existing(plan: BuildPlan, extraction: Extraction, say: Say) -> tuple[Sae, Path]:
+    key = extraction.config["backbone"]["key"]
+    path = Path(plan.sae.sae)
+    home = plan.cache / "sae" / key
+    if not path.exists() and (home / plan.sae.sae).is_dir():
+        path = home / plan.sae.sae
+    if not path.exists():
+        known = sorted(folder.name for folder in home.iterdir()) if home.is_dir() else []
+        raise CheckpointError(
+            f"There is no SAE at {plan.sae.sae!r}; give 'train', a folder or .pt file, or one of {known or 'none yet'}."
+        )
+    if path.is_file():
+        say(f"Importing {path.name}")
+        sae = import_checkpoint(path, top_k=plan.sae.top_k)
+        folder = home / path.stem
+        save_sae(sae, folder)
+        return sae, folder
+    sae = load_sae(path)
+    if not path.resolve().is_relative_to(plan.cache.resolve()):
+        folder = home / path.name
+        save_sae(sae, folder)
+        return sae, folder
+    return sae, plan.cache / path.resolve().relative_to(plan.cache.resolve())
+
+
+def _train(
+    plan: BuildPlan, extraction: Extraction, opened: _Backbone, *, say: Say, progress: Progress
+) -> tuple[Sae, Path]:
+    from analysis.sae.train import TrainConfig, train_sae
+
+    from analysis.build.build import extract
+
+    spec = extraction.config["backbone"]
+    data = plan.sae.data or _default_data(plan.data)
+    source = extraction
+    if data != plan.data:
+        corpus = load_corpus(data, plan.model.prompts, with_tasks=False)
+        if corpus.config(data)["revision"] != extraction.corpus.revision or data.split != plan.data.split:
+            say(f"SAE training data: {corpus.name} {corpus.split}, {len(corpus.samples)} samples")
+            model = replace(plan.model, variants=("mean",))
+            source = extract(replace(plan, data=data), model, corpus, opened, say=say, progress=progress)
+    width = int(spec["width"])
+    n_concepts = plan.sae.n_concepts or int(spec.get("sae_concepts") or DEFAULT_EXPANSION * width)
+    top_k = plan.sae.top_k or int(spec.get("sae_top_k") or DEFAULT_TOP_K)
+    config = TrainConfig.for_size(n_concepts=n_concepts, top_k=top_k, steps=plan.sae.steps, seed=plan.sae.seed)
+    identity = {
+        "embeddings": {**source.config, "variants": ["mean"]},
+        "unit": plan.sae.unit,
+        "train": asdict(config),
+        "embedding_dtype": plan.embedding_dtype,
+    }
+    name = f"{source.corpus.name}-{plan.sae.unit}-{n_concepts}-k{top_k}-{store_key(identity)[:8]}"
+    folder = plan.cache / "sae" / spec["key"] / name
+    if (folder / "sae.json").is_file():
+        say(f"SAE already trained: {folder}")
+        return load_sae(folder), folder
+    if plan.sae.unit == "pooled":
+        states = source.vectors("mean", plan.embedding_dtype)[0].astype(np.float32)
+    else:
+        states = _token_states(source, opened, plan.sae.seed, progress)
+    if len(states) < 2:
+        raise AnalysisError(f"An SAE cannot be trained on {len(states)} vectors; give more data with --sae-data.")
+    sae = train_sae(
+        states,
+        config,
+        progress=lambda done, total: progress("train-sae", done, total),
+        checkpoint_dir=plan.cache / "work" / f"sae-{name}",
+    )
+    meta = {
+        **sae.meta,
+        "unit": plan.sae.unit,
+        "backbone": spec["key"],
+        "model": spec["model"],
+        "tap": spec["tap"],
+        "data": source.config["data"],
+        "n_vectors": len(states),
+    }
+    sae = replace(sae, meta=meta)
+    save_sae(sae, folder, dtype="float16" if plan.embedding_dtype == "float16" else "float32")
+    return load_sae(folder), folder
+
+
+def _default_data(analysed: DataPlan) -> DataPlan:
+    """The train split of the analysed data where there is one: concepts are then read on data the SAE never saw."""
+    if analysed.split != "train" and "train" in available_splits(analysed.dataset):
+        return DataPlan(analysed.dataset, split="train", seed=analysed.seed)
+    return analysed
+
+
+def _token_states(source: Extraction, opened: _Backbone, seed: int, progress: Progress) -> np.ndarray:
+    """(n, D) states of single tokens, drawn evenly from the samples in a seeded order."""
+    samples = [source.corpus.samples[row] for row in source.kept]
+    order = np.random.default_rng(seed).permutation(len(samples))
+    backbone = opened.get()
+    rows: list[np.ndarray] = []
+    total = 0
+    chosen = [samples[i] for i in order]
+    for states in backbone.iter_tokens(chosen):
+        rows.append(states.states[states.roles > 0])
+        total += len(rows[-1])
+        progress("token states", min(total, TOKEN_ROWS), TOKEN_ROWS)
+        if total >= TOKEN_ROWS:
+            break
+    return np.concatenate(rows)[:TOKEN_ROWS]

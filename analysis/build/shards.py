@@ -1,0 +1,177 @@
+"""Extraction in shards: one shard of samples -> one file that exists completely or not at all. The local engine loops
+over shards, the cluster engine maps over them, and both call `extract_shard`; what exists is never computed again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from analysis.models.backbones import Backbone, load_backbone
+
+from analysis.build.corpus import Corpus
+from analysis.build.plan import ModelPlan
+from analysis.data.pictures import thumbnail_webp
+from analysis.data.samples import Sample
+from analysis.errors import AnalysisError, DataError
+
+Progress = Callable[[int, int], None]  # samples done, samples in all
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """Where the shards of one extraction lie and how its samples are cut. `folder` is named after everything that
+    changes an embedding, so a resumed run never mixes two configurations."""
+
+    folder: Path
+    n_samples: int
+    shard_size: int
+    variants: tuple[str, ...]
+    thumb_side: int
+    thumb_quality: int
+
+    def __len__(self) -> int:
+        return -(-self.n_samples // self.shard_size)
+
+    def span(self, shard: int) -> slice:
+        return slice(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n_samples))
+
+    def path(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:05d}.npz"
+
+    def missing(self) -> list[int]:
+        return [shard for shard in range(len(self)) if not self.path(shard).is_file()]
+
+
+def open_backbone(plan: ModelPlan) -> Backbone:
+    return load_backbone(
+        plan.backbone,
+        device=plan.device,
+        dtype=plan.dtype,
+        revision=plan.revision,
+        fusion=plan.fusion,
+        dummy_image=plan.dummy_image,
+    )
+
+
+def run_local(
+    job: ShardJob, corpus: Corpus, backbone: Backbone, *, batch_tokens: int | None, progress: Progress
+) -> None:
+    """Compute the shards that are missing, in order. Ctrl-C or a kill loses at most the shard under way."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    missing = job.missing()
+    done = job.n_samples - sum(_length(job.span(shard)) for shard in missing)
+    progress(done, job.n_samples)
+    for shard in missing:
+        extract_shard(job, shard, corpus.samples[job.span(shard)], backbone, batch_tokens=batch_tokens)
+        done += _length(job.span(shard))
+        progress(done, job.n_samples)
+
+
+def extract_shard(
+    job: ShardJob, shard: int, samples: list[Sample], backbone: Backbone, *, batch_tokens: int | None = None
+) -> Path:
+    """Embed one shard, make its thumbnails and write both in one file, atomically.
+
+    A picture that cannot be decoded leaves a row with ok = False and its reason: counted later, never skipped silently.
+    """
+    started = time.perf_counter()
+    options = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
+    embedded = backbone.embed(samples, variants=job.variants, on_error="skip", **options)
+    ok = np.ones(len(samples), bool)
+    ok[list(embedded.skipped)] = False
+    thumbs = _thumbs(samples, ok, job)
+    arrays: dict[str, np.ndarray] = {"ok": ok}
+    for variant in job.variants:
+        arrays[f"vector.{variant}"] = embedded.vectors[variant].astype(np.float32)
+        arrays[f"defined.{variant}"] = embedded.defined[variant]
+    arrays["thumb_bytes"] = np.frombuffer(b"".join(thumbs), np.uint8)
+    arrays["thumb_ends"] = np.cumsum([len(thumb) for thumb in thumbs], dtype=np.int64)
+    notes = {"skipped": {str(k): v for k, v in embedded.skipped.items()}, "truncated": list(embedded.truncated)}
+    notes["seconds"] = round(time.perf_counter() - started, 3)
+    arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomically(job.path(shard), buffer.getvalue())
+    return job.path(shard)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard as read back. `thumbs[i]` is empty bytes for a sample without a picture."""
+
+    span: slice
+    ok: np.ndarray
+    vectors: dict[str, np.ndarray]
+    defined: dict[str, np.ndarray]
+    thumbs: list[bytes]
+    skipped: dict[int, str]
+    truncated: list[int]
+    seconds: float
+
+
+def read_shards(job: ShardJob, *, thumbs: bool = True) -> Iterator[Shard]:
+    """Every shard in order. Raises AnalysisError when one is missing or damaged."""
+    for shard in range(len(job)):
+        path = job.path(shard)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                notes = json.loads(file["notes"].tobytes())
+                ends = file["thumb_ends"]
+                blob = file["thumb_bytes"].tobytes() if thumbs else b""
+                starts = np.concatenate([[0], ends[:-1]])
+                yield Shard(
+                    job.span(shard),
+                    file["ok"],
+                    {v: file[f"vector.{v}"] for v in job.variants},
+                    {v: file[f"defined.{v}"] for v in job.variants},
+                    [blob[a:b] for a, b in zip(starts, ends, strict=True)] if thumbs else [],
+                    {int(k): v for k, v in notes["skipped"].items()},
+                    notes["truncated"],
+                    notes["seconds"],
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise AnalysisError(
+                f"Shard {path.name} is missing or damaged ({error}); delete it and run the command again to resume."
+            ) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All bytes or no file, also when the disk is full."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise AnalysisError(
+            f"{path.name} could not be written ({error.strerror}); free some space and run the command again to resume."
+        ) from error
+
+
+def _thumbs(samples: list[Sample], ok: np.ndarray, job: ShardJob) -> list[bytes]:
+    def make(index: int) -> bytes:
+        sample = samples[index]
+        if sample.picture is None or not ok[index]:
+            return b""
+        try:
+            return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
+        except DataError:
+            ok[index] = False  # the file went away between the two reads: the row is dropped with the others
+            return b""
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(make, range(len(samples))))
+
+
+def _length(span: slice) -> int:
+    return span.stop - span.start
