@@ -1,0 +1,92 @@
+"""What a benchmark row is and how it is timed: ours and the baseline alternate in one run, medians, and peak memory
+beyond the inputs by the operating system's accounting."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured case. `ratio` = baseline_s / ours_s unless the note says otherwise; None where it does not apply."""
+
+    bench: str
+    case: str
+    ours_s: float | None
+    baseline: str | None = None
+    baseline_s: float | None = None
+    ratio: float | None = None
+    peak_mb: float | None = None
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    bench: str, case: str, ours: Work, baseline: Work | None, *, name: str | None = None, repeats: int = 3, note: str = ""
+) -> Row:
+    """Time both in turn after one warm-up each, and the peak memory of ours."""
+    peak = peak_memory_mb(ours)  # also the warm-up
+    if baseline is not None:
+        baseline()
+    ours_s, baseline_s = [], []
+    for _ in range(max(repeats, 1)):
+        ours_s.append(seconds(ours))
+        if baseline is not None:
+            baseline_s.append(seconds(baseline))
+    mine = statistics.median(ours_s)
+    other = statistics.median(baseline_s) if baseline_s else None
+    ratio = round(other / mine, 3) if other is not None else None
+    return Row(bench, case, _round(mine), name, _round(other), ratio, peak, note)
+
+
+def seconds(work: Work) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_memory_mb(work: Work) -> float:
+    """Growth of the resident set's high-water mark while `work` runs, in MB: what it needs beyond its inputs."""
+    gc.collect()
+    reset = Path("/proc/self/clear_refs")
+    if platform.system() == "Linux" and reset.exists():
+        try:
+            reset.write_text("5")  # the high-water mark becomes the present size
+        except OSError:  # not permitted in some containers: the mark then only ever grows
+            work()
+            return _high_water_mb()
+        before = _status_mb("VmRSS")
+        work()
+        return round(max(_status_mb("VmHWM") - before, 0.0), 1)
+    before = _high_water_mb()
+    work()
+    return round(max(_high_water_mb() - before, 0.0), 1)
+
+
+def _status_mb(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"{field} is not in /proc/self/status")
+
+
+def _high_water_mb() -> float:
+    unit = 1024 * 1024 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

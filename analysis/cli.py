@@ -1,0 +1,291 @@
+"""The command line: `python -m analysis COMMAND`. Commands choose and print; the work is in the packages.
+
+Exit codes: 0 fine, 1 failed (one sentence on standard error), 2 wrong usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis import __version__
+from analysis.errors import AnalysisError
+
+
+class Commands(click.Group):
+    """A group that turns the errors a user can cause into one sentence and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AnalysisError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
+            sys.exit(0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """RetrievalLens: build stores of SAE concepts and retrieval results, and compute any number of the app headless."""
+
+
+def cache_option(function: Callable) -> Callable:
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("cache"),
+        show_default=True,
+        help="Folder of stores and SAEs.",
+    )(function)
+
+
+def build_options(function: Callable) -> Callable:
+    """The options that build, extract, train-sae, encode and score share."""
+    options = [
+        click.option("--backbone", required=True, metavar="KEY|PATH", help="A known backbone, a hub id or a local path."),
+        click.option("--dataset", required=True, metavar="NAME|PATH", help="A known dataset or a folder, read in place."),
+        click.option("--split", default=None, help="Split of the dataset, where it has several."),
+        click.option("--limit", type=click.IntRange(min=1), default=None, help="Use n image-caption groups only."),
+        click.option("--tasks", default=None, metavar="i2t,t2i,...", help="Retrieval tasks; all that the data holds."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one."),
+        click.option("--sae-unit", type=click.Choice(["pooled", "token"]), default="pooled", show_default=True,
+                     help="Train on the analysed embeddings or on token states."),
+        click.option("--sae-data", default=None, metavar="NAME|PATH", help="Training data; default: the train split."),
+        click.option("--sae-split", default=None, help="Split of the training data."),
+        click.option("--sae-limit", type=click.IntRange(min=1), default=None, help="Image-caption groups to train on."),
+        click.option("--concepts", type=click.IntRange(min=2), default=None, help="K of a trained SAE."),
+        click.option("--top-k", type=click.IntRange(min=1), default=None, help="Active concepts per vector."),
+        click.option("--sae-steps", type=click.IntRange(min=1), default=None, help="Training steps."),
+        click.option("--prompts", type=click.Choice(["uniform", "paper"]), default="uniform", show_default=True),
+        click.option("--variants", default=None, metavar="mean,last,...", help="Pooling variants; all by default."),
+        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:0|mps"),
+        click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
+                     help="Arithmetic of the backbone; its own by default."),
+        click.option("--revision", default=None, help="Revision of a hub model."),
+        click.option("--fusion", type=click.Choice(["sum_of_unit_vectors"]), default=None,
+                     help="What image + text means to a dual encoder; without it such samples are refused."),
+        click.option("--dummy-image", type=click.Choice(["exclude", "include"]), default="exclude", show_default=True,
+                     help="PaliGemma: pool the tokens of the black picture that a text-only sample needs?"),
+        click.option("--embedding-dtype", type=click.Choice(["float32", "float16"]), default="float32",
+                     show_default=True, help="How embeddings are stored."),
+        click.option("--weighting", type=click.Choice(["samples", "balanced"]), default="samples", show_default=True,
+                     help="Energy: plain mean over samples (paper) or mean of the two modality means."),
+        click.option("--token-views", type=click.IntRange(min=0), default=200, show_default=True,
+                     help="Samples whose token codes are kept."),
+        click.option("--thumb-side", type=click.IntRange(min=32), default=256, show_default=True),
+        click.option("--thumb-quality", type=click.IntRange(1, 100), default=80, show_default=True),
+        click.option("--shard-size", type=click.IntRange(min=1), default=256, show_default=True),
+        click.option("--batch-tokens", type=click.IntRange(min=1), default=None, help="Tokens in one batch."),
+        cache_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _plan(options: dict[str, Any]) -> Any:
+    from analysis.build.plan import BuildPlan, DataPlan, ModelPlan, SaePlan
+
+    def listed(text: str | None) -> tuple[str, ...] | None:
+        return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
+
+    data = DataPlan(options["dataset"], options["split"], options["limit"], options["seed"], listed(options["tasks"]))
+    sae_data = None
+    if options["sae_data"] or options["sae_split"] or options["sae_limit"]:
+        sae_data = DataPlan(
+            options["sae_data"] or options["dataset"],
+            options["sae_split"] or ("train" if options["sae_data"] is None else None),
+            options["sae_limit"],
+            options["seed"],
+        )
+    model = ModelPlan(
+        options["backbone"], options["revision"], options["device"], options["dtype"], options["prompts"],
+        listed(options["variants"]), options["fusion"], options["dummy_image"], options["batch_tokens"],
+    )  # fmt: skip
+    sae = SaePlan(
+        options["sae"], options["sae_unit"], sae_data, options["concepts"], options["top_k"],
+        options["sae_steps"], options["seed"],
+    )  # fmt: skip
+    return BuildPlan(
+        data, model, sae, cache=options["cache"], weighting=options["weighting"],
+        embedding_dtype=options["embedding_dtype"], token_views=options["token_views"],
+        thumb_side=options["thumb_side"], thumb_quality=options["thumb_quality"], shard_size=options["shard_size"],
+    )  # fmt: skip
+
+
+class Bars:
+    """One progress bar a step, with rate and time left."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        bar = self._bars.get(step)
+        if bar is None or bar.total != total:
+            if bar is not None:
+                bar.close()
+            bar = self._bars[step] = tqdm(total=total, desc=step, initial=done, dynamic_ncols=True)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+
+def _run_build(options: dict[str, Any], until: str) -> None:
+    from analysis.build.build import build
+
+    path = build(_plan(options), until=until, say=click.echo, progress=Bars())
+    click.echo(str(path))
+
+
+@main.command()
+@build_options
+def build(**options: Any) -> None:
+    """Build a store: extract, train or import an SAE, encode, score, retrieve, publish. Resumes what was begun."""
+    _run_build(options, "publish")
+
+
+@main.command()
+@build_options
+def extract(**options: Any) -> None:
+    """Embed the data in shards and stop there. Prints the work folder."""
+    _run_build(options, "extract")
+
+
+@main.command("train-sae")
+@build_options
+def train_sae(**options: Any) -> None:
+    """Extract, then train the SAE and stop there. Prints the SAE's folder."""
+    _run_build(options, "train-sae")
+
+
+@main.command()
+@build_options
+def encode(**options: Any) -> None:
+    """Everything up to the sparse codes. Prints the work folder that holds codes.npz."""
+    _run_build(options, "encode")
+
+
+@main.command()
+@build_options
+def score(**options: Any) -> None:
+    """Everything up to the concept scores. Prints the work folder that holds concepts.parquet and bridges.parquet."""
+    _run_build(options, "score")
+
+
+@main.command("import-sae")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--backbone", required=True, metavar="KEY", help="The backbone it was trained on.")
+@click.option("--name", default=None, help="Folder name; default: the file's stem.")
+@click.option("--top-k", type=click.IntRange(min=1), default=None, help="Sparsity; not stored in the authors' files.")
+@cache_option
+def import_sae(file: Path, backbone: str, name: str | None, top_k: int | None, cache: Path) -> None:
+    """Read a released SAE checkpoint (.pt) safely and write it as safetensors under CACHE/sae/BACKBONE/NAME/."""
+    from analysis.build.imports import import_sae as run
+
+    click.echo(str(run(file, backbone=backbone, name=name, top_k=top_k, cache=cache)))
+
+
+@main.command("list")
+@cache_option
+def list_stores(cache: Path) -> None:
+    """The stores under CACHE, one a line."""
+    from analysis.store import find_stores, open_store
+
+    stores = find_stores(cache)
+    if not stores:
+        click.echo(f"No stores under {cache}. `python -m analysis build --help` shows how to make one.")
+    for ref in stores:
+        if ref.problem:
+            click.echo(f"{ref.path}  NOT READABLE: {ref.problem}")
+            continue
+        store = open_store(ref.path)
+        counts, sae = store.facts.get("counts", {}), store.config["sae"]
+        click.echo(
+            f"{ref.path}  {store.label}  {counts.get('images', 0)} images, {counts.get('captions', 0)} captions, "
+            f"K={sae['n_concepts']} top_k={sae['top_k']} {sae['unit']}, tasks {' '.join(store.tasks) or '-'}"
+            f"{'  [demo]' if store.is_demo else ''}"
+        )
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+def verify(store: Path) -> None:
+    """Check hashes, shapes and invariants of STORE; exit code 1 when something is wrong."""
+    from analysis.store import verify as run
+
+    report = run(store)
+    for name, problem in report.checks:
+        click.echo(f"{'ok  ' if not problem else 'BAD '} {name}{': ' + problem if problem else ''}")
+    if not report.ok:
+        raise click.ClickException(f"{store} failed {len(report.problems)} check(s); rebuild it or copy it again.")
+    click.echo(f"{store} is what its manifest says.")
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--task", required=True, metavar="i2t|t2i|...", help="One of the store's retrieval tasks.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="SPEC",
+    help="An intervention, e.g. 'removal:attribution,share=0.01,r=20'; repeat for several. Base is always first.",
+)
+@click.option("--k", "ks", default="1,5,10", show_default=True, help="Cut-offs of recall.")
+@click.option("--definition", type=click.Choice(["hit", "fraction"]), default="hit", show_default=True)
+@click.option(
+    "--query", type=click.IntRange(min=0), default=None, help="Print the ranked candidates of one query instead."
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Length of that list.")
+@click.option(
+    "--partner",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A second store of the same data and task, for hybrid methods.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
+def retrieve(
+    store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str,
+    query: int | None, top: int, partner: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Recall of interventions on STORE, or the ranking of one query: the numbers that the Retrieval lab shows."""
+    from analysis.retrieval.command import run_retrieve
+
+    try:
+        cuts = tuple(sorted({int(part) for part in ks.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,5,10", param_hint="--k") from error
+    click.echo(
+        run_retrieve(store, task, methods, ks=cuts, definition=definition, query=query, top=top, partner=partner,
+                     as_json=as_json)
+    )  # fmt: skip
+
+
+@main.command()
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reproduce(cache: Path, as_json: bool) -> None:
+    """Every published number beside the measured one, with its state, store and command."""
+    from analysis.report.reproduce import reproduction_table
+
+    table = reproduction_table(cache)
+    click.echo(table.to_json(orient="records", indent=1) if as_json else table.to_string(index=False))
+
+
+@main.command()
+@click.option("--only", multiple=True, metavar="STEP", help="data, clip, qwen, stores; all by default.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the models; the shipped ones are seed 0.")
+@click.option("--smoke", is_flag=True, help="A few training steps only, to try the path.")
+@cache_option
+def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
+    """Rebuild the embedded demo from its seeds: EmojiScenes, both models, their SAEs and stores. Resumes."""
+    from analysis.demo.pipeline import run_demo
+
+    run_demo(only=only, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
