@@ -1,0 +1,102 @@
+"""From embeddings to codes and back: z = TopK(ReLU(h W^T + b)), h_hat = z D (paper eq. 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.errors import DataError
+from analysis.sae.checkpoint import Sae
+from analysis.sae.codes import Codes
+
+FEW_ROWS = 256  # up to here NumPy alone is fastest, and a live page needs neither torch nor numba
+FEW_PRODUCTS = 2**24  # N * k * D of decode, likewise
+
+
+def encode(sae: Sae, h: np.ndarray, *, batch_size: int = 4096, device: str = "cpu") -> Codes:
+    """Codes of un-normalised embeddings h (N, D): at most top_k positive entries a row, the largest first.
+
+    Exact in float32: the same concepts as sorting the whole row, up to float32 rounding at the edge of the top_k.
+    Entries below `sae.threshold` (BatchTopK checkpoints) are left out. N = 0 gives empty codes. h may be a memory map
+    of any float type; it is read `batch_size` rows at a time, and nothing of size N x K is made. `device` is "cpu" or
+    a torch device. Raises DataError if the width of h is not the SAE's or a row holds NaN or infinity.
+    """
+    h = np.asanyarray(h)
+    if h.ndim != 2 or h.shape[1] != sae.width:
+        raise DataError(
+            f"Embeddings have shape {h.shape}; expected (N, {sae.width}), the width of the SAE: "
+            "were they made with another backbone or pooled over the wrong axis?"
+        )
+    k = min(sae.top_k, sae.n_concepts)
+    indices, values = np.zeros((len(h), k), np.int32), np.zeros((len(h), k), np.float32)
+    block = _encoder(sae, len(h), device)
+    for lo in range(0, len(h), batch_size):
+        rows = np.ascontiguousarray(h[lo : lo + batch_size], np.float32)
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise DataError(
+                f"Row {lo + int(finite.argmin())} of the embeddings holds NaN or infinity; expected finite numbers: "
+                "embed that sample again, in bfloat16 or float32 rather than float16."
+            )
+        block(rows, indices[lo : lo + len(rows)], values[lo : lo + len(rows)])
+    if sae.threshold > 0:
+        values[values < sae.threshold] = 0
+    indices[values == 0] = 0
+    return Codes(indices, values, sae.n_concepts)
+
+
+def decode(sae: Sae, codes: Codes) -> np.ndarray:
+    """h_hat = z D, (N, D) float32."""
+    if codes.indices.size * sae.width <= FEW_PRODUCTS:
+        return np.asarray(codes.to_csr() @ sae.dictionary, np.float32)
+    from analysis.sae import kernels
+    from analysis.sae.jit import over_rows
+
+    out = np.empty((len(codes), sae.width), np.float32)
+    over_rows(kernels.decode, len(codes), codes.indices, codes.values, sae.dictionary, out)
+    return out
+
+
+def _encoder(sae: Sae, n: int, device: str):
+    """A function (rows, indices, values) that fills the codes of a block of rows."""
+    if device != "cpu":
+        return _on_device(sae, device)
+    if n <= FEW_ROWS:
+        return lambda rows, indices, values: _few(sae, rows, indices, values)
+    from analysis.sae import kernels
+    from analysis.sae.jit import over_rows
+    from analysis.sae.topk import TopK
+
+    select = TopK(sae.encoder_weight, sae.encoder_bias, sae.top_k)
+
+    def block(rows: np.ndarray, indices: np.ndarray, values: np.ndarray) -> None:
+        select(rows, indices, values)
+        over_rows(kernels.sort_rows, len(rows), indices, values)
+
+    return block
+
+
+def _few(sae: Sae, rows: np.ndarray, indices: np.ndarray, values: np.ndarray) -> None:
+    k = values.shape[1]
+    scores = rows @ sae.encoder_weight.T
+    scores += sae.encoder_bias
+    top = np.argpartition(scores, sae.n_concepts - k, axis=1)[:, sae.n_concepts - k :].astype(np.int32)
+    found = np.maximum(np.take_along_axis(scores, top, axis=1), 0)
+    order = np.lexsort((top, -found), axis=1)
+    indices[:] = np.take_along_axis(top, order, axis=1)
+    values[:] = np.take_along_axis(found, order, axis=1)
+
+
+def _on_device(sae: Sae, device: str):
+    import torch
+
+    weight = torch.from_numpy(sae.encoder_weight).to(device)
+    bias = torch.from_numpy(sae.encoder_bias).to(device)
+
+    @torch.inference_mode()
+    def block(rows: np.ndarray, indices: np.ndarray, values: np.ndarray) -> None:
+        scores = torch.addmm(bias, torch.from_numpy(rows).to(device), weight.T)
+        top = scores.topk(values.shape[1], dim=1)
+        indices[:] = top.indices.cpu().numpy()
+        values[:] = top.values.relu().cpu().numpy()
+
+    return block
