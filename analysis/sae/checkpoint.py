@@ -163,12 +163,13 @@ def import_checkpoint(
     top_k: int | None = None,
     backbone_width: int | None = None,
     threshold: float | None = None,
-    meta: dict[str, Any] | None = None,
+    backbone: str = "",
 ) -> Sae:
     """An SAE from the authors' `.pt` file or an overcomplete TopKSAE / BatchTopKSAE state dict (.pt, .safetensors).
 
     top_k=None: as stored, else 50 (the paper's; `meta["top_k_source"]` says "checkpoint" or "registry"). `threshold`
-    or a stored running threshold makes it a BatchTopK encoder. backbone_width: D that the embeddings will have.
+    or a stored running threshold makes it a BatchTopK encoder. backbone_width: D that the embeddings will have;
+    `backbone` names it in messages and in `meta`.
     No code in the file is run; a file that needs some is refused. Raises CheckpointError.
     """
     from analysis.sae.foreign import read_foreign
@@ -185,12 +186,12 @@ def import_checkpoint(
             found.encoder_bias,
             found.dictionary,
             top_k if top_k is not None else stored_top_k,
-            {**found.meta, "top_k_source": source, **(meta or {})},
+            {**found.meta, "top_k_source": source, **({"backbone": backbone} if backbone else {})},
             threshold if threshold is not None else found.threshold,
         )
     if backbone_width is not None and sae.width != backbone_width:
         raise CheckpointError(
-            f"{path.name} is for embeddings of width {sae.width}; the backbone gives {backbone_width}: "
+            f"{path.name} is for embeddings of width {sae.width}; {backbone or 'the backbone'} gives {backbone_width}: "
             "choose the checkpoint of this backbone."
         )
     return sae
