@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from analysis.sae.checkpoint import Sae
-from analysis.sae.encode import encode
-from analysis.sae.quality import R2_WARN, Quality, reconstruction
 
 from analysis.build.build import git_commit, versions
 from analysis.build.plan import BuildPlan, Config
 from analysis.build.score import PairRows, bridge_table, concept_table, neighbour_table, pair_rows
 from analysis.build.shards import read_shards
 from analysis.errors import AnalysisError
+from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
+from analysis.sae.encode import encode
+from analysis.sae.quality import R2_WARN, Quality, reconstruction
 from analysis.store.schema import store_key
 from analysis.store.write import StoreWriter
 
@@ -242,9 +242,9 @@ def _token_views(
     backbone = opened.get()
     entries, roles, states = [], [], []
     start = 0
-    for row, view in zip(
-        chosen, backbone.iter_tokens([extraction.corpus.samples[extraction.kept[row]] for row in chosen]), strict=True
-    ):
+    wanted = [extraction.corpus.samples[extraction.kept[row]] for row in chosen]
+    for place, view in backbone.stream_tokens(wanted):
+        row = chosen[place]
         real = view.roles > 0
         length = int(real.sum())
         entries.append(

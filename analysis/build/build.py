@@ -16,12 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from analysis.models.backbones import Backbone
 
 from analysis.build.corpus import Corpus, load_corpus
-from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan
+from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan, slug
 from analysis.build.shards import ShardJob, open_backbone, read_shards, run_local, write_atomically
 from analysis.errors import AnalysisError, DataError
+from analysis.models.backbones import Backbone
 from analysis.store.schema import MANIFEST, store_key
 
 STEPS = ("extract", "train-sae", "encode", "score", "retrieve", "publish")
@@ -113,7 +113,7 @@ def extract(
             "and 'mean' is always needed: choose among those."
         )
     config: Config = {
-        "backbone": backbone.identity(),
+        "backbone": backbone_config(backbone),
         "prompts": model.prompts,
         "data": corpus.config(plan.data),
         "variants": sorted(variants),
@@ -126,6 +126,24 @@ def extract(
         write_atomically(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         _run(job, corpus, opened, plan, progress)
     return _extraction(corpus, job, config, say)
+
+
+def backbone_config(backbone: Backbone) -> Config:
+    """What identifies a backbone and the way it is run: the live page compares it before it mixes vectors."""
+    spec = backbone.spec
+    return {
+        "key": slug(spec.key),
+        "model": spec.hub_id,
+        "model_type": spec.model_type,
+        "revision": backbone.revision,
+        "tap": spec.tap,
+        "dtype": backbone.dtype,
+        "width": backbone.width,
+        "contrastive": backbone.contrastive,
+        "fusion": backbone.options.fusion,
+        "dummy_image": backbone.options.dummy_image,
+        "demo": spec.demo,
+    }
 
 
 def store_config(plan: BuildPlan, extraction: Extraction, sae_config: Config) -> Config:
@@ -174,7 +192,10 @@ def _run(job: ShardJob, corpus: Corpus, opened: _Backbone, plan: BuildPlan, prog
 
 
 def _extraction(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:
-    kept, skipped, truncated, seconds = [], {}, [], 0.0
+    kept: list[np.ndarray] = []
+    skipped: dict[str, str] = {}
+    truncated: list[str] = []
+    seconds = 0.0
     for shard in read_shards(job, thumbs=False):
         start = shard.span.start
         kept.append(start + np.flatnonzero(shard.ok))

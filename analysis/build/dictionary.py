@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from analysis.data.registry import available_splits
-from analysis.sae.checkpoint import Sae, import_checkpoint, load_sae, save_sae
 
 from analysis.build.corpus import load_corpus
 from analysis.build.plan import BuildPlan, Config, DataPlan
-from analysis.errors import AnalysisError, CheckpointError
+from analysis.data.registry import load_pairs
+from analysis.errors import AnalysisError, CheckpointError, DataError
+from analysis.sae.checkpoint import Sae, import_checkpoint, load_sae, save_sae
 from analysis.store.schema import store_key
 
 if TYPE_CHECKING:
@@ -132,20 +132,22 @@ def _train(
 
 def _default_data(analysed: DataPlan) -> DataPlan:
     """The train split of the analysed data where there is one: concepts are then read on data the SAE never saw."""
-    if analysed.split != "train" and "train" in available_splits(analysed.dataset):
-        return DataPlan(analysed.dataset, split="train", seed=analysed.seed)
-    return analysed
+    if analysed.split == "train":
+        return analysed
+    try:
+        load_pairs(analysed.dataset, split="train", limit=1)
+    except DataError:  # there is no train split to prefer
+        return analysed
+    return DataPlan(analysed.dataset, split="train", seed=analysed.seed)
 
 
 def _token_states(source: Extraction, opened: _Backbone, seed: int, progress: Progress) -> np.ndarray:
-    """(n, D) states of single tokens, drawn evenly from the samples in a seeded order."""
-    samples = [source.corpus.samples[row] for row in source.kept]
-    order = np.random.default_rng(seed).permutation(len(samples))
+    """(n, D) states of single tokens, of samples in a seeded order."""
     backbone = opened.get()
+    chosen = [source.corpus.samples[row] for row in np.random.default_rng(seed).permutation(source.kept)]
     rows: list[np.ndarray] = []
     total = 0
-    chosen = [samples[i] for i in order]
-    for states in backbone.iter_tokens(chosen):
+    for _, states in backbone.stream_tokens(chosen, on_error="skip"):
         rows.append(states.states[states.roles > 0])
         total += len(rows[-1])
         progress("token states", min(total, TOKEN_ROWS), TOKEN_ROWS)

@@ -82,8 +82,7 @@ def extract_shard(
     A picture that cannot be decoded leaves a row with ok = False and its reason: counted later, never skipped silently.
     """
     started = time.perf_counter()
-    options = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
-    embedded = backbone.embed(samples, variants=job.variants, on_error="skip", **options)
+    embedded = backbone.embed(samples, variants=job.variants, on_error="skip", batch_tokens=batch_tokens)
     ok = np.ones(len(samples), bool)
     ok[list(embedded.skipped)] = False
     thumbs = _thumbs(samples, ok, job)
@@ -93,11 +92,14 @@ def extract_shard(
         arrays[f"defined.{variant}"] = embedded.defined[variant]
     arrays["thumb_bytes"] = np.frombuffer(b"".join(thumbs), np.uint8)
     arrays["thumb_ends"] = np.cumsum([len(thumb) for thumb in thumbs], dtype=np.int64)
-    notes = {"skipped": {str(k): v for k, v in embedded.skipped.items()}, "truncated": list(embedded.truncated)}
-    notes["seconds"] = round(time.perf_counter() - started, 3)
+    notes = {
+        "skipped": {str(place): reason for place, reason in embedded.skipped.items()},
+        "truncated": list(embedded.truncated),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
     arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_atomically(job.path(shard), buffer.getvalue())
     return job.path(shard)
 
