@@ -1,0 +1,1 @@
+"""Small models in standard architectures, really trained on EmojiScenes, so that everything can be shown offline."""

@@ -1,0 +1,184 @@
+"""qwen2-vl-mini: the Qwen2-VL architecture, trained the way real multimodal language models are made.
+
+vision   the vision tower contrastively against bags of caption words; that text side is thrown away
+text     the language model alone, on captions, captions from shuffled words and one-word answers
+align    the merger alone, between two frozen halves: captioning and naming
+joint    everything: next-token prediction of captions and one-word answers
+
+No stage has a loss on the embeddings that are analysed later. Trained from scratch by captioning alone, a network of
+this size ignores the picture for the first 40,000 samples and retrieves at chance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+
+from analysis.data.emoji_arrays import EmojiSplit
+from analysis.demo.clip_mini import recall_figures
+from analysis.demo.conversations import IGNORED, KINDS, Batch, Conversations, caption_tokens
+from analysis.demo.loop import Stage, when_trained
+from analysis.demo.qwen_vision import patchify, vision_tokens
+
+VISION = Stage("qwen-vision", steps=950, batch_size=128, rate=1e-3, warmup=100, floor=0.05)
+TEXT = Stage("qwen-text", steps=1900, batch_size=32, rate=1e-3)
+ALIGN = Stage("qwen-align", steps=1300, batch_size=32, rate=1e-3)
+JOINT = Stage("qwen-joint", steps=3000, batch_size=32, rate=6e-4)
+
+# shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
+TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
+ALIGN_MIX = (0.75, 0.25, 0.0, 0.0, 0.0)
+JOINT_MIX = (0.55, 0.15, 0.1, 0.1, 0.1)
+ALIGN_EASY = 0.3  # this first share of the alignment sees pictures of one kind of object only
+
+
+class PictureReader:
+    """Pictures -> image tokens (B, 16, D), with the processor's mean and standard deviation."""
+
+    def __init__(self, visual: nn.Module, processor: Qwen2VLProcessor, *, compiled: bool):
+        self.visual = visual
+        pictures = processor.image_processor
+        self.mean, self.std = torch.tensor(pictures.image_mean), torch.tensor(pictures.image_std)
+        self._trained = when_trained(vision_tokens, compiled=compiled)
+
+    def tokens(self, pictures: np.ndarray) -> torch.Tensor:
+        return self._trained(self.visual, patchify(pictures, self.mean, self.std))
+
+
+class BagOfWords(nn.Module):
+    """The contrastive partner of the vision tower: averaged word vectors, two projections and a temperature. It exists
+    for the vision stage only and no part of it reaches the model."""
+
+    def __init__(self, vocabulary_size: int, hidden: int, width: int = 256, projection: int = 128):
+        super().__init__()
+        self.words = nn.EmbeddingBag(vocabulary_size, width, mode="mean")
+        self.text = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, projection))
+        self.picture = nn.Linear(hidden, projection)
+        self.scale = nn.Parameter(torch.tensor(2.7))
+
+    def embed_texts(self, token_lists: list[list[int]]) -> torch.Tensor:
+        flat = torch.tensor([token for tokens in token_lists for token in tokens])
+        starts = torch.tensor([0, *np.cumsum([len(tokens) for tokens in token_lists[:-1]])])
+        return F.normalize(self.text(self.words(flat, starts)), dim=-1)
+
+    def embed_pictures(self, image_tokens: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.picture(image_tokens.float().mean(1)), dim=-1)
+
+
+class VisionTraining:
+    """Stage `vision`: symmetric InfoNCE between mean image tokens and bags of caption words."""
+
+    def __init__(
+        self,
+        model: Qwen2VLForConditionalGeneration,
+        processor: Qwen2VLProcessor,
+        train: EmojiSplit,
+        test: EmojiSplit,
+        *,
+        compiled: bool = False,
+    ):
+        self.train, self.test = train, test
+        self.reader = PictureReader(model.model.visual, processor, compiled=compiled)
+        self.partner = BagOfWords(len(processor.tokenizer), model.config.text_config.hidden_size)
+        self.module = nn.ModuleDict({"visual": model.model.visual, "partner": self.partner})
+        self.captions = caption_tokens(processor.tokenizer, train)
+        self.test_captions = caption_tokens(processor.tokenizer, test)
+
+    def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = self.reader.tokens(pictures)
+        return self.partner.embed_pictures(tokens)
+
+    def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        texts = self.partner.embed_texts([self.captions[i][rng.integers(5)] for i in indices])
+        logits = self.partner.scale.exp() * self.embed_pictures(self.train.pictures[indices]) @ texts.T
+        target = torch.arange(len(indices))
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, Any]:
+        """Retrieval of the thrown-away pair on the held-out split: does the tower see?"""
+        blocks = [self.test.pictures[i : i + 250] for i in range(0, len(self.test), 250)]
+        pictures = torch.cat([self.embed_pictures(block) for block in blocks])
+        return recall_figures(pictures, self.partner.embed_texts([c for five in self.test_captions for c in five]))
+
+
+class LanguageTraining:
+    """Stages `text`, `align` and `joint`: next-token prediction over a mix of conversations."""
+
+    def __init__(
+        self,
+        model: Qwen2VLForConditionalGeneration,
+        processor: Qwen2VLProcessor,
+        split: EmojiSplit,
+        *,
+        compiled: bool = False,
+    ):
+        self.model, self.split = model, split
+        self.reader = PictureReader(model.model.visual, processor, compiled=compiled)
+        self._language = when_trained(model.model.language_model, compiled=compiled)
+        self.conversations = Conversations(processor.tokenizer, split)
+        self.easy = np.array([i for i, scene in enumerate(split.scenes) if len(scene.objects) == 1])
+
+    def parameters(self, stage: Stage) -> list[nn.Parameter]:
+        """text: all but the vision tower; align: the merger; joint: everything."""
+        named = list(self.model.named_parameters())
+        if stage.name == TEXT.name:
+            return [parameter for name, parameter in named if "visual" not in name]
+        if stage.name == ALIGN.name:
+            return [parameter for name, parameter in named if "merger" in name]
+        return [parameter for _, parameter in named]
+
+    def text_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        kinds = rng.choice(KINDS, size=len(indices), p=TEXT_MIX)
+        return self._loss(self.conversations.batch(indices, kinds, rng, predict_user_text=True))
+
+    def align_loss(self, indices: np.ndarray, rng: np.random.Generator, progress: float) -> torch.Tensor:
+        kinds = rng.choice(KINDS, size=len(indices), p=ALIGN_MIX)
+        if progress < ALIGN_EASY:
+            indices = self.easy[indices % len(self.easy)]
+        return self._loss(self.conversations.batch(indices, kinds, rng))
+
+    def joint_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        kinds = rng.choice(KINDS, size=len(indices), p=JOINT_MIX)
+        return self._loss(self.conversations.batch(indices, kinds, rng))
+
+    def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
+        model = self.model.model
+        with torch.autocast("cpu", torch.bfloat16):
+            embedded = model.language_model.embed_tokens(batch.tokens)
+            if len(batch.pictures):
+                image = self.reader.tokens(self.split.pictures[batch.pictures]).to(embedded.dtype)
+                slots = batch.tokens == self.model.config.image_token_id
+                embedded = embedded.masked_scatter(slots[..., None], image)
+            hidden = self._language(inputs_embeds=embedded, position_ids=batch.positions, use_cache=False)
+            labels = batch.labels[:, 1:]
+            carries = labels != IGNORED
+            logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][carries])
+        return logits.float(), labels[carries]
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        logits, labels = self.predict(batch)
+        return F.cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def held_out(self, *, limit: int = 300, seed: int = 0) -> dict[str, Any]:
+        """Loss and token accuracy by kind of conversation over the first `limit` samples of this split."""
+        figures: dict[str, Any] = {}
+        for kind in KINDS:
+            rng = np.random.default_rng(seed)
+            losses, hits, total = 0.0, 0, 0
+            for start in range(0, min(limit, len(self.split)), 100):
+                indices = np.arange(start, min(start + 100, limit, len(self.split)))
+                logits, labels = self.predict(self.conversations.batch(indices, [kind] * len(indices), rng))
+                losses += float(F.cross_entropy(logits, labels, reduction="sum"))
+                hits += int((logits.argmax(-1) == labels).sum())
+                total += len(labels)
+            figures[kind] = {"loss": round(losses / total, 4), "token_accuracy": round(hits / total, 4)}
+        return figures
