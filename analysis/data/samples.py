@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import DataError
@@ -21,12 +22,12 @@ TASKS = ("t2t", "t2i", "t2it", "i2t", "i2i", "i2it", "it2t", "it2i", "it2it")  #
 SHORT = {"text": "t", "image": "i", "image_text": "it"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture that is decoded when asked for: a file, or bytes as they lie in a parquet row or an upload.
 
     `load` gives an upright RGB picture (EXIF orientation applied, first frame of an animation, CMYK and palettes
-    converted) or raises DataError with the picture's name.
+    converted) or raises DataError with the picture's name. `read` must survive pickling (worker processes decode).
     """
 
     path: Path | None = None
@@ -38,6 +39,14 @@ class Picture:
         from analysis.data.pictures import decode
 
         return decode(self.bytes(), name=self.label)
+
+    def check(self) -> None:
+        """Raise DataError where the header alone shows that `load` would fail. Reads no pixels; a file on disk is
+        opened but not read through."""
+        from analysis.data.pictures import check_header
+
+        in_file = self.path is not None and self.data is None and self.read is None and self.path.is_file()
+        check_header(self.path if in_file and self.path else self.bytes(), name=self.label)
 
     def bytes(self) -> bytes:
         if self.data is not None:
@@ -66,12 +75,14 @@ class Picture:
         return Picture(data=buffer.getvalue(), name=name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One thing to embed: a picture, a text, or both.
 
+    `sample_id` is stable: it comes from the ids or file names of the data, never from a position that `limit` changes.
     `pair_id` joins an image with its captions (-1: a sample that belongs to retrieval only). `instruction` is the
-    sentence that an MLLM reads after the content (formats.md, prompts); dual encoders ignore it.
+    sentence that an MLLM reads after the content; dual encoders ignore it. `source` says where the content comes from:
+    a URL where the data names one, else the picture's file name.
     """
 
     sample_id: str
@@ -102,9 +113,13 @@ class Defects:
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def add(self, kind: str, identifier: str) -> None:
-        count, first = self.found.get(kind, (0, identifier))
-        self.found[kind] = (count + 1, first)
+    def add(self, kind: str, identifier: object, count: int = 1) -> None:
+        """Note `count` defects of one kind; `identifier` names the first of them."""
+        before, first = self.found.get(kind, (0, str(identifier)))
+        self.found[kind] = (before + count, first)
+
+    def count(self, kind: str) -> int:
+        return self.found.get(kind, (0, ""))[0]
 
     def __bool__(self) -> bool:
         return bool(self.found)
@@ -115,21 +130,28 @@ class Defects:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Image-caption pairs. Samples of one `pair_id` are one image and its captions, the image first."""
+    """Image-caption pairs. Samples of one `pair_id` are one image and its captions, the image first; pair ids run
+    from 0 to n-1 in the order of the samples."""
 
     name: str
     samples: Sequence[Sample]
     split: str = ""
-    revision: str = ""  # identifies the data: a hub revision, or a hash of file names and sizes
+    revision: str = ""  # identifies the data: a hash of annotation content, file names and sizes
     defects: Defects = field(default_factory=Defects)
+
+    @property
+    def n_pairs(self) -> int:
+        return self.samples[-1].pair_id + 1 if self.samples else 0
 
 
 @dataclass(frozen=True)
 class RetrievalSet:
     """One retrieval task: queries, candidates and which candidate is relevant to which query.
 
-    qrels: csr_array (Q, C), non-zero = relevant. `missing_targets` counts, per query, relevant candidates that are
-    named by the qrels file but are in no pool; a query that has only such targets counts as a miss in recall.
+    qrels: csr_array (Q, C), non-zero = relevant. Relevant candidates that the qrels file names but no pool holds are
+    counted: `missing_per_query` (Q,), their sum `missing_targets`, and `unanswerable_queries`, whose targets are all
+    missing. Such a query counts as a miss (the paper, hit rate over all queries); the fraction that mteb reports
+    divides by found plus missing targets. Every query has at least one target by name.
     """
 
     task: str  # "i2t", ...
@@ -141,8 +163,16 @@ class RetrievalSet:
     unanswerable_queries: int = 0
     note: str = ""  # e.g. that the folder's number disagrees with the modalities found
     defects: Defects = field(default_factory=Defects)
+    split: str = ""
+    revision: str = ""
+    missing_per_query: np.ndarray | None = None  # (Q,) int32; None = no target is missing
 
     def __post_init__(self) -> None:
+        if self.missing_per_query is not None and self.missing_per_query.shape != (len(self.queries),):
+            raise DataError(
+                f"missing_per_query of {self.task} has shape {self.missing_per_query.shape}; "
+                f"expected ({len(self.queries)},), one count a query."
+            )
         if self.qrels.shape != (len(self.queries), len(self.candidates)):
             raise DataError(
                 f"qrels of {self.task} have shape {self.qrels.shape}; expected "
