@@ -80,6 +80,10 @@ def build_options(function: Callable) -> Callable:
         click.option("--thumb-side", type=click.IntRange(min=32), default=256, show_default=True),
         click.option("--thumb-quality", type=click.IntRange(1, 100), default=80, show_default=True),
         click.option("--shard-size", type=click.IntRange(min=1), default=256, show_default=True),
+        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+                     help="Where shards are computed; ray needs `make cluster`."),
+        click.option("--ray-address", default=None, help="A running Ray cluster; a local one by default."),
+        click.option("--workers", type=click.IntRange(min=1), default=None, help="Ray workers, one backbone each."),
         click.option("--batch-tokens", type=click.IntRange(min=1), default=None, help="Tokens in one batch."),
         cache_option,
     ]  # fmt: skip
@@ -115,6 +119,7 @@ def _plan(options: dict[str, Any]) -> Any:
         data, model, sae, cache=options["cache"], weighting=options["weighting"],
         embedding_dtype=options["embedding_dtype"], token_views=options["token_views"],
         thumb_side=options["thumb_side"], thumb_quality=options["thumb_quality"], shard_size=options["shard_size"],
+        engine=options["engine"], ray_address=options["ray_address"], workers=options["workers"],
     )  # fmt: skip
 
 

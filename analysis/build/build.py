@@ -11,7 +11,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -101,7 +101,14 @@ class _Backbone:
 
 
 def extract(
-    plan: BuildPlan, model: ModelPlan, corpus: Corpus, opened: _Backbone, *, say: Say, progress: Progress
+    plan: BuildPlan,
+    model: ModelPlan,
+    corpus: Corpus,
+    opened: _Backbone,
+    *,
+    with_tasks: bool = True,
+    say: Say,
+    progress: Progress,
 ) -> Extraction:
     """Embed a corpus in shards under `cache/work/embeddings-<key>`, resuming what is there."""
     backbone = opened.get()
@@ -124,7 +131,7 @@ def extract(
     job = ShardJob(folder, len(corpus.samples), plan.shard_size, tuple(variants), plan.thumb_side, plan.thumb_quality)
     with _only_one(folder):
         write_atomically(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
-        _run(job, corpus, opened, plan, progress)
+        _run(job, corpus, opened, replace(plan, model=model), with_tasks, progress)
     return _extraction(corpus, job, config, say)
 
 
@@ -174,21 +181,22 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def _run(job: ShardJob, corpus: Corpus, opened: _Backbone, plan: BuildPlan, progress: Progress) -> None:
+def _run(
+    job: ShardJob, corpus: Corpus, opened: _Backbone, plan: BuildPlan, with_tasks: bool, progress: Progress
+) -> None:
     if not job.missing():
         return
-    if plan.engine == "ray":
-        from analysis.build.cluster import run_ray
 
-        run_ray(job, plan, progress=lambda done, total: progress("extract", done, total))
-        return
-    run_local(
-        job,
-        corpus,
-        opened.get(),
-        batch_tokens=plan.model.batch_tokens,
-        progress=lambda done, total: progress("extract", done, total),
-    )
+    def told(done: int, total: int) -> None:
+        progress("extract", done, total)
+
+    if plan.engine == "ray":
+        from analysis.build.cluster import ClusterJob, run_ray
+
+        work = ClusterJob(replace(job, folder=job.folder.resolve()), plan.data, plan.model, with_tasks, Path.cwd())
+        run_ray(work, address=plan.ray_address, workers=plan.workers, progress=told)
+    else:
+        run_local(job, corpus, opened.get(), batch_tokens=plan.model.batch_tokens, progress=told)
 
 
 def _extraction(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:

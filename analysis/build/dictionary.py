@@ -88,7 +88,9 @@ def _train(
         if corpus.config(data)["revision"] != extraction.corpus.revision or data.split != plan.data.split:
             say(f"SAE training data: {corpus.name} {corpus.split}, {len(corpus.samples)} samples")
             model = replace(plan.model, variants=("mean",))
-            source = extract(replace(plan, data=data), model, corpus, opened, say=say, progress=progress)
+            source = extract(
+                replace(plan, data=data), model, corpus, opened, with_tasks=False, say=say, progress=progress
+            )
     width = int(spec["width"])
     n_concepts = plan.sae.n_concepts or int(spec.get("sae_concepts") or DEFAULT_EXPANSION * width)
     top_k = plan.sae.top_k or int(spec.get("sae_top_k") or DEFAULT_TOP_K)

@@ -13,6 +13,7 @@ EMBEDDING_DTYPES = ("float32", "float16")
 SAMPLE_CODES = ("pool_then_encode",)
 UNITS = ("pooled", "token")
 WEIGHTINGS = ("samples", "balanced")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class BuildPlan:
     thumb_quality: int = 80
     shard_size: int = 256
     engine: str = "local"
+    ray_address: str | None = None  # None = a local cluster
+    workers: int | None = None  # None = as many as the cluster has room for
 
     def __post_init__(self) -> None:
         for name, value, legal in (
@@ -76,6 +79,7 @@ class BuildPlan:
             ("weighting", self.weighting, WEIGHTINGS),
             ("embedding_dtype", self.embedding_dtype, EMBEDDING_DTYPES),
             ("unit", self.sae.unit, UNITS),
+            ("engine", self.engine, ENGINES),
         ):
             if value not in legal:
                 raise AnalysisError(f"{name} is {value!r}; expected one of {', '.join(legal)}.")

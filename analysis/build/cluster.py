@@ -1,0 +1,109 @@
+"""`--engine ray`: the shards of an extraction mapped over a Ray cluster, one backbone a worker.
+
+Every worker reads the data and the weights itself and writes its shards where the local engine would, so the work folder
+must lie on a file system that all machines share. The shard function is the local engine's; a worker that dies is
+restarted and its shard computed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.build.corpus import Corpus, load_corpus
+from analysis.build.plan import DataPlan, ModelPlan
+from analysis.build.shards import ShardJob, extract_shard, open_backbone
+from analysis.errors import AnalysisError
+
+RESTARTS = 3  # of one worker, and of one shard
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """What a worker needs to compute any shard of an extraction."""
+
+    job: ShardJob
+    data: DataPlan
+    model: ModelPlan
+    with_tasks: bool
+    root: Path  # relative paths of the plan start here
+
+
+class ShardWorker:
+    """Holds one backbone and one corpus; computes the shards it is given."""
+
+    def __init__(self, work: ClusterJob, threads: int) -> None:
+        import torch
+
+        os.chdir(work.root)
+        torch.set_num_threads(threads)  # the same number as the local engine's: sums then agree to the last bit
+        self._work = work
+        self._corpus: Corpus = load_corpus(work.data, work.model.prompts, with_tasks=work.with_tasks)
+        self._backbone = open_backbone(work.model)
+
+    def run(self, shard: int) -> int:
+        job = self._work.job
+        if not job.path(shard).is_file():
+            samples = self._corpus.samples[job.span(shard)]
+            extract_shard(job, shard, samples, self._backbone, batch_tokens=self._work.model.batch_tokens)
+        return shard
+
+
+def run_ray(
+    work: ClusterJob, *, address: str | None, workers: int | None, progress: Callable[[int, int], None]
+) -> None:
+    """Compute the missing shards on a Ray cluster: the one at `address`, or a local one.
+
+    Raises AnalysisError when Ray is not installed, no worker can start, or a shard failed more than RESTARTS times.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayActorError, RayError, RayTaskError
+        from ray.util import ActorPool
+    except ImportError as error:
+        raise AnalysisError("The ray engine needs Ray: run `make cluster`, or use --engine local.") from error
+    import torch
+
+    job = work.job
+    job.folder.mkdir(parents=True, exist_ok=True)
+    missing = job.missing()
+    if not missing:
+        return
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        resources = _worker_resources(work.model.device, ray.cluster_resources())
+        count = max(1, min(workers or resources["fit"], len(missing)))
+        actor: Any = ray.remote(
+            num_cpus=resources["cpus"], num_gpus=resources["gpus"], max_restarts=RESTARTS, max_task_retries=RESTARTS
+        )(ShardWorker)
+        pool = ActorPool([actor.remote(work, torch.get_num_threads()) for _ in range(count)])
+        done = job.n_samples - sum(job.span(shard).stop - job.span(shard).start for shard in missing)
+        progress(done, job.n_samples)
+        for shard in pool.map_unordered(lambda worker, shard: worker.run.remote(shard), missing):
+            done += job.span(shard).stop - job.span(shard).start
+            progress(done, job.n_samples)
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, AnalysisError) else None
+        raise AnalysisError(f"A shard failed on the cluster: {cause or str(error).splitlines()[-1]}") from error
+    except RayActorError as error:
+        raise AnalysisError(
+            f"A worker died more than {RESTARTS} times ({str(error).splitlines()[0]}); look at its machine's memory, then "
+            "run the command again: finished shards are kept."
+        ) from error
+    except RayError as error:
+        raise AnalysisError(f"The Ray cluster failed ({str(error).splitlines()[0]}); run the command again.") from error
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _worker_resources(device: str, cluster: dict[str, float]) -> dict[str, Any]:
+    """What one worker holds, and how many of them the cluster has room for: a GPU each where there are any."""
+    gpus = int(cluster.get("GPU", 0))
+    if device != "cpu" and gpus:
+        return {"cpus": 1, "gpus": 1, "fit": gpus}
+    return {"cpus": 1, "gpus": 0, "fit": max(1, int(cluster.get("CPU", 1)))}
