@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def cache_option(function: Callable) -> Callable:
 
 def build_options(function: Callable) -> Callable:
     """The options that build, extract, train-sae, encode and score share."""
-    options = [
+    options: list[Callable] = [
         click.option("--backbone", required=True, metavar="KEY|PATH", help="A known backbone, a hub id or a local path."),
         click.option("--dataset", required=True, metavar="NAME|PATH", help="A known dataset or a folder, read in place."),
         click.option("--split", default=None, help="Split of the dataset, where it has several."),
@@ -87,9 +88,7 @@ def build_options(function: Callable) -> Callable:
         click.option("--batch-tokens", type=click.IntRange(min=1), default=None, help="Tokens in one batch."),
         cache_option,
     ]  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return reduce(lambda decorated, option: option(decorated), reversed(options), function)
 
 
 def _plan(options: dict[str, Any]) -> Any:

@@ -358,7 +358,7 @@ def _results(writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[s
         task = preview.task(name)
         for side, rows in (("queries", task.query_rows), ("candidates", task.candidate_rows)):
             if len(rows) >= 2:
-                mean, covariance = statistics(preview.embeddings(SUPPORT_VARIANT, rows))
-                writer.support(name, side, SUPPORT_VARIANT, mean, covariance, len(rows))
+                found = statistics(preview.embeddings(SUPPORT_VARIANT, rows))
+                writer.support(name, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)
         writer.table(f"retrieval/{name}/results.parquet", standard_results(space_from_store(preview, name)))
     progress("retrieve", len(tasks), len(tasks))

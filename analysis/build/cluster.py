@@ -6,6 +6,7 @@ restarted and its shard computed again."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def run_ray(
         return
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources = _worker_resources(work.model.device, ray.cluster_resources())
         count = max(1, min(workers or resources["fit"], len(missing)))
