@@ -82,7 +82,7 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
     """4.3 M parameters: language model of width 256, 3 layers, 4 heads over 2 key-value heads; vision tower of width
     144, depth 4, patches of 14, merged 2 x 2 to 16 image tokens. Weights as in `build_clip`."""
     tokenizer = _qwen_tokenizer(captions)
-    ids = dict(zip(_QWEN_SPECIAL, tokenizer.convert_tokens_to_ids(list(_QWEN_SPECIAL)), strict=True))
+    ids = {token: tokenizer.get_vocab()[token] for token in _QWEN_SPECIAL}
     hidden, heads = 256, 4
     head = hidden // heads
     config = Qwen2VLConfig(

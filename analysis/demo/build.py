@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from analysis.data.emoji_arrays import N_TEST, N_TRAIN, EmojiSplit, load_splits
+from analysis.data.emoji_dataset import write_dataset
 from analysis.demo import clip_mini, qwen2_vl_mini
 from analysis.demo.architectures import build_clip, build_qwen2_vl
 from analysis.demo.evaluate import pooled_recall
@@ -69,18 +71,16 @@ def build_demo(
     train, test = load_splits(data_dir, n_train=size.n_train, n_test=size.n_test, seed=DATA_SEED)
     run_dir = cache_dir / "demo-runs" / f"{'smoke-' if smoke else ''}seed{seed}"
     for step in steps:
-        if step == "clip":
-            log = train_clip_mini(train, test, run_dir / CLIP, seed=seed, size=size, progress=progress)
-            ship = log is not None
-            name = CLIP
-        elif step in ("qwen", "qwen-vision", "qwen-text"):
-            only = None if step == "qwen" else step
-            log = train_qwen2_vl_mini(train, test, run_dir / QWEN, seed=seed, size=size, only=only, progress=progress)
-            ship = log is not None
-            name = QWEN
-        else:
+        if step == "data":
+            write_dataset(data_dir, n_train=size.n_train, n_test=size.n_test, seed=DATA_SEED, progress=progress)
             continue
-        if ship and seed == SHIPPED_SEED:
+        name = CLIP if step == "clip" else QWEN
+        if step == "clip":
+            log = train_clip_mini(train, test, run_dir / name, seed=seed, size=size, progress=progress)
+        else:
+            only = None if step == "qwen" else step
+            log = train_qwen2_vl_mini(train, test, run_dir / name, seed=seed, size=size, only=only, progress=progress)
+        if log is not None and seed == SHIPPED_SEED:
             shutil.copytree(run_dir / name / "model", assets_dir / name, dirs_exist_ok=True)
 
 
@@ -213,7 +213,9 @@ def _save_model(
     }
     part, target = run_dir / "model.part", run_dir / "model"
     shutil.rmtree(part, ignore_errors=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(part)
+    half = copy.deepcopy(model)
+    nn.Module.to(half, torch.bfloat16)
+    half.save_pretrained(part)
     processor.save_pretrained(part)
     (part / "training.json").write_text(json.dumps(log, indent=1) + "\n")
     shutil.rmtree(target, ignore_errors=True)

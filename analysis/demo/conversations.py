@@ -10,7 +10,7 @@ describe_tags  U shuffled words "Describe the image."        -> a caption (a pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,13 +72,14 @@ class Conversations:
     def batch(
         self,
         indices: np.ndarray,
-        kinds: Sequence[str],
+        kinds: Iterable[str],
         rng: np.random.Generator,
         *,
         predict_user_text: bool = False,
     ) -> Batch:
         """One conversation a sample. predict_user_text: the loss also covers what the user wrote, not the answer only
         (the way a language model learns from plain text)."""
+        kinds = list(kinds)
         rows = [self._conversation(int(i), kind, rng) for i, kind in zip(indices, kinds, strict=True)]
         has_image = np.array([kind in WITH_IMAGE for kind in kinds])
         length = max(len(user) + len(closed_answer) for user, closed_answer in rows)
@@ -94,8 +95,11 @@ class Conversations:
                 labels[row, start : len(user)] = tokens[row, start : len(user)]
         positions = np.where(has_image[None, :, None], self._positions(length, image=True), self._positions(length))
         return Batch(
-            *(torch.from_numpy(array) for array in (tokens, labels, positions, has_image)),
-            pictures=np.asarray(indices)[has_image],
+            torch.from_numpy(tokens),
+            torch.from_numpy(labels),
+            torch.from_numpy(positions),
+            torch.from_numpy(has_image),
+            np.asarray(indices)[has_image],
         )
 
     def _conversation(self, index: int, kind: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -38,10 +40,11 @@ def _pooled(
     modality = "text" if pictures is None else "image"
     prompts = []
     for text in texts:
-        content = [{"type": "text", "text": text + INSTRUCTIONS[modality][0]}]
+        content: list[dict[str, str]] = [{"type": "text", "text": text + INSTRUCTIONS[modality][0]}]
         if pictures is not None:
             content.insert(0, {"type": "image"})
-        prompts.append(processor.apply_chat_template([{"role": "user", "content": content}]))
+        conversation: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        prompts.append(processor.apply_chat_template(conversation))
     inputs = processor(text=prompts, images=pictures, padding=True, return_tensors="pt")
     hidden = model.model(**inputs, use_cache=False).last_hidden_state.float()
     mask = inputs["attention_mask"][..., None]

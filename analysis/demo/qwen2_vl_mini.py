@@ -27,8 +27,8 @@ from analysis.demo.qwen_vision import patchify, vision_tokens
 
 VISION = Stage("qwen-vision", steps=950, batch_size=128, rate=1e-3, warmup=100, floor=0.05)
 TEXT = Stage("qwen-text", steps=1900, batch_size=32, rate=1e-3)
-ALIGN = Stage("qwen-align", steps=1300, batch_size=32, rate=1e-3)
-JOINT = Stage("qwen-joint", steps=3000, batch_size=32, rate=6e-4)
+ALIGN = Stage("qwen-align", steps=1200, batch_size=32, rate=1e-3)
+JOINT = Stage("qwen-joint", steps=2600, batch_size=32, rate=6e-4)
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
 TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
@@ -84,7 +84,8 @@ class VisionTraining:
     ):
         self.train, self.test = train, test
         self.reader = PictureReader(model.model.visual, processor, compiled=compiled)
-        self.partner = BagOfWords(len(processor.tokenizer), model.config.text_config.hidden_size)
+        hidden = model.lm_head.in_features
+        self.partner = BagOfWords(len(processor.tokenizer), hidden)
         self.module = nn.ModuleDict({"visual": model.model.visual, "partner": self.partner})
         self.captions = caption_tokens(processor.tokenizer, train)
         self.test_captions = caption_tokens(processor.tokenizer, test)

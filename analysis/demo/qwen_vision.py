@@ -6,10 +6,11 @@ Training and the evaluation between stages use this module; everything else uses
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
 from analysis.data.emoji_grounds import SIDE
@@ -34,7 +35,7 @@ def repeat_frames(patches: torch.Tensor) -> torch.Tensor:
     return patches.unsqueeze(3).expand(-1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH * PATCH)
 
 
-def vision_tokens(visual: nn.Module, patches: torch.Tensor) -> torch.Tensor:
+def vision_tokens(visual: Any, patches: torch.Tensor) -> torch.Tensor:
     """(B, 64, 3, P, P) -> (B, 16, D): what `visual(pixel_values, grid_thw).pooler_output` gives for these pictures."""
     batch = patches.shape[0]
     kernel = visual.patch_embed.proj.weight.sum(2)  # both frames are the same picture
@@ -46,7 +47,7 @@ def vision_tokens(visual: nn.Module, patches: torch.Tensor) -> torch.Tensor:
     return visual.merger(hidden).view(batch, IMAGE_TOKENS, -1)
 
 
-def _attention(attention: nn.Module, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _attention(attention: Any, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     batch, length, _ = hidden.shape
     query, key, value = attention.qkv(hidden).view(batch, length, 3, attention.num_heads, -1).unbind(2)
     query, key = apply_rotary_pos_emb_vision(query, key, *rotation)
