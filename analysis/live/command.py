@@ -1,0 +1,102 @@
+"""`python -m analysis query`: what the Live query page shows, without the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from analysis.errors import DataError
+
+
+def run_query(
+    store_path: Path,
+    task: str,
+    *,
+    image: Path | None = None,
+    text: str = "",
+    mask: str = "",
+    method: str = "base",
+    device: str = "auto",
+    dtype: str | None = None,
+    top: int = 10,
+    as_json: bool = False,
+) -> str:
+    """The ranked candidates of a picture and/or a text, after a mask and an intervention, with their rank before."""
+    from analysis.live.compatibility import check_compatible, precision_note, request_for
+    from analysis.live.masks import parse_mask
+    from analysis.live.query import embed_query
+    from analysis.live.ranking import compare
+    from analysis.live.slot import load_request
+    from analysis.retrieval.interventions import parse
+    from analysis.retrieval.pipeline import fit
+    from analysis.retrieval.spaces import space_from_store
+    from analysis.store import open_store
+
+    store = open_store(store_path)
+    facts = store.task(task)
+    tokens, intervention = parse_mask(mask), parse(method)
+    backbone = load_request(request_for(store, device=device, dtype=dtype))
+    query = embed_query(
+        backbone, picture=None if image is None else _read(image), text=text, prompts=store.config["prompts"],
+        task=task, name=image.name if image else "picture",
+    )  # fmt: skip
+    check_compatible(store, query)
+    space = space_from_store(store, task)
+    ranking = compare(fit(parse("base"), space), fit(intervention, space), query.embedding(), query.embedding(tokens))
+    rows = [
+        {
+            "rank": place.rank,
+            "similarity": round(place.similarity, 6),
+            "rank_before": place.other_rank,
+            "candidate": place.candidate,
+            "sample_id": str(store.samples["sample_id"].iat[int(facts.candidate_rows[place.candidate])]),
+            "text": str(store.samples["text"].iat[int(facts.candidate_rows[place.candidate])]),
+        }
+        for place in ranking.places("after", top)
+    ]
+    notes = [*query.notes, *filter(None, [precision_note(store, query)])]
+    if as_json:
+        view = {"store": store.name, "task": task, "mask": tokens.spec, "method": intervention.spec}
+        return json.dumps({**view, "notes": notes, "candidates": rows}, indent=1, ensure_ascii=False)
+    what = ", ".join(filter(None, [tokens.label, intervention.label]))
+    head = f"{store.label}, {task}, {query.modality} query, {what}; rank before in brackets"
+    lines = [
+        f"{row['rank']:>4} ({row['rank_before']})  {row['similarity']:.4f}  {row['sample_id']}  {row['text']}"
+        for row in rows
+    ]
+    return "\n".join([head, *notes, *lines])
+
+
+@click.command("query")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--task", required=True, metavar="i2t|t2i|...", help="The task of STORE whose candidates are ranked.")
+@click.option("--image", type=click.Path(path_type=Path), default=None, help="A picture.")
+@click.option("--text", default="", help="A text; with --image: both together.")
+@click.option(
+    "--mask", default="", metavar="ROLES,POSITIONS", help="Tokens left out of pooling, e.g. image,40-43; last."
+)
+@click.option("--method", default="base", show_default=True, metavar="SPEC", help="An intervention, as for `retrieve`.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default=None, help="float32, bfloat16 or float16; the backbone's own by default.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def query(
+    store: Path, task: str, image: Path | None, text: str, mask: str, method: str,
+    device: str, dtype: str | None, top: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Embed a picture and/or a text with the backbone of STORE and print its ranked candidates."""
+    click.echo(
+        run_query(store, task, image=image, text=text, mask=mask, method=method, device=device, dtype=dtype, top=top,
+                  as_json=as_json)
+    )  # fmt: skip
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"The picture {path} cannot be read ({error.strerror}); give the path of a picture file."
+        ) from error

@@ -1,0 +1,68 @@
+"""Whether a live query may be compared with a store's candidates: the same weights, tap, prompts and pooling, or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import BackboneError
+from analysis.live.slot import ModelRequest
+
+if TYPE_CHECKING:
+    from analysis.live.query import LiveQuery
+    from analysis.store import Store
+
+# What decides whether two vectors live in one space, in the order in which a difference is worth saying.
+_FIELDS = {
+    "model_type": "architecture",
+    "revision": "revision of the weights",
+    "tap": "layer the states are taken from (tap)",
+    "width": "width",
+    "fusion": "way to join image and text",
+    "dummy_image": "treatment of PaliGemma's dummy picture",
+}
+
+
+def request_for(store: Store, *, device: str = "auto", dtype: str | None = None) -> ModelRequest:
+    """The backbone that made a store, run in the same way."""
+    from analysis.models.specs import BACKBONES
+
+    made_by = store.config["backbone"]
+    name = made_by["key"] if made_by["key"] in BACKBONES else made_by["model"]
+    pinned = None if str(made_by["revision"]).startswith("local-") else made_by["revision"]
+    return ModelRequest(
+        name, device, dtype, made_by.get("tap"), pinned, made_by.get("fusion"), made_by.get("dummy_image") or "exclude"
+    )
+
+
+def mismatches(store_config: dict[str, Any], model: dict[str, Any], prompts: str) -> list[str]:
+    """Why a query embedded by `model` (backbone_config) with `prompts` cannot be compared with a store's candidates, one
+    sentence a difference; empty when it can."""
+    made_by = store_config["backbone"]
+    found = [
+        f"the {words} is {model.get(field)!r}, the store's is {made_by.get(field)!r}"
+        for field, words in _FIELDS.items()
+        if made_by.get(field) != model.get(field)
+    ]
+    if store_config.get("prompts") != prompts and not made_by.get("contrastive"):
+        found.append(f"the prompts are {prompts!r}, the store's are {store_config.get('prompts')!r}")
+    return found
+
+
+def check_compatible(store: Store, query: LiveQuery) -> None:
+    """BackboneError with every reason why a live query does not fit the candidates of a store."""
+    reasons = mismatches(store.config, query.model, query.prompts)
+    if reasons:
+        raise BackboneError(
+            f"The query was embedded by {query.model['key']}, the candidates of {store.label} were not embedded in the "
+            f"same way: {'; '.join(reasons)}. Load the store's own backbone or choose one of its stores."
+        )
+
+
+def precision_note(store: Store, query: LiveQuery) -> str:
+    """A sentence when query and candidates were computed in different number formats, else ""."""
+    mine, theirs = query.model.get("dtype"), store.config["backbone"].get("dtype")
+    if mine == theirs:
+        return ""
+    return (
+        f"The candidates were embedded in {theirs}, your query in {mine}: similarities may differ in the third digit."
+    )

@@ -1,0 +1,118 @@
+"""Which tokens of a query are pooled: whole roles and single positions left out, as data with one text form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.errors import BackboneError
+from analysis.models.pooling import Role
+
+ROLE_NAMES = {Role.TEMPLATE: "template", Role.IMAGE: "image", Role.TEXT: "text", Role.INSTRUCTION: "instruction"}
+POOLINGS = ("mean", "last")
+# The masks of the paper's Fig. 4 as sets of roles.
+QUICK_MASKS = {
+    "w/o image": ("image",),
+    "w/o prompt": ("text", "instruction"),
+    "w/o instruction": ("instruction",),
+    "w/o template": ("template",),
+}
+
+
+@dataclass(frozen=True)
+class TokenMask:
+    """Tokens that pooling leaves out: every token of `roles`, and the positions in `tokens` (0 = first token).
+
+    pooling "mean": the mean of what is left; "last": its last token. The text form lists roles and positions, e.g.
+    `image,instruction,40-43,51`, and `last` for the pooling; the empty text masks nothing.
+    """
+
+    roles: tuple[str, ...] = ()
+    tokens: tuple[int, ...] = ()
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.roles) - set(ROLE_NAMES.values()))
+        if unknown:
+            raise BackboneError(
+                f"A mask names the role {unknown[0]!r}; expected one of {', '.join(ROLE_NAMES.values())}."
+            )
+        if self.pooling not in POOLINGS:
+            raise BackboneError(f"Pooling is {self.pooling!r}; expected one of {', '.join(POOLINGS)}.")
+        order = list(ROLE_NAMES.values())
+        object.__setattr__(self, "roles", tuple(sorted(set(self.roles), key=order.index)))
+        object.__setattr__(self, "tokens", tuple(sorted({int(token) for token in self.tokens})))
+
+    def __bool__(self) -> bool:
+        return bool(self.roles or self.tokens or self.pooling != "mean")
+
+    @property
+    def spec(self) -> str:
+        words = [*self.roles, *_ranges(self.tokens)]
+        return ",".join([*words, "last"] if self.pooling == "last" else words)
+
+    @property
+    def label(self) -> str:
+        parts = [f"w/o {' and '.join(self.roles)}"] if self.roles else []
+        if self.tokens:
+            parts.append(f"{len(self.tokens)} token{'s' * (len(self.tokens) > 1)} masked")
+        return ", ".join([*parts, "last token"] if self.pooling == "last" else parts)
+
+    def masked(self, roles: np.ndarray) -> np.ndarray:
+        """(L,) bool: which tokens the mask leaves out. roles: (L,) of Role. BackboneError for a position beyond L."""
+        beyond = [token for token in self.tokens if not 0 <= token < len(roles)]
+        if beyond:
+            raise BackboneError(
+                f"The mask names token {beyond[0]}, the query has tokens 0 to {len(roles) - 1}; choose among those."
+            )
+        hidden = np.isin(roles, [role for role, name in ROLE_NAMES.items() if name in self.roles])
+        hidden[list(self.tokens)] = True
+        return hidden
+
+    def keep(self, roles: np.ndarray) -> np.ndarray:
+        """(L,) bool: which tokens are pooled. BackboneError when none is left."""
+        kept = ~self.masked(roles) & (roles != Role.PAD)
+        if not kept.any():
+            raise BackboneError(
+                f"The mask ({self.label}) leaves no token of {len(roles)} to pool; "
+                "keep at least one, for example of the template."
+            )
+        if self.pooling == "last":
+            last = np.zeros(len(roles), bool)
+            last[np.flatnonzero(kept)[-1]] = True
+            return last
+        return kept
+
+
+NO_MASK = TokenMask()
+
+
+def parse_mask(text: str) -> TokenMask:
+    """The mask of a text form. BackboneError names the word that is neither a role nor a position."""
+    roles: list[str] = []
+    tokens: list[int] = []
+    pooling = "mean"
+    for word in (part.strip() for part in text.split(",")):
+        span = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", word)
+        if span:
+            first, last = int(span[1]), int(span[2] or span[1])
+            tokens += range(first, last + 1)
+        elif word == "last":
+            pooling = "last"
+        elif word:
+            roles.append(word)
+    return TokenMask(tuple(roles), tuple(tokens), pooling)
+
+
+def _ranges(tokens: Iterable[int]) -> list[str]:
+    """3,4,5,9 -> ["3-5", "9"]."""
+    spans: list[list[int]] = []
+    for token in tokens:
+        if spans and token == spans[-1][1] + 1:
+            spans[-1][1] = token
+        else:
+            spans.append([token, token])
+    return [str(first) if first == last else f"{first}-{last}" for first, last in spans]

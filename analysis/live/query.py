@@ -1,0 +1,112 @@
+"""A visitor's query: picture and text -> token states in one forward pass -> an embedding under any mask, at once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.data.samples import SHORT, Picture, Sample
+from analysis.errors import BackboneError, DataError
+from analysis.live.masks import NO_MASK, ROLE_NAMES, TokenMask
+from analysis.models.pooling import Role, pool_states
+from analysis.models.results import TokenStates
+
+if TYPE_CHECKING:
+    from analysis.models.backbones import Backbone
+
+
+@dataclass(frozen=True)
+class LiveQuery:
+    """One query with its hidden states; it needs no model any more.
+
+    model: what identifies the backbone and how it was run, as a store's config holds it; prompts: the name of the
+    instruction sentences; notes: what the visitor should know (a text that was cut, ...).
+    """
+
+    sample: Sample
+    tokens: TokenStates
+    model: dict[str, Any]
+    prompts: str
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        return self.sample.modality
+
+    @property
+    def maskable(self) -> bool:
+        """Whether the embedding is a mean of tokens. A dual encoder's is not: its tokens are shown, not masked."""
+        return self.tokens.pooled is None
+
+    @property
+    def role_names(self) -> list[str]:
+        return [ROLE_NAMES.get(role, "pad") for role in self.tokens.roles.tolist()]
+
+    def embedding(self, mask: TokenMask = NO_MASK) -> np.ndarray:
+        """(D,) float32, un-normalised: the pooled hidden states without the masked tokens. No forward pass.
+
+        Raises BackboneError when no token is left, and for any mask on a dual encoder.
+        """
+        if self.tokens.pooled is not None:
+            if mask:
+                raise BackboneError(
+                    f"{self.model['key']} is a dual encoder: its embedding is not a mean of tokens, so nothing can be "
+                    "masked; choose an MLLM for that."
+                )
+            return self.tokens.pooled
+        return pool_states(self.tokens.states, mask.keep(self.tokens.roles))
+
+
+def embed_query(
+    backbone: Backbone,
+    *,
+    picture: bytes | None = None,
+    text: str = "",
+    prompts: str = "uniform",
+    task: str | None = None,
+    name: str = "your picture",
+) -> LiveQuery:
+    """One forward pass over a picture, a text, or both.
+
+    The instruction is that of the task's queries where the modality is the task's, else the one of the modality. Raises
+    DataError for an empty query or a picture that cannot be read, UnsupportedModality for image + text on a dual
+    encoder, BackboneError when the model fails. A text that is longer than the model reads is cut, with a note.
+    """
+    from analysis.build.build import backbone_config
+
+    sample = query_sample(picture, text, prompts, task, name)
+    start = time.perf_counter()
+    tokens = backbone.tokens(sample)
+    notes: tuple[str, ...] = ()
+    if tokens.truncated:
+        kept = int((tokens.roles == Role.TEXT).sum())
+        notes = (
+            f"The text ({len(sample.text):,} characters) is longer than the model reads; its first {kept:,} tokens are used.",
+        )
+    return LiveQuery(sample, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
+
+
+def query_sample(
+    picture: bytes | None, text: str, prompts: str, task: str | None, name: str = "your picture"
+) -> Sample:
+    """The sample of a query with its instruction. DataError for an empty query."""
+    from analysis.models.prompts import instruction_for
+
+    text = text.strip()
+    if picture is None and not text:
+        raise DataError("The query is empty; give a picture, a text, or both.")
+    modality = "text" if picture is None else "image_text" if text else "image"
+    if picture is not None:
+        Picture(data=picture, name=name).load()  # the sentence about the picture comes before any model is loaded
+    of_task = task is not None and task.split("2")[0] == SHORT[modality]
+    return Sample(
+        "query",
+        modality,
+        text=text,
+        picture=None if picture is None else Picture(data=picture, name=name),
+        instruction=instruction_for(prompts, task if of_task else None, "query" if of_task else None, modality),
+    )

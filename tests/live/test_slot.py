@@ -1,0 +1,143 @@
+"""The one model of the server: exchanged, shared, freed, waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from analysis.errors import BackboneError
+from analysis.live.slot import ModelRequest, ModelSlot, memory_need
+
+A, B = ModelRequest("a"), ModelRequest("b")
+
+
+class Fakes:
+    """Counts loads and frees; a real backbone has the same five names."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.alive: list[str] = []
+        self.loads = 0
+        self.fail = fail
+
+    def load(self, request: ModelRequest) -> SimpleNamespace:
+        if request.name == self.fail:
+            raise BackboneError("There is no such model.")
+        self.loads += 1
+        self.alive.append(request.name)
+        return SimpleNamespace(
+            spec=SimpleNamespace(label=request.name.upper()), device="cpu", dtype="float32", revision="r",
+            unload=lambda: self.alive.remove(request.name),
+        )  # fmt: skip
+
+
+def test_a_second_request_for_the_same_model_does_not_load_again() -> None:
+    fakes = Fakes()
+    slot = ModelSlot(fakes.load)
+    for _ in range(3):
+        with slot.use(A) as backbone:
+            assert backbone.spec.label == "A"
+    assert fakes.loads == 1
+    assert slot.loaded is not None
+    assert slot.loaded.request == A
+
+
+def test_another_model_replaces_the_first_and_frees_it() -> None:
+    fakes = Fakes()
+    slot = ModelSlot(fakes.load)
+    with slot.use(A):
+        pass
+    with slot.use(B):
+        assert fakes.alive == ["b"]
+
+
+def test_unload_frees_once_and_says_whether_there_was_anything() -> None:
+    fakes = Fakes()
+    slot = ModelSlot(fakes.load)
+    with slot.use(A):
+        pass
+    assert slot.unload()
+    assert not slot.unload()
+    assert fakes.alive == []
+    assert slot.loaded is None
+
+
+def test_a_failed_load_leaves_the_slot_empty_and_usable() -> None:
+    fakes = Fakes(fail="b")
+    slot = ModelSlot(fakes.load)
+    with slot.use(A):
+        pass
+    with pytest.raises(BackboneError, match="no such model"), slot.use(B):
+        pass
+    assert slot.loaded is None
+    with slot.use(A):
+        pass
+    assert fakes.loads == 2
+
+
+def test_a_second_visitor_waits_with_a_message_and_is_served() -> None:
+    slot = ModelSlot(Fakes().load)
+    entered, leave = threading.Event(), threading.Event()
+    told: list[str] = []
+    served: list[str] = []
+
+    def first() -> None:
+        with slot.use(A):
+            entered.set()
+            leave.wait(5)
+
+    def second() -> None:
+        with slot.use(B, tell=told.append) as backbone:
+            served.append(backbone.spec.label)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert entered.wait(5)
+    threads[1].start()
+    time.sleep(0.5)
+    assert served == []
+    assert any("computing with a" in sentence for sentence in told)
+    leave.set()
+    for thread in threads:
+        thread.join(5)
+    assert served == ["B"]
+
+
+def test_waiting_ends_with_a_sentence() -> None:
+    slot = ModelSlot(Fakes().load)
+    with (
+        slot.use(A),
+        pytest.raises(BackboneError, match=r"busy .computing with a. for another visitor"),
+        slot.use(B, patience=0.3),
+    ):
+        pass
+
+
+def test_many_threads_never_see_two_models_or_a_freed_one() -> None:
+    fakes = Fakes()
+    slot = ModelSlot(fakes.load)
+    wrong: list[object] = []
+
+    def visitor(request: ModelRequest) -> None:
+        for _ in range(20):
+            with slot.use(request) as backbone:
+                if fakes.alive != [request.name] or backbone.spec.label != request.name.upper():
+                    wrong.append(list(fakes.alive))
+
+    threads = [threading.Thread(target=visitor, args=(request,)) for request in (A, B, A)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert wrong == []
+    assert len(fakes.alive) == 1
+
+
+def test_memory_is_estimated_before_loading_and_an_unknown_name_is_a_sentence() -> None:
+    need = memory_need(ModelRequest("qwen2-vl-7b", "cpu", "bfloat16"))
+    assert need.needed == pytest.approx(2 * 8.29e9, rel=0.01)
+    assert "GB" in need.sentence
+    with pytest.raises(BackboneError, match="No backbone or folder"):
+        memory_need(ModelRequest("no such model"))
