@@ -1,0 +1,188 @@
+"""Loading a backbone: a row of the table, or any checkpoint of a supported architecture. Importing this module loads
+neither torch nor transformers, so pages can list the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.errors import BackboneError
+from analysis.models.devices import (
+    DTYPES,
+    check_dtype,
+    choose_device,
+    choose_dtype,
+    free_memory,
+    is_out_of_memory,
+    release_memory,
+)
+from analysis.models.embedding import Backbone
+from analysis.models.families import TAPS, at_path, family_of
+from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
+from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec
+from analysis.models.weights import (
+    Checkpoint,
+    cached_folder,
+    count_parameters,
+    explain,
+    first_line,
+    open_folder,
+    open_hub,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["BACKBONES", "Backbone", "BackboneSpec", "estimate_memory", "find_spec", "load_backbone"]
+
+
+def load_backbone(
+    key_or_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    revision: str | None = None,
+    tap: str | None = None,
+    fusion: str | None = None,
+    dummy_image: str = "exclude",
+    max_text_tokens: int = MAX_TEXT_TOKENS,
+    weights: str | Path | None = None,
+) -> Backbone:
+    """A backbone ready to embed: a key of BACKBONES, a local folder, or a hub id of a supported architecture.
+
+    device: "auto", "cpu", "cuda", "cuda:1", "mps"; dtype: "float32", "bfloat16", "float16" or None for the row's own
+    (float32 on a CPU); revision, tap: instead of the row's; weights: a folder that holds a row's weights; fusion,
+    dummy_image, max_text_tokens: see `inputs.Options`. Code from a repository is never run. Raises BackboneError, in
+    one sentence with the next step, for everything that can be missing, gated, too large, damaged or unsupported.
+    """
+    spec = find_spec(key_or_path)
+    options = Options(fusion, dummy_image, max_text_tokens)
+    where = choose_device(device)
+    precision = choose_dtype(dtype, spec.dtype, where)
+    if tap is not None and tap not in TAPS:
+        raise BackboneError(f"tap is {tap!r}; expected one of {', '.join(TAPS)}.")
+    spec = replace(spec, revision=revision or spec.revision, tap=tap or spec.tap)
+    checkpoint = _checkpoint(spec, weights)
+    family = family_of(checkpoint.config.get("model_type"), spec.label)
+    if spec.model_type not in (None, family.model_type):
+        raise BackboneError(
+            f"{checkpoint.source} has model_type {family.model_type!r}; {spec.key} expects {spec.model_type!r}: give the "
+            "path itself instead of the key."
+        )
+    spec = replace(spec, model_type=family.model_type, tap=spec.tap or family.tap, contrastive=family.contrastive)
+    _check_room(spec, checkpoint, where, str(precision).removeprefix("torch."))
+    model, processor = _from_pretrained(spec, checkpoint, where, precision)
+    if family.keep_float32:
+        at_path(model, family.keep_float32).float()
+    from analysis.models.forward import forward_of
+
+    return Backbone(
+        spec,
+        model,
+        InputBuilder(processor, model.config, family, options, spec.label),
+        forward_of(model, family, spec.tap or family.tap),
+        revision=checkpoint.revision,
+        width=int(at_path(model.config, family.width)),
+        contrastive=family.contrastive,
+    )
+
+
+def estimate_memory(key_or_path: str | Path, dtype: str | None = None) -> int:
+    """Bytes that the weights take once loaded, before loading: from the safetensors headers of a local folder or a
+    complete download, else the row's number of parameters. `dtype` None is the row's. What a batch needs comes on top.
+    Raises BackboneError for a hub model that is neither downloaded nor in the table."""
+    spec = find_spec(key_or_path)
+    size = DTYPES[check_dtype(dtype or spec.dtype)]
+    folder = _folder_of(spec) if spec.is_folder else cached_folder(spec.hub_id, spec.revision)
+    if folder is not None and spec.is_folder:
+        open_folder(folder, hint=_demo_hint(spec))
+    counted = count_parameters(folder) if folder is not None else None
+    if counted is None and spec.parameters is not None:
+        counted = int(spec.parameters)
+    if counted is None:
+        raise BackboneError(
+            f"The size of {spec.label} is not known before its weights are here as safetensors; "
+            f"run `hf download {spec.hub_id}` first."
+        )
+    return counted * size
+
+
+def _checkpoint(spec: BackboneSpec, weights: str | Path | None) -> Checkpoint:
+    if weights is not None:
+        return open_folder(Path(weights).expanduser())
+    if spec.is_folder:
+        return open_folder(_folder_of(spec), hint=_demo_hint(spec))
+    return open_hub(spec.hub_id, spec.revision)
+
+
+def _folder_of(spec: BackboneSpec) -> Path:
+    return ROOT / spec.hub_id  # an absolute path stays what it is
+
+
+def _demo_hint(spec: BackboneSpec) -> str:
+    return " Run `make demo` to train the demo models." if spec.demo else ""
+
+
+def _check_room(spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device, dtype: str) -> None:
+    """Refuse a model that cannot fit: a CPU would not raise, the system would kill the process."""
+    counted = count_parameters(checkpoint.folder) if checkpoint.folder else spec.parameters
+    free = free_memory(device)
+    if counted is not None and free is not None and counted * DTYPES[dtype] > free:
+        smaller = "" if DTYPES[dtype] == 2 else " dtype bfloat16,"
+        raise BackboneError(
+            f"{spec.label} needs about {counted * DTYPES[dtype] / 1e9:.1f} GB in {dtype} and {device} has "
+            f"{free / 1e9:.1f} GB free; choose{smaller} another device or a smaller model."
+        )
+
+
+def _from_pretrained(
+    spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> tuple[Any, Any]:
+    """The model without its language-model head, in evaluation mode, and its processor."""
+    from transformers import AutoModel, AutoProcessor
+
+    options = {"revision": checkpoint.hub_revision, "trust_remote_code": False}
+    try:
+        with _quiet_transformers():
+            processor = AutoProcessor.from_pretrained(checkpoint.source, **options)
+            model, report = AutoModel.from_pretrained(
+                checkpoint.source, dtype=dtype, output_loading_info=True, **options
+            )
+        missing = sorted(report["missing_keys"])
+        if not missing:
+            return model.to(device).eval(), processor
+    except Exception as error:  # the libraries below raise anything from OSError to SafetensorError
+        if is_out_of_memory(error):
+            release_memory(device)
+            raise BackboneError(
+                f"{spec.label} does not fit into the memory of {device}; choose another device or dtype bfloat16."
+            ) from error
+        if checkpoint.folder is None:
+            raise explain(error, spec.hub_id, checkpoint.revision) from error
+        raise BackboneError(
+            f"{checkpoint.source} cannot be loaded ({first_line(error)}); expected weights, tokenizer and processor as "
+            "`save_pretrained` writes them."
+        ) from error
+    raise BackboneError(
+        f"{checkpoint.source} lacks {len(missing)} weights, first {missing[0]!r}; with random numbers in their place "
+        "every embedding would be wrong: copy or download the model again."
+    )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No report of unused weights (the language-model head is left out on purpose) and no bar for reading files."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

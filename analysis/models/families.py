@@ -1,0 +1,156 @@
+"""What differs between the supported architectures, as one row each, keyed by the checkpoint's `model_type`.
+
+Everything a row says was measured on transformers 5.23; the code that reads it has no branch on a model's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from analysis.errors import BackboneError
+
+TAPS = ("post_norm", "pre_norm")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture. Dotted names are paths inside the loaded model, its config or its processor."""
+
+    model_type: str
+    label: str
+    builder: str  # how samples become inputs: "dual_encoder", "chat_template" or "image_placeholder"
+    width: str  # config path of the width D
+    positions: str  # config path of the number of positions of the language side
+    vision: str  # model path of the part that reads pixels; pixels are cast to its dtype
+    grid: str  # how patches are laid out: "thw" (by picture, from the processor), "shapes" (the same, NaFlex), "square"
+    tap: str = "post_norm"  # default tap: the final norm's output ("post_norm") or its input ("pre_norm")
+    norm: str = ""  # model path of the final norm; empty for dual encoders, which have no tap
+    token_types: tuple[str, int] | None = None  # extra input and its value at image tokens (0 elsewhere)
+    frame: tuple[str, str] = (
+        "",
+        "",
+    )  # image_placeholder: what stands before and after the text when there is a picture
+    frame_text: tuple[str, str] | None = None  # the same without a picture; None: a dummy picture is sent along
+    keep_float32: str = ""  # model path of a part that stays in float32
+    patch_heads: tuple[str, ...] = ()  # dual encoders: model paths that carry patch states into the joint space
+    class_token: bool = False  # dual encoders: a class token stands before the patches
+    text_heads: tuple[str, ...] = ()  # dual encoders: the same for text tokens
+    text_mask: bool = True  # dual encoders: whether the text tower is given the attention mask
+    pad_text_to_end: bool = False  # dual encoders: text is always padded to all positions
+
+    @property
+    def contrastive(self) -> bool:
+        return self.builder == "dual_encoder"
+
+
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (
+        Family(
+            "clip",
+            "CLIP",
+            "dual_encoder",
+            width="projection_dim",
+            positions="text_config.max_position_embeddings",
+            vision="vision_model",
+            grid="square",
+            patch_heads=("vision_model.post_layernorm", "visual_projection"),
+            class_token=True,
+            text_heads=("text_projection",),
+        ),
+        # SigLIP pools its text at the last position, padding included, and was trained without a mask.
+        Family(
+            "siglip",
+            "SigLIP, SigLIP2 (fixed resolution)",
+            "dual_encoder",
+            width="vision_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="vision_model",
+            grid="square",
+            text_heads=("text_model.head",),
+            text_mask=False,
+            pad_text_to_end=True,
+        ),
+        Family(
+            "siglip2",
+            "SigLIP2 (NaFlex)",
+            "dual_encoder",
+            width="vision_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="vision_model",
+            grid="shapes",
+            text_heads=("text_model.head",),
+            text_mask=False,
+            pad_text_to_end=True,
+        ),
+        Family(
+            "qwen2_vl",
+            "Qwen2-VL",
+            "chat_template",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="visual",
+            grid="thw",
+            norm="language_model.norm",
+            token_types=("mm_token_type_ids", 1),
+        ),
+        # hidden_states[-1] of transformers 4.57, which the paper's code read, is the input of Qwen3-VL's final norm.
+        Family(
+            "qwen3_vl",
+            "Qwen3-VL",
+            "chat_template",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="visual",
+            grid="thw",
+            tap="pre_norm",
+            norm="language_model.norm",
+            token_types=("mm_token_type_ids", 1),
+        ),
+        # Without token_type_ids transformers 5.x would attend causally; the prefix is bidirectional.
+        Family(
+            "paligemma",
+            "PaliGemma, PaliGemma2",
+            "image_placeholder",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="vision_tower",
+            grid="square",
+            norm="language_model.norm",
+            token_types=("token_type_ids", 0),
+            frame=("{image}{bos}", "\n"),
+        ),
+        # The picture becomes discrete codes: in bfloat16 an argmin may flip with the batch, so its encoder is float32.
+        Family(
+            "chameleon",
+            "Chameleon",
+            "image_placeholder",
+            width="hidden_size",
+            positions="max_position_embeddings",
+            vision="vqmodel",
+            grid="square",
+            norm="norm",
+            frame=("{boi}{image}{eoi}", "{sep}"),
+            frame_text=("", "{sep}"),
+            keep_float32="vqmodel",
+        ),
+    )
+}
+
+
+def family_of(model_type: str | None, name: str) -> Family:
+    """The row of a checkpoint's `model_type`. Raises BackboneError naming the supported ones."""
+    if model_type not in FAMILIES:
+        raise BackboneError(
+            f"{name} has model_type {model_type!r}, which is not supported; expected one of {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[model_type]
+
+
+def at_path(root: Any, path: str) -> Any:
+    """The attribute or key at a dotted path: at_path(config, "text_config.hidden_size")."""
+    return reduce(
+        lambda node, name: node[name] if isinstance(node, dict) else getattr(node, name), path.split("."), root
+    )

@@ -1,0 +1,270 @@
+"""Samples as model inputs: three builders of the text around the content, and batches of rows with their pictures.
+
+Batches are padded on the right here, whatever side the checkpoint's tokenizer prefers, so a token has the same position
+with and without neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.data.samples import MODALITIES, Sample
+from analysis.errors import BackboneError, DataError, UnsupportedModality
+from analysis.models.families import Family, at_path
+from analysis.models.pixels import Grid, PixelBuilder, Pixels, decode_all
+from analysis.models.pooling import Role
+from analysis.models.rows import Frame, Row, RowBuilder
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+MAX_TEXT_TOKENS = 2048  # of one sample's own text, where the model has room for them
+_MARK = "\u2042CONTENT\u2042"  # stands for the content while a chat template is rendered
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices that change numbers and have a name. fusion: what image + text means to a dual encoder (None: refused;
+    "sum_of_unit_vectors": UniIR's score fusion). dummy_image: whether the black picture that PaliGemma needs beside a
+    text is left out of pooling ("exclude") or pooled like the rest of the template ("include", as the authors' code)."""
+
+    fusion: str | None = None
+    dummy_image: str = "exclude"
+    max_text_tokens: int = MAX_TEXT_TOKENS
+
+    def __post_init__(self) -> None:
+        for name, value, legal in (
+            ("fusion", self.fusion, (None, "sum_of_unit_vectors")),
+            ("dummy_image", self.dummy_image, ("exclude", "include")),
+        ):
+            if value not in legal:
+                raise BackboneError(f"{name} is {value!r}; expected one of {', '.join(map(str, legal))}.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that go through the model together.
+
+    positions: place of each row among the samples asked for; ids, mask: (B, L) tensors; roles: (B, L) int8, PAD where
+    there is no token; picture_rows: which row each picture of `pixels` belongs to, rising.
+    """
+
+    rows: list[Row]
+    positions: list[int]
+    ids: torch.Tensor
+    mask: torch.Tensor
+    roles: np.ndarray
+    pixels: Pixels | None
+    picture_rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_tokens(self) -> int:
+        """Size with padding, of the longer side for a dual encoder."""
+        per_picture = 0 if self.pixels is None else max(h * w for h, w in self.pixels.grids)
+        return len(self) * max(self.ids.shape[1], per_picture)
+
+    def sample_id(self, row: int) -> str:
+        return self.rows[row].sample.sample_id
+
+    def grid(self, row: int) -> Grid | None:
+        """The patch grid of a row's own picture."""
+        if self.pixels is None or row not in self.picture_rows or self.rows[row].frame.dummy:
+            return None
+        return self.pixels.grids[self.picture_rows.index(row)]
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The same rows as two batches, for when one does not fit in memory."""
+        middle = len(self) // 2
+        return self._part(0, middle), self._part(middle, len(self))
+
+    def _part(self, start: int, stop: int) -> Batch:
+        first, last = (sum(row < bound for row in self.picture_rows) for bound in (start, stop))
+        return Batch(
+            self.rows[start:stop],
+            self.positions[start:stop],
+            self.ids[start:stop],
+            self.mask[start:stop],
+            self.roles[start:stop],
+            self.pixels.part(first, last) if self.pixels else None,
+            [row - start for row in self.picture_rows[first:last]],
+        )
+
+
+class InputBuilder:
+    """Everything between samples and the model's forward pass, for one loaded processor."""
+
+    def __init__(self, processor: Any, config: Any, family: Family, options: Options, name: str) -> None:
+        self._family, self.options, self._name = family, options, name
+        self._frames = BUILDERS[family.builder](processor, family)
+        self._pixels = PixelBuilder(processor, config, family)
+        self._positions = int(at_path(config, family.positions))
+        self.image_token_id = None if family.contrastive else int(processor.image_token_id)
+        self.tokenizer = processor.tokenizer
+        self._rows = RowBuilder(
+            self.tokenizer, self.image_token_id, max_tokens=options.max_text_tokens, positions=self._positions
+        )
+
+    def rows(self, samples: Sequence[Sample], failed: Callable[[int, DataError], None]) -> tuple[list[Row], list[int]]:
+        """Tokenised rows and their expected numbers of tokens. A sample whose picture cannot be read is reported to
+        `failed` with its place; its row has no picture tokens, and the caller leaves it out."""
+        frames, ready, n_image = [], [], []
+        for place, sample in enumerate(samples):
+            frame = self._frame(sample)
+            tokens = 0
+            if sample.picture is not None:
+                try:
+                    picture, tokens = self._pixels.expected_tokens(sample.picture)
+                    sample = replace(sample, picture=picture) if picture is not sample.picture else sample
+                except DataError as error:
+                    failed(place, error)
+            elif frame.dummy:
+                tokens = self._pixels.dummy_tokens
+            frames.append(frame)
+            ready.append(sample)
+            n_image.append(tokens)
+        in_row = [0 if self._family.contrastive else n for n in n_image]  # a dual encoder reads pictures apart
+        rows = self._rows.build(ready, frames, in_row, instructions=not self._family.contrastive)
+        if self._family.contrastive:
+            rows = [row if "text" in row.sample.modality else row.without_tokens() for row in rows]
+        return rows, [self._length(row, n) for row, n in zip(rows, n_image, strict=True)]
+
+    def batch(
+        self, rows: Sequence[Row], positions: Sequence[int], failed: Callable[[int, DataError], None]
+    ) -> Batch | None:
+        """One padded batch with its pictures decoded. Rows whose picture cannot be decoded are reported with their
+        position and left out; None when nothing is left."""
+        wanted = [row.sample.picture for row in rows if row.sample.picture is not None]
+        decoded = iter(decode_all(wanted))
+        kept: list[tuple[Row, int, Image | None]] = []
+        for row, position in zip(rows, positions, strict=True):
+            image = None if row.sample.picture is None else next(decoded)
+            if isinstance(image, DataError):
+                failed(position, image)
+            else:
+                kept.append((row, position, self._pixels.dummy if row.frame.dummy else image))
+        if not kept:
+            return None
+        images = [image for _, _, image in kept if image is not None]
+        pixels = self._pixels.build(images) if images else None
+        picture_rows = [row for row, (_, _, image) in enumerate(kept) if image is not None]
+        return self._padded([row for row, _, _ in kept], [position for _, position, _ in kept], pixels, picture_rows)
+
+    def _padded(self, rows: list[Row], positions: list[int], pixels: Pixels | None, picture_rows: list[int]) -> Batch:
+        import torch
+
+        n_image = dict.fromkeys(range(len(rows)), 0)
+        if pixels is not None and self.image_token_id is not None:
+            n_image.update(zip(picture_rows, (h * w for h, w in pixels.grids), strict=True))
+        expanded = [self._expanded(row, n_image[i]) for i, row in enumerate(rows)]
+        longest = max(len(ids) for ids, _ in expanded)
+        if self._family.pad_text_to_end:
+            longest = self._positions
+        pad = self.tokenizer.pad_token_id
+        ids = np.full((len(rows), longest), 0 if pad is None else pad, np.int64)
+        roles = np.full((len(rows), longest), Role.PAD, np.int8)
+        mask = np.zeros((len(rows), longest), np.int64)
+        for i, (row_ids, row_roles) in enumerate(expanded):
+            ids[i, : len(row_ids)] = row_ids
+            roles[i, : len(row_ids)] = row_roles
+            mask[i, : len(row_ids)] = 1
+        return Batch(rows, positions, torch.from_numpy(ids), torch.from_numpy(mask), roles, pixels, picture_rows)
+
+    def _expanded(self, row: Row, n_image: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and roles with the placeholder repeated once for each patch."""
+        if not row.frame.picture:
+            return row.ids, row.roles
+        repeats = np.where(row.roles == Role.IMAGE, n_image, 1)
+        ids, roles = np.repeat(row.ids, repeats), np.repeat(row.roles, repeats)
+        if row.frame.dummy:
+            roles[roles == Role.IMAGE] = Role.PAD if self.options.dummy_image == "exclude" else Role.TEMPLATE
+        return ids, roles
+
+    def _length(self, row: Row, n_image: int) -> int:
+        """Tokens that a row will cost; a dual encoder pays for its longer side."""
+        if not self._family.contrastive:
+            return row.n_text + n_image
+        text = self._positions if self._family.pad_text_to_end and len(row.ids) else len(row.ids)
+        return max(n_image, text)
+
+    def _frame(self, sample: Sample) -> Frame:
+        if self._family.contrastive and sample.modality == "image_text" and self.options.fusion is None:
+            raise UnsupportedModality(
+                f"{self._name} embeds an image or a text, and sample {sample.sample_id!r} is both; expected one of them, "
+                'or load the backbone with fusion="sum_of_unit_vectors" to add the two unit vectors.'
+            )
+        return self._frames[sample.modality]
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of samples grouped by length, longest first, so that each group's padded size stays within `budget`
+    tokens (a single longer sample makes a group of its own)."""
+    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable").tolist()
+    group: list[int] = []
+    for place in order:
+        if group and max(lengths[group[0]], 1) * (len(group) + 1) > budget:
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
+
+
+def _dual_frames(processor: Any, family: Family) -> dict[str, Frame]:
+    """Bare text, pictures apart."""
+    return {modality: Frame("", "", picture=False) for modality in MODALITIES}
+
+
+def _chat_frames(processor: Any, family: Family) -> dict[str, Frame]:
+    """One user message through the checkpoint's own chat template, without a generation prompt: picture, then text."""
+    frames = {}
+    for modality in MODALITIES:
+        picture = modality != "text"
+        content = [{"type": "image"}] * picture + [{"type": "text", "text": _MARK}]
+        try:
+            prompt = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        except Exception as error:  # templates are programs; whatever they raise is the checkpoint's fault
+            raise BackboneError(
+                f"The checkpoint's chat template cannot be rendered ({error}); expected a chat_template beside the tokenizer."
+            ) from error
+        before, found, after = prompt.partition(_MARK)
+        if not found or before.count(processor.image_token) != int(picture):
+            raise BackboneError(
+                "The checkpoint's chat template does not show the picture and the text of a message once each; "
+                "expected a template for image and text."
+            )
+        frames[modality] = Frame(before, after, picture)
+    return frames
+
+
+def _placeholder_frames(processor: Any, family: Family) -> dict[str, Frame]:
+    """A placeholder in front of the text, with the control tokens that the processor adds."""
+    tokens = {
+        "image": processor.image_token,
+        "bos": processor.tokenizer.bos_token,
+        "sep": processor.tokenizer.sep_token,
+        "boi": getattr(processor, "image_start_token", ""),
+        "eoi": getattr(processor, "image_end_token", ""),
+    }
+    before, after = (part.format(**tokens) for part in family.frame)
+    with_picture = Frame(before, after, picture=True)
+    if family.frame_text is None:
+        text_only = replace(with_picture, dummy=True)
+    else:
+        before, after = (part.format(**tokens) for part in family.frame_text)
+        text_only = Frame(before, after, picture=False)
+    return {"image": with_picture, "image_text": with_picture, "text": text_only}
+
+
+BUILDERS: dict[str, Callable[[Any, Family], dict[str, Frame]]] = {
+    "dual_encoder": _dual_frames,
+    "chat_template": _chat_frames,
+    "image_placeholder": _placeholder_frames,
+}

@@ -1,0 +1,164 @@
+"""Pictures as the model's pixel inputs: how many tokens a picture takes, decoding in threads, and its patch grid."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import PIL.Image
+from PIL.Image import Image
+
+from analysis.data.pictures import check_header
+from analysis.data.samples import Picture
+from analysis.errors import BackboneError, DataError
+from analysis.models.families import Family, at_path
+
+if TYPE_CHECKING:
+    import torch
+
+Grid = tuple[int, int]  # rows, columns of image tokens; token number r * columns + c is cell (r, c)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pictures of one batch, in order. `inputs` are the tensors that the model takes; `patches[i]` rows of
+    pixel_values belong to picture i where pictures are laid end to end (Qwen), else each has one row."""
+
+    inputs: dict[str, torch.Tensor]
+    patches: list[int]
+    grids: list[Grid]
+
+    def __len__(self) -> int:
+        return len(self.grids)
+
+    def part(self, start: int, stop: int) -> Pixels | None:
+        """The pictures start..stop-1, or None when there are none."""
+        if start == stop:
+            return None
+        first, last = sum(self.patches[:start]), sum(self.patches[:stop])
+        inputs = {
+            name: tensor[first:last] if name == "pixel_values" else tensor[start:stop]
+            for name, tensor in self.inputs.items()
+        }
+        return Pixels(inputs, self.patches[start:stop], self.grids[start:stop])
+
+
+class PixelBuilder:
+    """Turns pictures into Pixels with one image processor."""
+
+    def __init__(self, processor: Any, config: Any, family: Family) -> None:
+        self._processor = processor.image_processor
+        self._layout = _LAYOUTS[family.grid](processor, config)
+        self.dummy = PIL.Image.new("RGB", (112, 112))  # black, as in the authors' code
+        self.dummy_tokens = self._layout.tokens(112, 112)
+
+    def expected_tokens(self, picture: Picture) -> tuple[Picture, int]:
+        """How many tokens a picture will take, from its header where that depends on its size. A picture whose bytes
+        come from elsewhere is returned with its bytes, so that it is read once. Raises DataError."""
+        if not self._layout.by_size:
+            return picture, self._layout.tokens(0, 0)
+        if picture.path is None and picture.data is None:
+            picture = replace(picture, data=picture.bytes())
+        source = picture.data if picture.data is not None else picture.path
+        assert source is not None
+        width, height = check_header(source, name=picture.label)
+        return picture, self._layout.tokens(height, width)
+
+    def build(self, pictures: Sequence[Image]) -> Pixels:
+        """Pixel inputs of decoded pictures. Raises BackboneError where the processor refuses one."""
+        try:
+            inputs = dict(self._processor(images=list(pictures), return_tensors="pt"))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise BackboneError(
+                f"The model's image processor refuses a picture ({error}); convert or crop it."
+            ) from error
+        return self._layout.arrange(inputs, len(pictures))
+
+
+def decode_all(pictures: Sequence[Picture]) -> list[Image | DataError]:
+    """Every picture decoded, or the error that says why not. Decoding releases the interpreter lock, so threads help;
+    bytes are read one after the other, because their source may be one open file."""
+    if len(pictures) == 1:
+        return [_decode(pictures[0])]
+    return list(_pool().map(_decode, [_with_bytes(picture) for picture in pictures]))
+
+
+def _with_bytes(picture: Picture) -> Picture:
+    if picture.read is None or picture.data is not None:
+        return picture
+    try:
+        return replace(picture, data=picture.bytes())
+    except DataError:
+        return picture  # decoding meets the same error and reports it
+
+
+def _decode(picture: Picture) -> Image | DataError:
+    try:
+        return picture.load()
+    except DataError as error:
+        return error
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How one kind of processor lays pictures out. tokens(height, width) is exact for upright pictures."""
+
+    by_size: bool
+    tokens: Callable[[int, int], int]
+    arrange: Callable[[dict[str, torch.Tensor], int], Pixels]
+
+
+def _thw_layout(processor: Any, config: Any) -> _Layout:
+    """Qwen: as many patches as the picture's size asks for, merged merge x merge into tokens, laid end to end."""
+    images = processor.image_processor
+    merge = images.merge_size
+
+    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
+        sizes = inputs["image_grid_thw"].tolist()
+        return Pixels(inputs, [t * h * w for t, h, w in sizes], [(h // merge, w // merge) for _, h, w in sizes])
+
+    return _Layout(
+        True, lambda height, width: images.get_number_of_image_patches(height, width, {}) // merge**2, arrange
+    )
+
+
+def _square_layout(processor: Any, config: Any) -> _Layout:
+    """One fixed square of tokens a picture: PaliGemma and Chameleon say how many, CLIP and SigLIP cut pixels."""
+    stated = getattr(processor, "image_seq_length", None)
+    if stated is None:
+        side = at_path(config, "vision_config.image_size") // at_path(config, "vision_config.patch_size")
+        stated = side * side
+    side = math.isqrt(stated)
+    if side * side != stated:
+        raise BackboneError(f"The processor announces {stated} image tokens; expected a square number of them.")
+
+    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
+        return Pixels(inputs, [1] * n, [(side, side)] * n)
+
+    return _Layout(False, lambda height, width: side * side, arrange)
+
+
+def _shapes_layout(processor: Any, config: Any) -> _Layout:
+    """NaFlex: the aspect ratio is kept, every picture is padded to the same number of patches."""
+
+    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
+        return Pixels(inputs, [1] * n, [(h, w) for h, w in inputs["spatial_shapes"].tolist()])
+
+    return _Layout(False, lambda height, width: processor.image_processor.max_num_patches, arrange)
+
+
+_LAYOUTS: dict[str, Callable[[Any, Any], _Layout]] = {
+    "thw": _thw_layout,
+    "square": _square_layout,
+    "shapes": _shapes_layout,
+}

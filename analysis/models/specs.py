@@ -1,0 +1,184 @@
+"""The backbones as rows of a table: six of the paper and two demo models. No torch, no transformers."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import BackboneError
+
+ROOT = Path(__file__).resolve().parents[2]  # demo rows lie relative to it
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One row: which weights, how they are run, what their SAE is called and how figures draw them."""
+
+    key: str
+    hub_id: str  # hub repository, or a folder; demo rows: a folder relative to the repository
+    label: str
+    short: str  # for legends and chips
+    revision: str = "main"  # hub commit; "main" where none is pinned
+    model_type: str | None = None  # row of FAMILIES; None = as the checkpoint says
+    dtype: str = "bfloat16"  # on accelerators; a CPU computes in float32 unless told otherwise
+    tap: str | None = None  # "post_norm" | "pre_norm"; None = the family's
+    width: int | None = None  # D; None = known once loaded
+    parameters: float | None = None  # of the whole checkpoint, about
+    sae_file: str | None = None  # the authors' released SAE
+    sae_width: int | None = None  # its number of concepts K
+    sae_top_k: int = 50
+    contrastive: bool = False
+    dash: str = "dash"  # Plotly line style: contrastive solid, MLLMs dashed
+    symbol: str = "circle"  # Plotly marker
+    demo: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.demo or Path(self.hub_id).is_absolute()
+
+
+def _row(key: str, hub_id: str, label: str, short: str, **fields: Any) -> BackboneSpec:
+    contrastive = fields.get("contrastive", False)
+    defaults = {"sae_width": 7168 if contrastive else 32768, "dash": "solid" if contrastive else "dash"}
+    return BackboneSpec(key, hub_id, label, short, **(defaults | fields))
+
+
+# Revisions are the hub commits that other projects pin for these models; Chameleon's was not found (fixed at download).
+# Widths and concept counts: paper, appendix A, and the released files (PaliGemma2's has 20,736 concepts).
+BACKBONES: dict[str, BackboneSpec] = {
+    spec.key: spec
+    for spec in (
+        _row(
+            "clip-vit-b32",
+            "openai/clip-vit-base-patch32",
+            "CLIP ViT-B/32",
+            "CLIP",
+            revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+            model_type="clip",
+            width=512,
+            parameters=0.151e9,
+            sae_file="sae_clip.pt",
+            contrastive=True,
+            symbol="circle",
+        ),
+        _row(
+            "siglip2-b16-512",
+            "google/siglip2-base-patch16-512",
+            "SigLIP2 B/16-512",
+            "SigLIP2",
+            revision="a89f5c5093f902bf39d3cd4d81d2c09867f0724b",
+            model_type="siglip",
+            width=768,
+            parameters=0.376e9,
+            sae_file="sae_siglip2.pt",
+            contrastive=True,
+            symbol="square",
+        ),
+        _row(
+            "qwen2-vl-7b",
+            "Qwen/Qwen2-VL-7B-Instruct",
+            "Qwen2-VL-7B-Instruct",
+            "Qwen2-VL",
+            revision="eed13092ef92e448dd6875b2a00151bd3f7db0ac",
+            model_type="qwen2_vl",
+            width=3584,
+            parameters=8.29e9,
+            sae_file="sae_Qwen2-VL-7B-Instruct.pt",
+            dash="dash",
+            symbol="diamond",
+        ),
+        _row(
+            "qwen3-vl-8b",
+            "Qwen/Qwen3-VL-8B-Instruct",
+            "Qwen3-VL-8B-Instruct",
+            "Qwen3-VL",
+            revision="0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+            model_type="qwen3_vl",
+            tap="pre_norm",  # what hidden_states[-1] was in the transformers 4.57 of the paper; post_norm since 5.x
+            width=4096,
+            parameters=8.77e9,
+            sae_file="sae_Qwen3-VL-8B-Instruct.pt",
+            dash="longdash",
+            symbol="cross",
+        ),
+        _row(
+            "paligemma2-3b",
+            "google/paligemma2-3b-mix-224",
+            "PaliGemma2-3B-Mix-224",
+            "PaliGemma2",
+            revision="8e40ab4cc5df93dfb7fd2fff754bcdff8b62ee78",
+            model_type="paligemma",
+            width=2304,
+            parameters=3.03e9,
+            sae_file="sae_paligemma-3b-mix-224.pt",
+            sae_width=20736,
+            dash="dashdot",
+            symbol="triangle-up",
+        ),
+        _row(
+            "chameleon-7b",
+            "facebook/chameleon-7b",
+            "Chameleon-7B",
+            "Chameleon",
+            model_type="chameleon",
+            width=4096,
+            parameters=7.04e9,
+            sae_file="sae_chameleon-7b.pt",
+            dash="longdashdot",
+            symbol="x",
+        ),
+        _row(
+            "clip-mini",
+            "assets/demo/clip-mini",
+            "CLIP-mini (demo)",
+            "CLIP-mini",
+            model_type="clip",
+            dtype="float32",
+            width=128,
+            sae_width=None,
+            contrastive=True,
+            symbol="circle-open",
+            demo=True,
+        ),
+        _row(
+            "qwen2-vl-mini",
+            "assets/demo/qwen2-vl-mini",
+            "Qwen2-VL-mini (demo)",
+            "Qwen2-VL-mini",
+            model_type="qwen2_vl",
+            dtype="float32",
+            width=256,
+            sae_width=None,
+            dash="dot",
+            symbol="diamond-open",
+            demo=True,
+        ),
+    )
+}
+
+
+def find_spec(key_or_path: str | Path) -> BackboneSpec:
+    """The row of a key or hub id of BACKBONES, or a new row for a local folder or another hub id. Raises BackboneError
+    for a name that is none of these, with the nearest key."""
+    name = str(key_or_path)
+    if name in BACKBONES:
+        return BACKBONES[name]
+    by_hub_id = {spec.hub_id: spec for spec in BACKBONES.values() if not spec.demo}
+    if name in by_hub_id:
+        return by_hub_id[name]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        label = folder.resolve().name
+        return BackboneSpec(label, str(folder.resolve()), label, label)
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
+        label = name.split("/")[1]
+        return BackboneSpec(label.lower(), name, label, label)
+    near = difflib.get_close_matches(name.lower(), BACKBONES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise BackboneError(
+        f"No backbone or folder is called {name!r}; expected one of {', '.join(BACKBONES)}, a folder, or a hub id "
+        f"such as Qwen/Qwen2-VL-2B-Instruct.{hint}"
+    )
