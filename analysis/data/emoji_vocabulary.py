@@ -74,7 +74,11 @@ def numbered(word: str, count: int) -> str:
 
 
 def is_plural(phrase: str) -> bool:
-    """Whether "there are" fits before the phrase: "two cats", "several cats", "some grapes" (but "some bread")."""
+    """Whether "there are" fits before the phrase: "two cats", "several cats", "some grapes" (but "some bread").
+
+    A word with a comma is not recognised, so 5 of the 120,000 captions of the shipped training split begin like "There
+    is some scissors, a sled". Mending that would change the tokenizers that were learnt from them.
+    """
     first, *others = phrase.split()
     if first == "some":
         head = next(word for word in others if word in vocabulary())

@@ -88,6 +88,8 @@ def train_clip_mini(
     train: EmojiSplit, test: EmojiSplit, run_dir: Path, *, seed: int, size: DemoSize, progress: bool = True
 ) -> dict[str, Any] | None:
     """Train (or finish, or load) clip-mini and save it to <run_dir>/model; its training log, or None if unfinished."""
+    if (earlier := _earlier_log(run_dir, [size.scaled(clip_mini.STAGE)])) is not None:
+        return earlier
     torch.manual_seed(seed)
     model, processor = build_clip(train.captions_flat())
     training = clip_mini.ClipTraining(model, processor, train)
@@ -125,6 +127,8 @@ def train_qwen2_vl_mini(
 
     only: "qwen-vision" or "qwen-text" runs that stage alone. The training log, or None if it is unfinished.
     """
+    if (earlier := _earlier_log(run_dir, [size.scaled(stage) for stage in qwen2_vl_mini.STAGES])) is not None:
+        return earlier
     torch.manual_seed(seed)
     model, processor = build_qwen2_vl(train.captions_flat())
     compiled = size == DemoSize()  # compiling costs more than it saves on a few steps
@@ -186,6 +190,16 @@ def train_qwen2_vl_mini(
         "mean_pooled": pooled_recall(model, processor, test),
     }
     return _save_model(model, processor, run_dir, seed=seed, stages=logs, figures=figures)
+
+
+def _earlier_log(run_dir: Path, stages: Sequence[Stage]) -> dict[str, Any] | None:
+    """The log of a model that was finished with exactly these stages."""
+    path = run_dir / "model" / "training.json"
+    if not path.is_file():
+        return None
+    log = json.loads(path.read_text())
+    same = [{key: entry.get(key) for key in asdict(stage)} for entry, stage in zip(log["stages"], stages, strict=True)]
+    return log if same == [asdict(stage) for stage in stages] else None
 
 
 def _finished(log: StageLog, stage: Stage) -> bool:

@@ -29,6 +29,7 @@ VISION = Stage("qwen-vision", steps=950, batch_size=128, rate=1e-3, warmup=100, 
 TEXT = Stage("qwen-text", steps=1900, batch_size=32, rate=1e-3)
 ALIGN = Stage("qwen-align", steps=1200, batch_size=32, rate=1e-3)
 JOINT = Stage("qwen-joint", steps=2600, batch_size=32, rate=6e-4)
+STAGES = (VISION, TEXT, ALIGN, JOINT)
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
 TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
