@@ -1,0 +1,62 @@
+"""Confidence intervals over queries. All methods of one call share their resamples, so differences are paired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Estimate and the ends of its percentile interval; arrays of one shape."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Mean over queries with its percentile interval.
+
+    values: (Q, ...) one number a query and quantity, e.g. hits. Queries are drawn with replacement; quantities of one
+    call see the same draws. Everything is NaN without queries.
+    """
+    values = np.asarray(values, np.float64)
+    flat = values.reshape(len(values), -1)
+    if not len(flat):
+        nothing = np.full(values.shape[1:], np.nan)
+        return Interval(nothing, nothing.copy(), nothing.copy())
+    means = bootstrap_means(flat, resamples=resamples, seed=seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    shape = values.shape[1:]
+    return Interval(flat.mean(axis=0).reshape(shape), low.reshape(shape), high.reshape(shape))
+
+
+def paired_difference(
+    values: np.ndarray, base: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Mean of values - base over the same queries, with the interval of the paired bootstrap. Shapes as above."""
+    return bootstrap_interval(
+        np.asarray(values, np.float64) - np.asarray(base, np.float64), resamples=resamples, seed=seed, level=level
+    )
+
+
+def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """(resamples, M) means of values (Q, M) over resampled queries: multinomial weights times values."""
+    n = len(values)
+    generator = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    step = max(1, (1 << 22) // n)  # resamples whose weights are held at once: 32 MB
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        drawn = generator.integers(0, n, (count, n))
+        drawn += np.arange(count)[:, None] * n
+        weight = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+        means[start : start + count] = weight @ values / n
+    return means

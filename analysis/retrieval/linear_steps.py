@@ -1,0 +1,158 @@
+"""The linear steps of an intervention: each is fitted on both sides of a task and gives one transform for queries and
+one for candidates, which later queries pass through as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.concept_sets import concept_ids
+from analysis.retrieval.realign import Statistics, statistics
+from analysis.retrieval.removal import check_basis, concept_subspace, project_away
+from analysis.retrieval.rows import VOID, unit_rows
+from analysis.retrieval.spaces import RetrievalSpace
+from analysis.retrieval.steps import Centring, PrincipalComponents, ReAlign, Removal, Step
+
+Transform: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (unit rows, which are void)
+
+EXACT_ELEMENTS = 1 << 25  # rows of up to this many numbers a side are kept in float64: 256 MB
+_FULL_EIGH = 1024  # widths up to which a dense solver finds the leading eigenvectors; above it a Krylov one
+
+
+@dataclass(frozen=True)
+class Side:
+    """Unit rows of one side, (n, D), and which of them have no direction and are zero, (n,)."""
+
+    rows: np.ndarray
+    void: np.ndarray
+
+    @staticmethod
+    def of(h: np.ndarray) -> Side:
+        return Side(*unit_rows(h, dtype=np.float64 if h.size <= EXACT_ELEMENTS else np.float32))
+
+    def through(self, transform: Transform) -> Side:
+        rows, void = transform(self.rows)
+        void = void | self.void
+        if self.void.any():
+            rows[void] = 0  # a step that adds something must not give a void row a direction
+        return Side(rows, void)
+
+    @property
+    def live(self) -> np.ndarray:
+        return self.rows[~self.void] if self.void.any() else self.rows
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step is fitted on. support gives the statistics of a support set of queries, or None; they come first
+    where `first` says so, and otherwise stand in for missing queries."""
+
+    space: RetrievalSpace
+    queries: Side
+    candidates: Side
+    support: Callable[[], Any] = lambda: None
+    first: bool = False
+
+    def query_statistics(self) -> Statistics:
+        if len(self.queries.live) >= 2 and not self.first:
+            return statistics(self.queries.live)
+        stored = self.support()
+        if stored is None:
+            raise RetrievalError(
+                f"{self.space.label or 'This space'} has no statistics to whiten queries with; expected two or more "
+                "queries, or a whitening as the first step and a store with support statistics: build it again."
+            )
+        return Statistics(np.asarray(stored.mean), np.asarray(stored.covariance), int(stored.n))
+
+    def query_mean(self) -> np.ndarray:
+        if len(self.queries.live) and not self.first:
+            return _mean([self.queries.live])
+        return np.asarray(self.query_statistics().mean, np.float64)
+
+
+def fit_step(step: Step, context: Context) -> tuple[Transform, Transform]:
+    """(transform of queries, transform of candidates). A transform marks rows that have no direction afterwards."""
+    return _FIT[type(step)](step, context)
+
+
+def removal_basis(removal: Removal, space: RetrievalSpace) -> np.ndarray:
+    """(r, D) what a removal projects away."""
+    basis = concept_subspace(space.dictionary, concept_ids(removal, space.score), removal.r)
+    check_basis(basis, space.dictionary.shape[1])
+    return basis
+
+
+def principal_basis(step: PrincipalComponents, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, D) leading eigenvectors of the second moments, or of the covariance, of the rows of all parts together."""
+    width = parts[0].shape[1]
+    if step.n >= width:
+        raise RetrievalError(f"{step.n} components of {width} dimensions leave nothing; expected fewer.")
+    mean = _mean(parts) if step.centred else np.zeros(width)
+    moments = np.zeros((width, width))
+    for part in parts:
+        for start in range(0, len(part), 4096):
+            block = (part[start : start + 4096] - mean).astype(part.dtype, copy=False)
+            moments += block.T @ block
+    if width <= _FULL_EIGH:
+        return scipy.linalg.eigh(moments, subset_by_index=(width - step.n, width - 1))[1].T[::-1]
+    vectors = scipy.sparse.linalg.eigsh(moments, k=step.n, which="LA", v0=np.ones(width))[1]
+    return np.linalg.qr(vectors)[0].T[::-1]
+
+
+def _fit_removal(step: Removal, context: Context) -> tuple[Transform, Transform]:
+    projector = partial(project_away, basis=removal_basis(step, context.space))
+    return projector, projector
+
+
+def _fit_components(step: PrincipalComponents, context: Context) -> tuple[Transform, Transform]:
+    projector = partial(project_away, basis=principal_basis(step, [context.queries.live, context.candidates.live]))
+    return projector, projector
+
+
+def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transform]:
+    if step.means == "joint":
+        together = _mean([context.queries.live, context.candidates.live])
+        return partial(_subtract, mean=together), partial(_subtract, mean=together)
+    return (
+        partial(_subtract, mean=context.query_mean()),
+        partial(_subtract, mean=_mean([context.candidates.live])),
+    )
+
+
+def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:
+    if step.statistics == "joint":
+        both = statistics(np.concatenate([context.queries.live, context.candidates.live]))
+        for_queries = for_candidates = both
+    elif step.statistics == "queries":
+        for_queries = for_candidates = context.query_statistics()
+    elif step.statistics == "candidates":
+        for_queries = for_candidates = statistics(context.candidates.live)
+    else:
+        for_queries, for_candidates = context.query_statistics(), statistics(context.candidates.live)
+    return (
+        for_queries.whitening(step.alpha, step.eps).whiten,
+        for_candidates.whitening(step.alpha, step.eps).whiten,
+    )
+
+
+def _subtract(x: np.ndarray, *, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return unit_rows((x - mean).astype(x.dtype, copy=False), least=VOID)
+
+
+def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return sum(part.sum(axis=0, dtype=np.float64) for part in parts) / max(sum(len(part) for part in parts), 1)
+
+
+_FIT: dict[type, Callable[[Any, Context], tuple[Transform, Transform]]] = {
+    Removal: _fit_removal,
+    PrincipalComponents: _fit_components,
+    Centring: _fit_centring,
+    ReAlign: _fit_realign,
+}

@@ -1,0 +1,84 @@
+"""Relevance judgements: from tables of names and scores to a sparse (Q, C) matrix of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from analysis.errors import DataError
+
+
+@dataclass(frozen=True)
+class Qrels:
+    """matrix (Q, C) float32, non-zero = relevant, with what could not be placed.
+
+    missing_by_query (Q,): relevant candidates that are named but in no pool; n_relevant (Q,): relevant candidates in
+    and out of the pool. unknown_queries: judgements whose query is not among the queries.
+    """
+
+    matrix: sp.csr_array
+    n_relevant: np.ndarray
+    missing_by_query: np.ndarray
+    first_missing: str
+    unknown_queries: int
+
+    @property
+    def missing_targets(self) -> int:
+        return int(self.missing_by_query.sum())
+
+    @property
+    def unanswerable_queries(self) -> int:
+        """Queries without any relevant candidate in the pool: they count as misses."""
+        return int((np.diff(self.matrix.indptr) == 0).sum())
+
+
+def build_qrels(
+    query_ids: Sequence[str],
+    candidate_ids: Sequence[str],
+    scores: Sequence[float] | None = None,
+    *,
+    queries: Sequence[str],
+    candidates: Sequence[str],
+) -> Qrels:
+    """Join judgements (query_ids[i], candidate_ids[i], scores[i] > 0 = relevant; default all 1) to positions.
+
+    queries, candidates: the names in the order of their embeddings, each once (DataError otherwise). Repeated
+    judgements count once, with their largest score. One hash lookup a judgement instead of one table scan a query.
+    """
+    query_index, candidate_index = _index(queries, "query"), _index(candidates, "candidate")
+    score = np.ones(len(query_ids), np.float32) if scores is None else np.asarray(scores, np.float32)
+    if not len(query_ids) == len(candidate_ids) == len(score):
+        raise DataError(
+            f"qrels name {len(query_ids)} queries, {len(candidate_ids)} candidates and {len(score)} scores; "
+            "expected three columns of one length."
+        )
+    table = pd.DataFrame({"query": query_index.get_indexer(pd.Index(query_ids)), "score": score})
+    table["candidate"] = candidate_index.get_indexer(pd.Index(candidate_ids))
+    table["name"] = np.asarray(candidate_ids, dtype=object)
+    relevant = table[table["score"] > 0]
+    unknown = relevant["query"] < 0
+    known = relevant[~unknown]
+    missing = known[known["candidate"] < 0].drop_duplicates(["query", "name"])
+    found = known[known["candidate"] >= 0].groupby(["query", "candidate"], as_index=False, sort=True)["score"].max()
+    shape = (len(queries), len(candidates))
+    matrix = sp.csr_array((found["score"].to_numpy(), (found["query"], found["candidate"])), shape=shape)
+    missing_by_query = np.bincount(missing["query"], minlength=shape[0])
+    return Qrels(
+        matrix,
+        np.diff(matrix.indptr) + missing_by_query,
+        missing_by_query,
+        str(missing["name"].iloc[0]) if len(missing) else "",
+        int(unknown.sum()),
+    )
+
+
+def _index(names: Sequence[str], what: str) -> pd.Index:
+    index = pd.Index(names)
+    if not index.is_unique:
+        repeated = index[index.duplicated()][0]
+        raise DataError(f"The {what} id {repeated!r} stands twice in its list; expected every id once.")
+    return index

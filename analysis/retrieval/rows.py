@@ -1,0 +1,96 @@
+"""Embedding rows as retrieval reads them: of unit length, finite, and either an array, a memory map or several blocks
+that need not fit into memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from analysis.errors import RetrievalError
+
+RowSource: TypeAlias = "np.ndarray | Sequence[np.ndarray]"  # (N, D), or blocks (n_i, D) that follow each other
+
+VOID = 1e-6  # a row that keeps less than this share of its length has no direction left, only rounding errors
+
+
+class Rows:
+    """Read access to (N, D) rows without joining or copying them."""
+
+    def __init__(self, source: RowSource, *, what: str = "rows") -> None:
+        parts = [source] if isinstance(source, np.ndarray) else list(source)
+        if not parts or any(part.ndim != 2 or part.shape[1] != parts[0].shape[1] for part in parts):
+            shapes = [part.shape for part in parts[:4]]
+            raise RetrievalError(f"The {what} have shapes {shapes}; expected arrays (n, D) of one width D.")
+        self.parts = parts
+        self.what = what
+        self.starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def width(self) -> int:
+        return int(self.parts[0].shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*{part.dtype for part in self.parts})
+
+    def spans(self, size: int) -> Iterator[tuple[int, int]]:
+        """Consecutive ranges [start, stop) of at most `size` rows, none across the border of two blocks."""
+        for first, last in zip(self.starts[:-1], self.starts[1:], strict=True):
+            for start in range(int(first), int(last), size):
+                yield start, min(start + size, int(last))
+
+    def read(self, start: int, stop: int, dtype: type[np.floating]) -> np.ndarray:
+        """Rows of one span as a contiguous array; a view where nothing has to be converted."""
+        part = int(np.searchsorted(self.starts, start, side="right")) - 1
+        offset = int(self.starts[part])
+        return np.ascontiguousarray(self.parts[part][start - offset : stop - offset], dtype=dtype)
+
+    def take(self, ids: np.ndarray, dtype: type[np.floating] = np.float64) -> np.ndarray:
+        """Rows in any order, (len(ids), D)."""
+        if len(self.parts) == 1:
+            return np.asarray(self.parts[0][ids], dtype=dtype)
+        result = np.empty((len(ids), self.width), dtype)
+        part_of = np.searchsorted(self.starts, ids, side="right") - 1
+        for part in np.unique(part_of):
+            chosen = part_of == part
+            result[chosen] = self.parts[part][ids[chosen] - self.starts[part]]
+        return result
+
+
+def unit_rows(
+    x: np.ndarray, *, dtype: type[np.floating] | None = None, least: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of length 1, which rows are void). A row that is no longer than `least` becomes 0 and is reported as void.
+
+    Lengths are computed in float64. `dtype` None keeps the precision of x. RetrievalError for NaN or infinity.
+    """
+    x = np.asarray(x)
+    result = np.empty(x.shape, dtype or (x.dtype if x.dtype in (np.float32, np.float64) else np.float64))
+    void = np.zeros(len(x), bool)
+    for start in range(0, len(x), 2048):
+        block = np.asarray(x[start : start + 2048], np.float64)
+        length = np.sqrt(np.einsum("ij,ij->i", block, block))
+        if not np.isfinite(length).all():
+            row = start + int(np.flatnonzero(~np.isfinite(length))[0])
+            raise RetrievalError(
+                f"Row {row} of {len(x)} embeddings holds NaN or infinity; "
+                "expected finite numbers: embed again in bfloat16 or float32."
+            )
+        empty = length <= least
+        void[start : start + 2048] = empty
+        result[start : start + 2048] = block * np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))[:, None]
+    return result, void
+
+
+def refuse_void(void: np.ndarray, reason: str) -> None:
+    """RetrievalError when any row has lost its direction."""
+    if void.any():
+        raise RetrievalError(
+            f"{int(void.sum())} of {len(void)} rows, first row {int(void.argmax())}, {reason}; "
+            "expected rows with a direction: remove fewer dimensions or leave these rows out."
+        )
