@@ -11,7 +11,7 @@ from analysis.data.registry import find_retrieval_tasks, load_pairs, load_retrie
 from analysis.data.retrieval import pairs_as_retrieval
 
 from analysis.build.plan import DataPlan, slug
-from analysis.data.samples import Defects, PairSet, RetrievalSet, Sample
+from analysis.data.samples import PairSet, RetrievalSet, Sample
 from analysis.errors import DataError
 from analysis.models.prompts import instruction_for
 
@@ -87,7 +87,8 @@ def assemble(pairs: PairSet, tasks: dict[str, RetrievalSet], prompts: str) -> Co
         )
     defects = [*pairs.defects.lines()]
     for name, source in tasks.items():
-        defects += [f"{name}: {line}" for line in source.defects.lines()]
+        if source.defects is not pairs.defects:  # i2t and t2i made of the pairs share theirs
+            defects += [f"{name}: {line}" for line in source.defects.lines()]
     return Corpus(slug(pairs.name), pairs.split, pairs.revision, samples, task_rows, defects)
 
 
@@ -110,6 +111,3 @@ def _tasks(plan: DataPlan, pairs: PairSet) -> dict[str, RetrievalSet]:
 
 def _modality(batch: Sequence[Sample]) -> str:
     return batch[0].modality if batch else "text"
-
-
-__all__ = ["Corpus", "Defects", "TaskRows", "assemble", "load_corpus"]

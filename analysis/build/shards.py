@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def read_shards(job: ShardJob, *, thumbs: bool = True) -> Iterator[Shard]:
                     notes["truncated"],
                     notes["seconds"],
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise AnalysisError(
                 f"Shard {path.name} is missing or damaged ({error}); delete it and run the command again to resume."
             ) from error
