@@ -57,25 +57,31 @@ def _rows(table: Path, defects: Defects) -> Iterator[tuple[int, str, object]]:
         text = table.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{table.name} is not UTF-8 ({error}); save it as UTF-8.") from error
-    records = _csv(text, table.name) if table.suffix == ".csv" else _jsonl(text, table.name, defects)
+    records = _csv(text, table.name, defects) if table.suffix == ".csv" else _jsonl(text, table.name, defects)
     for line, record in records:
         file = record.get("file")
         yield line, file.strip().replace("\\", "/") if isinstance(file, str) else "", record.get("caption")
 
 
-def _csv(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _csv(text: str, name: str, defects: Defects) -> Iterator[tuple[int, dict[str, object]]]:
     header = text.partition("\n")[0]
     delimiter = next((mark for mark in (",", ";", "\t") if mark in header), ",")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long caption is no reason to stop
+    # strict: a quote that is never closed would otherwise swallow all lines behind it without a word
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     columns = [column.strip().lower() for column in reader.fieldnames or ()]
     if not {"file", "caption"} <= set(columns):
         raise DataError(f"{name} has the columns {', '.join(columns) or 'none'}; expected file and caption.")
     reader.fieldnames = columns
-    try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise DataError(f"{name} line {reader.line_num} is not CSV ({error}); save it as CSV with quotes.") from error
+    while True:
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            defects.add("unreadable line", f"{name} line {reader.line_num} ({error})")
+            continue
+        yield reader.line_num, record
 
 
 def _jsonl(text: str, name: str, defects: Defects) -> Iterator[tuple[int, dict[str, object]]]:

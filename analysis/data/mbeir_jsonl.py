@@ -22,7 +22,7 @@ from analysis.data.disk import clean_text, file_digest
 from analysis.data.mbeir_layout import Layout
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
 from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
-from analysis.data.tasks import BITS_OF, IMAGE, MODALITY_OF, TEXT, task_code
+from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, modality_bits, task_code
 from analysis.errors import DataError
 
 
@@ -107,9 +107,11 @@ class JsonlTable(SampleTable):
     def take(self, rows: np.ndarray) -> JsonlTable:
         return JsonlTable(self.layout, self.path, self.side, self.offsets[rows], self.bits[rows])
 
-    def identifier(self, row: int) -> str:
-        with self.path.open("rb") as file:
-            return str(self._record(file, row).get(self.side.identifier))
+    def identifier(self, row: int, file: BinaryIO | None = None) -> str:
+        if file is None:
+            with self.path.open("rb") as file:
+                return self.identifier(row, file)
+        return str(self._record(file, row).get(self.side.identifier))
 
     def _record(self, file: BinaryIO, row: int) -> dict[str, Any]:
         file.seek(int(self.offsets[row]))
@@ -143,7 +145,7 @@ def _scan(
         for number, line in enumerate(file, 1):
             start, offset = offset, offset + len(line)
             try:
-                record = json.loads(line)
+                record = json.loads(line.decode())  # given bytes, json.loads would first guess their encoding
                 identifier = record[side.identifier]
             except (ValueError, KeyError, TypeError):
                 if line.strip():
@@ -191,19 +193,23 @@ def _problem(root: Path, relative: str, look: str) -> str:
 
 def _declared(record: dict[str, Any], side: Side) -> int:
     """Bits of the modality field; where it says something unknown, what is there counts."""
-    bits = BITS_OF.get(str(record.get(side.modality)).replace(" ", "").lower(), 0)
+    bits = modality_bits(record.get(side.modality))
     return bits or TEXT * bool(clean_text(record.get(side.text))) + IMAGE * bool(record.get(side.picture))
 
 
 def _drop_repeated(table: JsonlTable, hashes: np.ndarray, defects: Defects) -> None:
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    if len(first) == len(hashes):
+    ordered = np.sort(hashes)
+    if not (ordered[1:] == ordered[:-1]).any():
         return
-    for row in np.flatnonzero(first[inverse] != np.arange(len(hashes))).tolist():
-        identifier = table.identifier(row)
-        if table.identifier(int(first[inverse[row]])) == identifier:  # else two ids with one hash
-            defects.add(f"duplicate {table.side.name} id", identifier)
-            table.bits[row] = 0
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    seen: set[str] = set()  # ids of the rows that share a hash: two ids may have one
+    with table.path.open("rb") as file:
+        for row in np.flatnonzero(counts[inverse] > 1).tolist():
+            identifier = table.identifier(row, file)
+            if identifier in seen:
+                defects.add(f"duplicate {table.side.name} id", identifier)
+                table.bits[row] = 0
+            seen.add(identifier)
 
 
 def _relevant_pairs(layout: Layout, defects: Defects) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from analysis.data.disk import clean_text
 from analysis.data.parquet import PictureCell, Shard, find_shards, open_shards
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
 from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
-from analysis.data.tasks import BITS_OF, IMAGE, MODALITY_OF, TEXT, task_code
+from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, modality_bits, task_code
 from analysis.errors import DataError
 
 SIDES = ("query", "corpus", "qrels")
@@ -34,7 +34,7 @@ def peek_task(path: Path) -> str:
         shards = open_shards(find_shards(path, side), Defects())
         columns = [s.read(g, ("modality",)) for s in shards if "modality" in s.columns for g in range(s.n_groups)]
         names = {name for table in columns for name in pc.unique(table["modality"]).to_pylist()}
-        bits = {BITS_OF.get(_plain(name), 0) for name in names}
+        bits = {modality_bits(name) for name in names}
         sides.append(bits.pop() if len(bits) == 1 else 0)
     if 0 in sides:
         return load_mbeir_parquet(path).task
@@ -163,13 +163,9 @@ def _declared(table: pa.Table, present: np.ndarray) -> np.ndarray:
     if "modality" not in table.column_names:
         return present
     encoded = pc.dictionary_encode(table["modality"].combine_chunks(), null_encoding="encode")
-    known = np.array([BITS_OF.get(_plain(name), 0) for name in encoded.dictionary.to_pylist()] or [0])
+    known = np.array([modality_bits(name) for name in encoded.dictionary.to_pylist()] or [0])
     bits = known[encoded.indices.to_numpy()]
     return np.where(bits == 0, present, bits)
-
-
-def _plain(modality: object) -> str:
-    return str(modality).replace(" ", "").lower()
 
 
 def _strings(table: pa.Table, column: str) -> pa.Array:

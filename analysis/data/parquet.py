@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from analysis.data.samples import Defects
 from analysis.errors import DataError
 
-KEPT_BYTES = 128 << 20  # picture bytes that a process keeps: more than a shard of 256 samples needs
+KEPT_BYTES = 64 << 20  # picture bytes that a process keeps: more than 256 COCO photographs
 _BATCH_ROWS = 16
 # With a buffer Arrow decodes page by page; without one it reads whole column chunks, gigabytes where a file is one group.
 _STREAM = 1 << 20

@@ -10,7 +10,7 @@ from analysis.data.samples import MODALITIES, SHORT
 
 TEXT, IMAGE = 1, 2  # bits of a modality; image_text has both
 MODALITY_OF = {TEXT: "text", IMAGE: "image", TEXT | IMAGE: "image_text"}
-BITS_OF = {"text": TEXT, "image": IMAGE, "image,text": 3, "text,image": 3, "image_text": 3, "image-text": 3}
+_BITS_OF = {"text": TEXT, "image": IMAGE, "image,text": 3, "text,image": 3, "image_text": 3, "image-text": 3}
 
 # Numbers in folder names: the paper's code counts from 1, M-BEIR from 0 and leaves 5 out; from 6 on they agree.
 NUMBERINGS = {
@@ -18,6 +18,13 @@ NUMBERINGS = {
     "M-BEIR": {0: "t2i", 1: "t2t", 2: "t2it", 3: "i2t", 4: "i2i", 6: "it2t", 7: "it2i", 8: "it2it"},
 }
 _NUMBER = re.compile(r"task_?(\d+)")
+
+
+def modality_bits(name: object) -> int:
+    """Bits of a modality as files spell it ("image,text", "Image, Text", ...); 0 for anything else."""
+    if not isinstance(name, str):
+        return 0
+    return _BITS_OF.get(name) or _BITS_OF.get(name.replace(" ", "").lower(), 0)
 
 
 def task_code(query_bits: int, candidate_bits: int) -> str:

@@ -224,11 +224,11 @@ def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
 def _write_shards(
     folder: Path, prefix: str, rows: list[dict[str, Any]], schema: pa.Schema, shards: int, row_group_size: int
 ) -> list[Path]:
-    size = -(-len(rows) // shards) or 1
+    cuts = [len(rows) * number // shards for number in range(shards + 1)]
     paths = []
     for number in range(shards):
         path = folder / f"{prefix}-{number:05d}-of-{shards:05d}.parquet"
-        table = pa.Table.from_pylist(rows[number * size : (number + 1) * size], schema=schema)
+        table = pa.Table.from_pylist(rows[cuts[number] : cuts[number + 1]], schema=schema)
         pq.write_table(table, path, row_group_size=row_group_size)
         paths.append(path)
     return paths
