@@ -1,0 +1,55 @@
+"""Data -> plotly Figure. Pure functions: arrays and frames in, a figure with its caption in `layout.meta` out."""
+
+from analysis.figures.bridges import bridge_graph
+from analysis.figures.concepts import concept_bars, concept_histogram, concept_scatter, score_histogram
+from analysis.figures.diagnostics import DiagnosticSet, diagnostics
+from analysis.figures.export import figure_csv, figure_data, selected_ids
+from analysis.figures.overview import (
+    JaccardTables,
+    cumulative_energy,
+    energy_readout,
+    energy_table,
+    jaccard_table,
+    modality_kde,
+)
+from analysis.figures.palette import Style, backbone_style, backbone_styles, method_style
+from analysis.figures.pairs import pair_attribution, pair_table
+from analysis.figures.recall import rank_movement, recall_bars, recall_curve, recall_table
+from analysis.figures.style import Curve, caption_of, chart_config, data_line, themed
+from analysis.figures.tokens import patch_grid, token_strip
+
+__all__ = [
+    "Curve",
+    "DiagnosticSet",
+    "JaccardTables",
+    "Style",
+    "backbone_style",
+    "backbone_styles",
+    "bridge_graph",
+    "caption_of",
+    "chart_config",
+    "concept_bars",
+    "concept_histogram",
+    "concept_scatter",
+    "cumulative_energy",
+    "data_line",
+    "diagnostics",
+    "energy_readout",
+    "energy_table",
+    "figure_csv",
+    "figure_data",
+    "jaccard_table",
+    "method_style",
+    "modality_kde",
+    "pair_attribution",
+    "pair_table",
+    "patch_grid",
+    "rank_movement",
+    "recall_bars",
+    "recall_curve",
+    "recall_table",
+    "score_histogram",
+    "selected_ids",
+    "themed",
+    "token_strip",
+]

@@ -1,0 +1,237 @@
+"""Recall with intervals: bars, table, curves over a setting, and the movement of ranks for one query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.figures.palette import LOST, NEUTRAL, REMOVED, SIGN, TARGET, method_style, rgba
+from analysis.figures.style import Curve, band, finish, interval, line, plain, sentence, upright
+
+X_TITLES = {
+    "share": "concepts removed (% of the dictionary, log scale)",
+    "r": "rank r of the removed subspace (dimensions)",
+    "alpha": "shrinkage α of ReAlign",
+    "n": "candidates re-ranked, n (log scale)",
+    "weight": "weight of this model in the fused score",
+    "scale": "scale of the edited concepts (1 = unchanged)",
+}
+_LOG = {"share", "n"}
+_ROW = 34  # pixels of a method
+
+
+def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit") -> go.Figure:
+    """Recall@k of each method with its interval, one panel per k, the number beside each bar.
+
+    frame: columns method, k, recall, low, high (shares in [0, 1]; NaN = no interval), methods in the order to show.
+    Controls (random concepts) and masks are hatched.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    ks = sorted(frame["k"].unique())
+    styles = [method_style(method) for method in methods]
+    figure = make_subplots(1, max(1, len(ks)), shared_yaxes=True, horizontal_spacing=0.03)
+    for column, k in enumerate(ks, start=1):
+        rows = frame[frame["k"] == k].set_index("method").reindex(methods)
+        value, low, high = (100 * rows[name].to_numpy(float) for name in ("recall", "low", "high"))
+        whisker = np.where(np.isnan(high), value, high)
+        figure.add_trace(
+            go.Bar(
+                x=np.nan_to_num(value),
+                y=methods,
+                orientation="h",
+                name=f"R@{k}",
+                width=0.62,
+                marker={
+                    "color": [rgba(style.color, 0.4) for style in styles],
+                    "line": {"color": [style.color for style in styles], "width": 1.5},
+                    "pattern": {
+                        "shape": [style.hatch for style in styles],
+                        "fgcolor": [style.color for style in styles],
+                        "bgcolor": [rgba(style.color, 0.15) for style in styles],
+                        "size": 7,
+                        "solidity": 0.25,
+                    },
+                },
+                error_x={
+                    "array": np.nan_to_num(whisker - value),
+                    "arrayminus": np.nan_to_num(value - np.where(np.isnan(low), value, low)),
+                    "color": NEUTRAL,
+                    "thickness": 1.5,
+                    "width": 4,
+                },
+                hovertemplate="%{y}<br>R@" + str(k) + " %{x:.1f} %<extra></extra>",
+                showlegend=False,
+            ),
+            1,
+            column,
+        )
+        reach = max(float(np.nanmax(whisker, initial=0)), 1e-9)
+        for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True):
+            figure.add_annotation(
+                x=end, y=method, row=1, col=column, text="–" if np.isnan(number) else f"{number:.1f}",
+                xanchor="left", xshift=5, showarrow=False,
+            )  # fmt: skip
+        figure.update_xaxes(title_text=f"R@{k} (%)", range=[0, 1.22 * reach], row=1, col=column)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
+    caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries", data)
+    return finish(figure, caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False)
+
+
+def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:
+    """The same rows as a wide table: per method and k the recall in percent, its interval as text, and the difference.
+
+    Where the frame has columns difference, difference_low, difference_high (paired bootstrap), they are shown; otherwise
+    the difference to `base` is the plain one. Percentages keep their full precision: the page formats them.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    table = pd.DataFrame({"method": methods})
+    for k in sorted(frame["k"].unique()):
+        rows = frame[frame["k"] == k].set_index("method").reindex(methods)
+        table[f"R@{k} (%)"] = 100 * rows["recall"].to_numpy(float)
+        table[f"R@{k} interval"] = [interval(*pair) for pair in zip(rows["low"], rows["high"], strict=True)]
+        if "difference" in rows:
+            difference = rows["difference"].to_numpy(float)
+            bounds = zip(rows["difference_low"], rows["difference_high"], strict=True)
+            table[f"R@{k} change"] = 100 * difference
+            table[f"R@{k} change interval"] = [interval(*pair) for pair in bounds]
+        elif base in methods:
+            recall = rows["recall"].to_numpy(float)
+            table[f"R@{k} change"] = 100 * (recall - recall[methods.index(base)])
+    return table
+
+
+def recall_curve(
+    curves: Sequence[Curve],
+    *,
+    setting: str,
+    k: int,
+    bands: Sequence[Curve] = (),
+    levels: Sequence[Curve] = (),
+    current: float | None = None,
+    chosen: float | None = None,
+    data: str = "",
+    height: int = 380,
+) -> go.Figure:
+    """Recall@k against a setting (a key of X_TITLES), with bootstrap intervals and the controls in the same picture.
+
+    curves: y, low, high in [0, 1]; bands: controls drawn as a hatched area low..high with its middle y; levels: methods
+    that do not depend on the setting (base, ReAlign), drawn as horizontal lines at y[0]. current: the slider's value;
+    chosen: the value picked on the other half of the queries. For "share" x is a share of K and shown in percent.
+    """
+    unit = 100.0 if setting == "share" else 1.0
+    figure = go.Figure()
+    reach = [np.asarray(c.x, float) * unit for c in (*curves, *bands)]
+    ends = (min(map(np.min, reach)), max(map(np.max, reach))) if reach else (0.0, 1.0)
+    log = setting in _LOG and ends[0] > 0
+    for control in bands:
+        scaled = _in_percent(control, unit)
+        figure.add_trace(band(scaled, hatch=True, alpha=0.22))
+        figure.add_trace(line(scaled, mode="lines", legendrank=1003, hovertemplate=_hover(control.label, k)))
+    for level in levels:
+        flat = Curve(level.label, np.asarray(ends), np.full(2, 100 * float(np.asarray(level.y)[0])), level.style)
+        figure.add_trace(line(flat, mode="lines", legendrank=1002, hovertemplate=_hover(level.label, k)))
+    for curve in curves:
+        scaled = _in_percent(curve, unit)
+        if scaled.low is not None:
+            figure.add_trace(band(scaled, alpha=0.11))
+        marker = {"symbol": curve.style.symbol, "size": 8, "color": curve.style.color}
+        figure.add_trace(line(scaled, mode="lines+markers", marker=marker, hovertemplate=_hover(curve.label, k)))
+    for at, words, dash, side in (
+        (current, "now", "solid", "right"),
+        (chosen, "chosen on the other half", "dash", "left"),
+    ):
+        if at is not None:
+            upright(figure, at * unit, words, dash=dash, log=log, side=side)
+    measured = np.unique(np.concatenate(reach)) if reach else np.zeros(0)
+    figure.update_xaxes(type="log" if log else "linear", tickvals=measured if log and measured.size <= 12 else None)
+    heights = [100 * float(np.max(c.y if c.high is None else c.high)) for c in (*curves, *bands, *levels) if len(c.y)]
+    figure.update_yaxes(range=[0, 1.12 * max([*heights, 1e-9])])
+    what = f"Recall@{k} with 95 % bootstrap intervals; hatched: the range of the control"
+    title = X_TITLES.get(setting, setting)
+    return finish(figure, caption=sentence(what, data), x=title, y=f"R@{k} (%)", height=height)
+
+
+def rank_movement(
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    targets: Sequence[int],
+    labels: Mapping[int, str],
+    rank_before: Mapping[int, int] | None = None,
+    rank_after: Mapping[int, int] | None = None,
+    names: tuple[str, str] = ("before", "after"),
+    data: str = "",
+) -> go.Figure:
+    """How one query's list changed: one line per candidate from its rank before to its rank after.
+
+    before, after: candidate ids, best first. rank_before, rank_after: 1-based ranks of candidates beyond the end of a
+    list, where known (the targets' usually). Targets are green, thick and starred; what left the list is amber. Points
+    carry the candidate id as customdata. Beyond the end all ranks share one place, with the rank written beside it.
+    """
+    k = max(len(before), len(after), 1)
+    start = dict(rank_before or {}) | {candidate: i for i, candidate in enumerate(before, 1)}
+    end = dict(rank_after or {}) | {candidate: i for i, candidate in enumerate(after, 1)}
+    known_targets = [t for t in targets if t in start or t in end]
+    beyond = k + 1.3
+    figure = go.Figure()
+    for candidate in dict.fromkeys([*before, *after, *known_targets]):
+        label = plain(labels.get(candidate, str(candidate)), 30)
+        ranks = (start.get(candidate), end.get(candidate))
+        is_target = candidate in set(targets)
+        left_list = candidate in before and candidate not in after
+        y = [beyond if rank is None or rank > k else rank for rank in ranks]
+        color = TARGET if is_target else LOST if left_list else REMOVED
+        figure.add_trace(
+            go.Scatter(
+                x=[0, 1],
+                y=y,
+                mode="lines+markers",
+                line={"color": color, "width": 4 if is_target else 1.5},
+                marker={"size": 13 if is_target else 8, "symbol": "star" if is_target else "circle"},
+                customdata=[candidate, candidate],
+                name=label,
+                hovertemplate=f"{label}<br>rank {ranks[0] or '?'} → {ranks[1] or '?'}<extra></extra>",
+                showlegend=False,
+            )
+        )
+        for side, rank in enumerate(ranks):
+            if rank is not None and (rank <= k or is_target):
+                figure.add_annotation(
+                    x=side,
+                    y=y[side],
+                    text=_rank_label(ranks, side, label, is_target),
+                    xanchor=("right", "left")[side],
+                    xshift=(-12, 12)[side],
+                    showarrow=False,
+                )
+    figure.update_xaxes(range=[-1.75, 2.75], tickvals=[0, 1], ticktext=[f"<b>{name}</b>" for name in names], side="top")
+    figure.update_xaxes(showline=False, ticks="")
+    figure.update_yaxes(range=[beyond + 0.5, 0.5], visible=False)
+    what = f"Ranks {names[0]} and {names[1]}; ★ target, amber: left the list; lowest place: any rank beyond {k}"
+    return finish(figure, caption=sentence(what, data), height=90 + 30 * (k + 1), legend=False)
+
+
+def _in_percent(curve: Curve, unit: float) -> Curve:
+    low, high = (None if part is None else 100 * np.clip(part, 0, 1) for part in (curve.low, curve.high))
+    return Curve(curve.label, np.asarray(curve.x, float) * unit, 100 * np.asarray(curve.y), curve.style, low, high)
+
+
+def _hover(label: str, k: int) -> str:
+    return "%{x:.3~g}<br>R@" + str(k) + " %{y:.1f} %<extra>" + label + "</extra>"
+
+
+def _rank_label(ranks: tuple[int | None, int | None], side: int, label: str, is_target: bool) -> str:
+    """Rank, movement and name, the rank next to the line: "3  a dog" on the right, "a dog  3" on the left."""
+    before, after = ranks
+    name = f"<b>{SIGN['target']} {label}</b>" if is_target else label
+    if side == 0:
+        return f"{name}  {before}"
+    moved = ""
+    if before is not None and after is not None and before != after:
+        moved = f"{SIGN['rescued']}{before - after}  " if before > after else f"{SIGN['lost']}{after - before}  "
+    return f"{after}  {moved}{name}"
