@@ -5,6 +5,7 @@ Everything is small enough for two CPU cores: 112 x 112 px pictures, byte-pair v
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from tokenizers import pre_tokenizers
@@ -158,13 +159,21 @@ def _qwen_tokenizer(captions: Iterable[str]) -> Qwen2Tokenizer:
 
 def _clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     letters = list(_byte_alphabet())
-    symbols = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    base = CLIPTokenizer(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=[], model_max_length=CLIP_TOKENS)
-    # every byte once at the end of a word: an unknown symbol would become <|endoftext|>, where CLIP pools
-    last_bytes = [chr(c) for c in (*range(33, 127), *range(0x4E00, 0x4E40))]
-    return base.train_new_from_iterator(
-        [*_training_text(captions), *last_bytes], vocab_size=_VOCABULARY_SIZE, show_progress=False
+    endings = [letter + "</w>" for letter in letters]
+    symbols = [*letters, *endings, "<|startoftext|>", "<|endoftext|>"]
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
+    base = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=CLIP_TOKENS)
+    # Endings are announced, because the trainer numbers those it finds in the random order of a hash map, and because a
+    # symbol that no caption ends in would become <|endoftext|>, where CLIP pools.
+    trained = base.train_new_from_iterator(
+        _training_text(captions),
+        vocab_size=_VOCABULARY_SIZE + len(endings),
+        new_special_tokens=endings,
+        show_progress=False,
     )
+    learnt = json.loads(trained.backend_tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in learnt["merges"]]
+    return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=CLIP_TOKENS)
 
 
 def _byte_alphabet() -> dict[str, int]:
