@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from analysis.retrieval.pipeline import Fitted
-from analysis.retrieval.scoring import RowScores
+from analysis.retrieval.scoring import RowScores, Scores
 from analysis.retrieval.search import best_candidates
 
 _EXACT = 1 << 25  # numbers up to which every similarity is computed in float64
@@ -69,23 +69,30 @@ class Comparison:
 
 
 def rank_candidates(query: np.ndarray, candidates: np.ndarray) -> RankedList:
-    """Every candidate by its dot product with the query, ties to the lower position.
+    """Every candidate by its dot product with the query (D,), unit rows as `Fitted.query` and `Fitted.candidates` are."""
+    return ranked_list(RowScores(np.asarray(query).reshape(1, -1), candidates), 0, candidates.size)
 
-    query (D,) and candidates (C, D) are unit rows (`Fitted.query`, `Fitted.candidates`). Up to 2^25 numbers exact in
-    float64; above that the first 200 places are exact and the rest is ordered by float32 products.
+
+def ranked_list(scores: Scores, query: int, n_numbers: int) -> RankedList:
+    """All candidates of one query (position) of any scores, ties to the lower position.
+
+    n_numbers: size of the candidates' matrix. Up to 2^25 every similarity is computed in float64; above that the first
+    200 places are exact and the rest is ordered by float32 similarities.
     """
-    rows = np.asarray(query).reshape(1, -1)
-    if candidates.size <= _EXACT:
-        similarity = RowScores(rows, candidates).block(np.array([0]), 0, len(candidates))[0]
+    which = np.array([query])
+    if n_numbers <= _EXACT:
+        similarity = scores.block(which, 0, scores.n_candidates)[0]
         return RankedList(np.lexsort((np.arange(len(similarity)), -similarity)), similarity)
-    similarity = (np.asarray(candidates, np.float32) @ rows[0].astype(np.float32)).astype(np.float64)
-    head = best_candidates(RowScores(rows, candidates), min(_HEAD, len(candidates)))
+    similarity = np.empty(scores.n_candidates)
+    for tile in scores.tiles(which):
+        row = tile.values[0].astype(np.float64)
+        if tile.query_norm is not None and tile.candidate_norm is not None:
+            row /= tile.query_norm[0] * tile.candidate_norm
+        similarity[tile.start : tile.start + len(row)] = row
+    head = best_candidates(scores, min(_HEAD, len(similarity)), which)
     similarity[head.ids[0]] = head.scores[0]
-    in_head = np.zeros(len(similarity), bool)
-    in_head[head.ids[0]] = True
-    rest = np.flatnonzero(~in_head)
-    rest = rest[np.lexsort((rest, -similarity[rest]))]
-    return RankedList(np.concatenate([head.ids[0], rest]), similarity)
+    rest = np.setdiff1d(np.arange(len(similarity)), head.ids[0])
+    return RankedList(np.concatenate([head.ids[0], rest[np.lexsort((rest, -similarity[rest]))]]), similarity)
 
 
 def compare(
