@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from analysis.data.registry import find_retrieval_tasks, load_pairs, load_retrieval
-from analysis.data.retrieval import pairs_as_retrieval
 
 from analysis.build.plan import DataPlan, slug
+from analysis.data.registry import find_retrieval_tasks, load_pairs, load_retrieval
+from analysis.data.retrieval import pairs_as_retrieval
 from analysis.data.samples import PairSet, RetrievalSet, Sample
 from analysis.errors import DataError
 from analysis.models.prompts import instruction_for

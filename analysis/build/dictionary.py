@@ -76,9 +76,8 @@ def _existing(plan: BuildPlan, extraction: Extraction, say: Say) -> tuple[Sae, P
 def _train(
     plan: BuildPlan, extraction: Extraction, opened: _Backbone, *, say: Say, progress: Progress
 ) -> tuple[Sae, Path]:
-    from analysis.sae.train import TrainConfig, train_sae
-
     from analysis.build.build import extract
+    from analysis.sae.train import TrainConfig, train_sae
 
     spec = extraction.config["backbone"]
     data = plan.sae.data or _default_data(plan.data)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
 from analysis.concepts.metrics import (
     attribution_score,
     bridge_all,
@@ -15,7 +16,6 @@ from analysis.concepts.metrics import (
     modality_score,
 )
 from analysis.sae.checkpoint import Sae
-
 from analysis.sae.codes import Codes
 from analysis.store.schema import CONCEPT_COLUMNS
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from analysis.models.backbones import Backbone, load_backbone
 
 from analysis.build.corpus import Corpus
 from analysis.build.plan import ModelPlan
 from analysis.data.pictures import thumbnail_webp
 from analysis.data.samples import Sample
 from analysis.errors import AnalysisError, DataError
+from analysis.models.backbones import Backbone, load_backbone
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
 
