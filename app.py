@@ -1,0 +1,43 @@
+"""The router: page config, logo and navigation. Everything else stands in pages/.
+
+Streamlit executes this file for every visitor and rerun; the server imports it once when it starts.
+"""
+
+import logging
+from pathlib import Path
+
+import streamlit as st
+
+from pages.components.errors import report
+from pages.components.state import DEFAULT_PAGE, PAGES
+
+HERE = Path(__file__).parent
+
+
+def declared() -> list[st.Page]:
+    return [
+        st.Page(
+            page.file,
+            title=page.title,
+            icon=page.icon,
+            url_path=page.url_path,
+            help=page.help,
+            default=name == DEFAULT_PAGE,
+        )
+        for name, page in PAGES.items()
+        if (HERE / page.file).is_file()
+    ]
+
+
+if __name__ == "__main__":
+    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.png"), layout="wide")
+    st.logo(str(HERE / "assets/logo.svg"), size="large")
+    st.navigation(declared(), position="top").run()
+else:
+    # Declaring the pages at start keeps Streamlit from discovering pages/ by itself: otherwise the first visitor of a fresh
+    # server who comes by a deep link is told that the page does not exist.
+    bare = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    bare.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
+    st.navigation(declared())
+    bare.setLevel(logging.NOTSET)
+    app = st.App(__file__, on_script_error=report)

@@ -1,0 +1,69 @@
+"""Commands that give the numbers on screen without the app."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from analysis.store import Store
+
+LIST = "python -m analysis list"
+DEMO = "python -m analysis demo"
+BUILD = "python -m analysis build --backbone qwen2-vl-7b --dataset PATH/TO/COCO"
+
+
+def place(path: Path) -> str:
+    """A folder as one types it: relative to the working directory where that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def verify(path: Path) -> str:
+    return f"python -m analysis verify {shlex.quote(place(path))}"
+
+
+def retrieve(store: Store, task: str, methods: tuple[str, ...] = (), query: int | None = None) -> str:
+    """Recall of a task with the given interventions, or one query's ranking."""
+    parts = [f"python -m analysis retrieve {shlex.quote(place(store.path))} --task {task}"]
+    parts += [f"--method {shlex.quote(method)}" for method in methods]
+    parts += [] if query is None else [f"--query {query}"]
+    return " ".join(parts)
+
+
+def results(store: Store, task: str) -> str:
+    """Recall of the standard methods as measured when the store was built."""
+    return _python(f'print(open_store("{place(store.path)}").results("{task}").to_string())')
+
+
+def concept_row(store: Store, concept: int) -> str:
+    """All scores of one concept."""
+    return _python(f'print(open_store("{place(store.path)}").concepts.loc[{concept}])')
+
+
+def concept_examples(store: Store, concept: int) -> str:
+    """The samples on which a concept fires, strongest first."""
+    return _python(
+        f's = open_store("{place(store.path)}"); rows, values = s.postings.rows({concept}); '
+        'print(s.samples.loc[rows, ["sample_id", "modality", "text"]].assign(value=values))'
+    )
+
+
+def concepts_table(store: Store, sort: str, ascending: bool) -> str:
+    """The table of concepts, sorted as on screen."""
+    by = f'"{sort}", ascending={ascending}'
+    return _python(f'print(open_store("{place(store.path)}").concepts.sort_values({by}).head(50).to_string())')
+
+
+def overlap(store: Store, share: float, bridge: str) -> str:
+    """Jaccard overlap (Eq. 7) of the top concepts by energy, attribution and bridge; `share` is a share of K."""
+    return _python(
+        f'c = open_store("{place(store.path)}").concepts; '
+        f'e, a, b = [top_concepts(c[x].to_numpy(), {share:g}) for x in ("energy", "attribution", "{bridge}")]; '
+        "print(jaccard(e, a), jaccard(e, b), jaccard(a, b), jaccard(e, a, b))",
+        "from analysis.concepts.metrics import jaccard, top_concepts; ",
+    )
+
+
+def _python(body: str, imports: str = "") -> str:
+    return f"python -c {shlex.quote(f'from analysis.store import open_store; {imports}{body}')}"

@@ -1,0 +1,74 @@
+"""A figure on a page: the chart, its caption, SVG and PNG from the browser, its data as CSV, and the command behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from analysis.figures.export import figure_csv
+from analysis.figures.style import caption_of, chart_config
+
+
+def figure(
+    chart: go.Figure,
+    name: str,
+    *,
+    command: str = "",
+    table: Callable[[], pd.DataFrame] | None = None,
+    note: str = "",
+    select: Sequence[Literal["points", "box", "lasso"]] = (),
+) -> Any:
+    """Show a figure of analysis.figures, its caption and a Save button. Returns the selection where `select` is given.
+
+    name: of the files, and the chart's key. select: what a visitor may pick; a pick reruns the page or fragment.
+    table: other data than what is plotted for the CSV.
+    """
+    look: dict[str, Any] = {
+        "theme": "streamlit", "config": chart_config(name), "key": f"figure_{name}", "alt": caption_of(chart),
+    }  # fmt: skip
+    if select:
+        event: Any = st.plotly_chart(chart, on_select="rerun", selection_mode=tuple(select), **look)
+    else:
+        event = None
+        st.plotly_chart(chart, **look)
+    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+        st.caption(f"{note} {caption_of(chart)}".strip(), width="stretch")
+        save(name, chart=chart, table=table, command=command)
+    return event
+
+
+def save(
+    name: str,
+    *,
+    chart: go.Figure | None = None,
+    table: Callable[[], pd.DataFrame] | None = None,
+    command: str = "",
+) -> None:
+    """A small button with everything one may take away from a figure or a table."""
+
+    def data() -> str:
+        if table is not None:
+            return table().to_csv(index=False)
+        return figure_csv(chart) if chart is not None else ""
+
+    with st.popover(
+        "Save", icon=":material/download:", type="tertiary", help="Files, and the command behind these numbers"
+    ):
+        if chart is not None:
+            st.caption("Picture: the camera in the chart's toolbar saves SVG, sharp at any size.")
+        st.download_button(
+            "Data as CSV",
+            data,
+            f"{name}.csv",
+            "text/csv",
+            key=f"csv_{name}",
+            icon=":material/table:",
+            on_click="ignore",
+        )
+        if command:
+            st.caption("The command that reproduces these numbers:")
+            st.code(command, language="bash", wrap_lines=True)

@@ -1,0 +1,227 @@
+"""What is in the address bar: every query-parameter key, how its value is read and written, and links between pages.
+
+Two kinds of parameters. Keys that a link may set from another page (store, concept, task ...) are owned here: `get` reads
+the URL, then what the session used last; `put` writes both. Keys of a single page's widgets are bound by Streamlit itself
+(`key=state.SHARE, bind="query-params"`); call `check_number` or `check_choice` before such a widget, because Streamlit
+drops a value that does not fit without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
+
+# Owned by this module: links set them.
+STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
+STORES = "stores"  # several of them, comma-separated
+CONCEPT = "concept"
+TASK = "task"
+QUERY = "query"  # position of the query in view
+
+# Bound to widgets.
+SHARE = "share"  # percent of the concepts: top sets, removal
+RANK = "r"  # rank of the removed subspace
+REDUCTION = "reduction"  # of the bridge matrix to one number a concept
+WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
+RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
+K = "k"  # cut-off of recall
+VIEW = "view"  # of the concept browser: table | map | histogram
+WORDS = "words"
+MODALITY = "modality"
+ENERGY = "energy"
+FREQUENCY = "frequency"
+ALIVE = "alive"
+SORT = "sort"
+ORDER = "order"
+PAGE = "page"
+COLOR = "color"
+VARIANT = "variant"
+METHOD = "method"
+SCORE = "score"
+DEFINITION = "definition"
+ALPHA = "alpha"
+SIDE = "side"
+DEVICE = "device"
+MASK = "mask"
+TEXT = "text"
+SHOW = "show"
+
+OWNED = (STORE, STORES, CONCEPT, TASK, QUERY)
+_MEMORY = "_last_values"
+_NOTICES = "_notices"
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """One row of the navigation. `url_path` differs from the file's stem: a cold server would otherwise run a deep-linked
+    page by itself, without the router."""
+
+    file: str
+    url_path: str
+    title: str
+    icon: str
+    help: str
+    params: tuple[str, ...] = ()  # which owned keys the page's address carries
+
+
+PAGES: dict[str, PageInfo] = {
+    "overview": PageInfo(
+        "pages/overview.py", "start", "Overview", ":material/insights:",
+        "The three findings, all models overlaid, and the model cards.", (STORES, TASK),
+    ),
+    "concepts": PageInfo(
+        "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
+        "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
+    ),
+    "concept": PageInfo(
+        "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
+        "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.", (STORE, CONCEPT),
+    ),
+    "retrieval_lab": PageInfo(
+        "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
+        "Recall before and after an intervention, per query and over all.", (STORE, TASK, QUERY),
+    ),
+    "live_query": PageInfo(
+        "pages/live_query.py", "live", "Live query", ":material/image_search:",
+        "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.", (STORE, TASK),
+    ),
+    "stores": PageInfo(
+        "pages/stores.py", "caches", "Stores", ":material/database:",
+        "What is in the cache, whether it is sound, and how to build what is missing.",
+    ),
+}  # fmt: skip
+
+DEFAULT_PAGE = "overview"  # served at the root, not at its url_path
+
+
+# --- owned keys ---------------------------------------------------------------------------------------------------
+def get(key: str) -> str | None:
+    """The value in the URL, else the one this session used last, else None."""
+    raw = st.query_params.get(key)
+    if raw is not None:
+        return raw[:500]
+    return _memory().get(key)
+
+
+def put(key: str, value: object) -> None:
+    """Write a value to the URL and to the session's memory. None removes it from both."""
+    if value is None:
+        _memory().pop(key, None)
+        if key in st.query_params:
+            del st.query_params[key]
+        return
+    text = str(value)
+    # A link to the page in view reruns it with the new parameters but leaves the address bar: write it where either differs.
+    if st.query_params.get(key) != text or _memory().get(key) != text:
+        st.query_params[key] = text
+    _memory()[key] = text
+
+
+def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
+    """An integer in [low, high]; anything else leaves a notice that names `what` and gives the default."""
+    raw = get(key)
+    if raw is None:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        value = low - 1
+    if low <= value <= high:
+        return value
+    notice(
+        f"The link asks for {what} {shown(raw)}, expected a whole number from {low:,} to {high:,}; showing {default:,}."
+    )
+    return default
+
+
+def tidy(page: str) -> None:
+    """Take the owned keys of other pages out of the address; the session still remembers them."""
+    for key in OWNED:
+        if key not in PAGES[page].params and key in st.query_params:
+            _memory()[key] = st.query_params[key]
+            del st.query_params[key]
+
+
+def _memory() -> dict[str, str]:
+    return st.session_state.setdefault(_MEMORY, {})
+
+
+# --- bound keys: say it when a link carries nonsense --------------------------------------------------------------------
+def check_number(key: str, *, low: float, high: float, default: float, what: str) -> None:
+    """Leave a notice when the URL's value for a bound slider or number is no number in [low, high]."""
+    raw = st.query_params.get(key)
+    if raw is None:
+        return
+    try:
+        value = float(raw)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        fallback = f"{default:g}" if math.isnan(value) else f"{min(max(value, low), high):g}"
+        notice(f"The link asks for {what} {shown(raw)}, expected {low:g} to {high:g}; showing {fallback}.")
+
+
+def check_choice(key: str, options: Sequence[str], *, default: str, what: str) -> None:
+    """Leave a notice when the URL's value for a bound picker is none of its options."""
+    raw = st.query_params.get(key)
+    if raw is not None and raw not in options:
+        notice(f"The link asks for {what} {shown(raw)}, expected one of {', '.join(options)}; showing {default}.")
+
+
+def notice(sentence: str) -> None:
+    """One sentence for the visitor, shown once where the page calls `layout.notices`."""
+    found = st.session_state.setdefault(_NOTICES, [])
+    if sentence not in found:
+        found.append(sentence)
+
+
+def take_notices() -> list[str]:
+    return st.session_state.pop(_NOTICES, [])
+
+
+def shown(raw: str) -> str:
+    """A value from the URL as it may stand in a sentence: quoted, bounded, on one line."""
+    text = " ".join(raw.split())
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{text[:60]}{'…' if len(text) > 60 else ''}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+# --- links --------------------------------------------------------------------------------------------------------
+def page_url(page: str, **params: object) -> str:
+    """Relative address of a page with its parameters, e.g. for a picture that links to a concept."""
+    query = urlencode({key: str(value) for key, value in params.items() if value is not None}, safe="/,")
+    path = "./" if page == DEFAULT_PAGE else PAGES[page].url_path
+    return f"{path}?{query}" if query else path
+
+
+def here() -> str:
+    """The address of the view in front of the visitor, complete."""
+    base = (st.context.url or "").split("?")[0]
+    query = urlencode([(key, value) for key in st.query_params for value in st.query_params.get_all(key)], safe="/,")
+    return f"{base}?{query}" if query else base
+
+
+def page_link(page: str, label: str, *, icon: str | None = None, help: str | None = None, **params: object) -> None:
+    """A link to another view; a page that runs without the router shows an ordinary link instead."""
+    query = {key: str(value) for key, value in params.items() if value is not None}
+    try:
+        st.page_link(PAGES[page].file, label=label, icon=icon, help=help, query_params=query)
+    except StreamlitPageNotFoundError:
+        st.markdown(f"[{label}](/{page_url(page, **query)})")
+
+
+def open_page(page: str, **params: object) -> None:
+    """Go to another view now (from a click on a chart or a table row)."""
+    st.switch_page(
+        PAGES[page].file, query_params={key: str(value) for key, value in params.items() if value is not None}
+    )
+
+
+def view_params() -> dict[str, Any]:
+    """The parameters of the view in front of the visitor, as a pinned finding keeps them."""
+    return {key: st.query_params.get_all(key) for key in st.query_params}
