@@ -30,7 +30,7 @@ def declared() -> list[st.Page]:
 
 
 if __name__ == "__main__":
-    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.png"), layout="wide")
+    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
     st.logo(str(HERE / "assets/logo.svg"), size="large")
     st.navigation(declared(), position="top").run()
 else:
