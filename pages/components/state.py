@@ -23,6 +23,13 @@ STORES = "stores"  # several of them, comma-separated
 CONCEPT = "concept"
 TASK = "task"
 QUERY = "query"  # position of the query in view
+METHOD = "method"  # text form of the intervention in view, see analysis.retrieval.interventions
+ALSO = "also"  # text forms of other rows of the results table, joined by ;
+CHANGED = "changed"  # which queries are listed: rescued | lost | near | moved | all
+CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
+MASK = "mask"  # text form of the masked tokens, see analysis.live.masks
+TEXT = "text"  # of a live query
+SOURCE = "source"  # of a live query: own | store
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -42,17 +49,14 @@ ORDER = "order"
 PAGE = "page"
 COLOR = "color"
 VARIANT = "variant"
-METHOD = "method"
 SCORE = "score"
 DEFINITION = "definition"
 ALPHA = "alpha"
 SIDE = "side"
 DEVICE = "device"
-MASK = "mask"
-TEXT = "text"
 SHOW = "show"
 
-OWNED = (STORE, STORES, CONCEPT, TASK, QUERY)
+OWNED = (STORE, STORES, CONCEPT, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, MASK, TEXT, SOURCE)
 _MEMORY = "_last_values"
 _NOTICES = "_notices"
 
@@ -85,11 +89,12 @@ PAGES: dict[str, PageInfo] = {
     ),
     "retrieval_lab": PageInfo(
         "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
-        "Recall before and after an intervention, per query and over all.", (STORE, TASK, QUERY),
+        "Recall before and after an intervention, per query and over all.", (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE),
     ),
     "live_query": PageInfo(
         "pages/live_query.py", "live", "Live query", ":material/image_search:",
-        "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.", (STORE, TASK),
+        "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
+        (STORE, TASK, QUERY, METHOD, MASK, TEXT, SOURCE),
     ),
     "stores": PageInfo(
         "pages/stores.py", "caches", "Stores", ":material/database:",

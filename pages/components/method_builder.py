@@ -1,0 +1,138 @@
+"""The intervention of a view, put together from chips. Its text form in the URL is the only state: widgets are set from
+it at every run, and write it anew when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.retrieval.interventions import Intervention, parse
+from analysis.retrieval.steps import Removal, Step
+from analysis.store import Store
+from pages.components import method_steps, state
+
+CHIPS = {
+    "removal": "Removal",
+    "realign": "ReAlign",
+    "centring": "Centring",
+    "pca": "Principal components",
+    "pool": "Masks and pooling",
+    "edit": "Concept edits",
+    "codes": "Concept space",
+    "hybrid": "Hybrid",
+}
+HELP = {
+    "removal": "Project away the space that the top concepts span (Eq. 8-10).",
+    "realign": "Whiten queries and candidates, each with their own mean and covariance (ACL version of the paper).",
+    "centring": "Subtract the mean. A control: the simplest correction there is.",
+    "pca": "Project away the leading principal components. A control: no concepts involved.",
+    "pool": "Use the embeddings that leave out image, prompt or instruction tokens, or the last token (Fig. 4, Table 3).",
+    "edit": "Scale single concepts' part of every embedding: 0 removes a concept, 2 doubles it.",
+    "codes": "Compare sparse codes instead of embeddings.",
+    "hybrid": "Let another model take the top n and this one order them, or add both similarities.",
+}
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What a builder may offer: the store, the chips, and other stores of the same candidates for a hybrid."""
+
+    store: Store
+    key: str = "method"
+    chips: tuple[str, ...] = tuple(CHIPS)
+    partners: tuple[str, ...] = ()
+
+
+def current(default: str = "removal:attribution,share=0.01") -> Intervention:
+    """The intervention in the URL; nonsense there becomes a notice and the default."""
+    text = state.get(state.METHOD)
+    if text is None:
+        return parse(default)
+    try:
+        return parse(text)
+    except (AnalysisError, ValueError) as error:
+        state.notice(f"The link's method {state.shown(text)} cannot be read: {error} Showing {parse(default).label}.")
+        return parse(default)
+
+
+def put(intervention: Intervention) -> None:
+    state.put(state.METHOD, intervention.spec)
+
+
+def add_step(step: Step) -> None:
+    """Put a step into the view's intervention, in place of one of its kind."""
+    kept = tuple(other for other in current().steps if kind_of(other) != kind_of(step))
+    put(Intervention((*kept, step)))
+
+
+def remove_only(concept: int) -> None:
+    """Remove one concept and nothing else."""
+    put(Intervention((Removal("concepts", concepts=(int(concept),)),)))
+
+
+def build(builder: Builder, intervention: Intervention) -> None:
+    """Draw the chips and the settings of what is on."""
+    on = [kind_of(step) for step in intervention.steps]
+    chips = [chip for chip in builder.chips if chip != "hybrid" or builder.partners]
+    chips_key = f"_{builder.key}_chips"
+    st.session_state[chips_key] = [chip for chip in chips if chip in on]
+    st.pills(
+        "After: what is done to the embeddings", chips, selection_mode="multi", format_func=lambda chip: CHIPS[chip],
+        key=chips_key, on_change=_switch, args=(builder, chips_key),
+        help="\n\n".join(f"**{CHIPS[chip]}**: {HELP[chip]}" for chip in chips),
+    )  # fmt: skip
+    for step in intervention.steps:
+        if kind_of(step) in chips:
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+                method_steps.settings(builder, step, _change)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(
+            f"**{intervention.label}**" if intervention.steps else "Nothing: both lists are the base.", width="content"
+        )
+        with st.popover("As text", type="tertiary", icon=":material/code:"):
+            text_key = f"_{builder.key}_text"
+            st.session_state[text_key] = intervention.spec
+            st.text_input(
+                "The same as text, as links and commands write it", key=text_key, max_chars=480,
+                on_change=_typed, args=(text_key,),
+            )  # fmt: skip
+            st.caption("Steps are joined by +, e.g. `removal:energy,share=0.02,r=16+realign:alpha=0.1`. Order counts.")
+
+
+def kind_of(step: Step) -> str:
+    return "hybrid" if step.name in ("rerank", "fusion") else step.name
+
+
+def describe(step: Step) -> str:
+    return HELP[kind_of(step)]
+
+
+def _switch(builder: Builder, chips_key: str) -> None:
+    """A chip was switched on or off: keep the other steps in their order, append what is new."""
+    wanted: Sequence[str] = st.session_state[chips_key] or []
+    steps = [step for step in current().steps if kind_of(step) in wanted or kind_of(step) not in builder.chips]
+    known = {kind_of(step) for step in steps}
+    steps += [method_steps.first(builder, chip) for chip in wanted if chip not in known]
+    put(Intervention(tuple(steps)))
+
+
+def _change(position_kind: str, field: str, value: Any) -> None:
+    """One setting of one step was changed."""
+    try:
+        steps = tuple(
+            replace(step, **{field: value}) if kind_of(step) == position_kind else step for step in current().steps
+        )
+        put(Intervention(steps))
+    except AnalysisError as error:
+        state.notice(str(error))
+
+
+def _typed(text_key: str) -> None:
+    try:
+        put(parse(st.session_state[text_key]))
+    except (AnalysisError, ValueError) as error:
+        state.notice(f"This cannot be read as a method: {error}")
