@@ -100,6 +100,23 @@ def task_space(store: Store, task: str) -> Any:
     return space_from_store(store, task)
 
 
+@st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+def fitted(store: Store, task: str, spec: str) -> Any:
+    """An intervention (text form) fitted to one task: transformed candidates, and what transforms another query."""
+    from analysis.retrieval.interventions import parse
+    from analysis.retrieval.pipeline import fit
+
+    return fit(parse(spec), task_space(store, task))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda slot: slot.unload())
+def model_slot() -> Any:
+    """The one model of this server, shared by all visitors (analysis.live.slot.ModelSlot)."""
+    from analysis.live.slot import ModelSlot
+
+    return ModelSlot()
+
+
 # --- pictures -----------------------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=6000, show_spinner=False, hash_funcs=BY_KEY)
 def picture(store: Store, row: int) -> str:
