@@ -29,7 +29,10 @@ CHANGED = "changed"  # which queries are listed: rescued | lost | near | moved |
 CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
 MASK = "mask"  # text form of the masked tokens, see analysis.live.masks
 TEXT = "text"  # of a live query
-SOURCE = "source"  # of a live query: own | store
+SOURCE = "source"  # of a live query: upload | camera | data
+MODEL = "model"  # of a live query: key, hub id or folder
+DEVICE = "device"
+DTYPE = "dtype"
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -53,10 +56,9 @@ SCORE = "score"
 DEFINITION = "definition"
 ALPHA = "alpha"
 SIDE = "side"
-DEVICE = "device"
 SHOW = "show"
 
-OWNED = (STORE, STORES, CONCEPT, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, MASK, TEXT, SOURCE)
+OWNED = (STORE, STORES, CONCEPT, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, MASK, TEXT, SOURCE, MODEL, DEVICE, DTYPE)
 _MEMORY = "_last_values"
 _NOTICES = "_notices"
 
@@ -94,7 +96,7 @@ PAGES: dict[str, PageInfo] = {
     "live_query": PageInfo(
         "pages/live_query.py", "live", "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
-        (STORE, TASK, QUERY, METHOD, MASK, TEXT, SOURCE),
+        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, TEXT, SOURCE, MODEL, DEVICE, DTYPE),
     ),
     "stores": PageInfo(
         "pages/stores.py", "caches", "Stores", ":material/database:",
