@@ -86,6 +86,14 @@ class TokenMask:
             return last
         return kept
 
+    def toggled(self, positions: Iterable[int], mask: bool, roles: np.ndarray) -> TokenMask:
+        """The mask after some positions were masked (or unmasked). Roles that are masked whole are written as roles."""
+        hidden = self.masked(roles)
+        hidden[[position for position in positions if 0 <= position < len(roles)]] = mask
+        whole = [role for role in ROLE_NAMES if (roles == role).any() and hidden[roles == role].all()]
+        single = np.flatnonzero(hidden & ~np.isin(roles, whole))
+        return TokenMask(tuple(ROLE_NAMES[role] for role in whole), tuple(single.tolist()), self.pooling)
+
 
 NO_MASK = TokenMask()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.data.pictures import WORK_SIDE
 from analysis.data.samples import SHORT, Picture, Sample
 from analysis.errors import BackboneError, DataError
 from analysis.live.masks import NO_MASK, ROLE_NAMES, TokenMask
@@ -16,6 +18,8 @@ from analysis.models.results import TokenStates
 
 if TYPE_CHECKING:
     from analysis.models.backbones import Backbone
+
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,34 @@ def embed_query(
     from analysis.build.build import backbone_config
 
     sample = query_sample(picture, text, prompts, task, name)
+    notes = () if picture is None else picture_notes(picture, name)
     start = time.perf_counter()
     tokens = backbone.tokens(sample)
-    notes: tuple[str, ...] = ()
     if tokens.truncated:
         kept = int((tokens.roles == Role.TEXT).sum())
-        notes = (
+        notes += (
             f"The text ({len(sample.text):,} characters) is longer than the model reads; its first {kept:,} tokens are used.",
         )
     return LiveQuery(sample, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
+
+
+def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
+    """What decoding does to a picture, one sentence each: scaled down, first frame of an animation, turned, CMYK."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        found = []
+        if max(width, height) > WORK_SIDE:
+            megapixels = width * height / 1e6
+            found.append(f"{name} has {megapixels:.0f} megapixels; it is scaled down to {WORK_SIDE} pixels a side first.")
+        if getattr(image, "n_frames", 1) > 1:
+            found.append(f"{name} is an animation or has several pages; its first frame is used.")
+        if image.mode == "CMYK":
+            found.append(f"{name} is in CMYK, for print; its colours are converted to RGB.")
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            found.append(f"{name} is stored turned; it is turned upright as its EXIF data say.")
+    return tuple(found)
 
 
 def query_sample(

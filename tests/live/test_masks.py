@@ -64,3 +64,12 @@ def test_a_position_beyond_the_query_is_refused() -> None:
 
 def test_roles_in_a_mask_are_those_of_the_models_package() -> None:
     assert TokenMask(("image",)).masked(ROLES).sum() == (ROLES == Role.IMAGE).sum()
+
+
+def test_toggling_takes_single_tokens_out_of_a_masked_role_and_back() -> None:
+    image = TokenMask(("image",))
+    without_one = image.toggled([3], False, ROLES)
+    assert without_one.spec == "2,4-5"
+    assert without_one.toggled([3], True, ROLES) == image
+    assert TokenMask().toggled([6, 7], True, ROLES).spec == "text"
+    assert TokenMask(pooling="last").toggled([0], True, ROLES).spec == "0,last"

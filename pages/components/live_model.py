@@ -1,0 +1,114 @@
+"""The model of the live page: which one, where it runs, how large it is, loaded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.live.compatibility import request_for
+from analysis.live.slot import LoadedModel, ModelRequest, device_memory, memory_need
+from analysis.models.devices import DTYPES
+from analysis.models.specs import BACKBONES
+from analysis.store import Store
+from pages.components import caching, state
+from pages.components.errors import guard
+
+AUTO_LOAD = 1_000_000_000  # bytes up to which a model is loaded as soon as a query needs it
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pickers(store: Store) -> ModelRequest:
+    """Model, device and number format; the store's own backbone, run as the store's was, unless another is chosen."""
+    own = request_for(store)
+    name = state.get(state.MODEL) or own.name
+    device = state.get(state.DEVICE) or "auto"
+    dtype = state.get(state.DTYPE) or "auto"
+    if dtype not in ("auto", *DTYPES):
+        state.notice(f"The link asks for the number format {state.shown(dtype)}, expected {', '.join(DTYPES)}; using auto.")
+        dtype = "auto"
+    _picker("Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 220, "A known key, a hub id or a local folder.")
+    _picker("Device", state.DEVICE, DEVICES, device, "auto", 110, "auto takes the best; cuda:1 names a second card.")
+    _picker("Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 120, "float32 on a CPU, the model's own elsewhere.")
+    request = replace(own, device=device, dtype=None if dtype == "auto" else dtype)
+    return request if name == own.name else ModelRequest(name, device, request.dtype)
+
+
+def panel(request: ModelRequest) -> None:
+    """One line: loaded or not, memory, and the buttons Load and Unload."""
+    loaded: LoadedModel | None = caching.model_slot().loaded
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if loaded is not None and loaded.request == request:
+            st.badge(f"{loaded.label} is loaded", icon=":material/check_circle:", color="green")
+            st.caption(f"{loaded.device}, {loaded.dtype}, {loaded.revision[:18]}{_card(loaded.device)}", width="content")
+            st.button("Unload", on_click=caching.model_slot().unload, type="tertiary", icon=":material/eject:")
+            return
+        st.badge("Model not loaded", icon=":material/radio_button_unchecked:", color="gray")
+        st.caption(f"{estimate(request)}{_other(loaded)}", width="content")
+        if st.button("Load", icon=":material/memory:", help="Loads the model and keeps it until it is exchanged or unloaded"):
+            with guard("The model", stop=False), using(request):
+                pass
+            if caching.model_slot().loaded is not None:
+                st.rerun()
+
+
+def estimate(request: ModelRequest) -> str:
+    """What loading will take, in a sentence; also when that cannot be known."""
+    try:
+        return memory_need(request).sentence
+    except AnalysisError as error:
+        return str(error)
+
+
+def may_load(request: ModelRequest) -> bool:
+    """Whether a query may load this model by itself: it is there already, or small."""
+    loaded = caching.model_slot().loaded
+    if loaded is not None and loaded.request == request:
+        return True
+    try:
+        needed = memory_need(request).needed
+    except AnalysisError:
+        return True  # loading says what is wrong
+    return needed is not None and needed <= AUTO_LOAD
+
+
+@contextmanager
+def using(request: ModelRequest) -> Iterator:
+    """The loaded model for one piece of work; what is waited for stands in a status line meanwhile."""
+    loaded = caching.model_slot().loaded
+    if loaded is not None and loaded.request == request:
+        with caching.model_slot().use(request, tell=st.toast) as backbone:
+            yield backbone
+        return
+    with (
+        st.status(f"Getting {request.name} ready ...") as status,
+        caching.model_slot().use(request, tell=lambda sentence: status.update(label=sentence)) as backbone,
+    ):
+        status.update(label=f"{backbone.spec.label} is ready", state="complete")
+        yield backbone
+
+
+def _picker(label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str) -> None:
+    widget = f"_live_{key}"
+    st.session_state[widget] = value
+
+    def changed() -> None:
+        chosen = st.session_state[widget]
+        state.put(key, None if chosen in (None, default) else str(chosen).strip())
+
+    st.selectbox(
+        label, tuple(dict.fromkeys((*options, value))), key=widget, on_change=changed, width=width, help=help,
+        accept_new_options=True,
+    )  # fmt: skip
+
+
+def _card(device: str) -> str:
+    memory = device_memory(device)
+    return "" if memory is None else f", {memory[0] / 1e9:.1f} of {memory[1] / 1e9:.0f} GB in use on the card"
+
+
+def _other(loaded: LoadedModel | None) -> str:
+    return "" if loaded is None else f" {loaded.label} is in memory now and makes room for it."
