@@ -70,6 +70,12 @@ def labels(notes: Path, sae_sha256: str) -> dict[int, Label]:
     return {concept: label for concept, label in latest.items() if label.text}
 
 
+def label_stamp(notes: Path, sae_sha256: str) -> int:
+    """Changes whenever a label is added: the size of the file, which only grows."""
+    path = _labels_file(notes, sae_sha256)
+    return path.stat().st_size if path.is_file() else 0
+
+
 def add_finding(notes: Path, finding: Finding) -> Finding:
     """Append a finding with the time of now and return it."""
     if len(finding.note) > MAX_NOTE:

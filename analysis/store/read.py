@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from analysis.concepts.postings import Postings
 from analysis.errors import AnalysisError, StoreError
 from analysis.sae.codes import Codes
 from analysis.store.schema import MANIFEST, SIDES, Manifest
@@ -222,18 +223,18 @@ class Store:
     @cached_property
     def token_rows(self) -> np.ndarray:
         """Samples whose token codes are stored; empty when there are none."""
-        return (
-            self._table("tokens/index.parquet")["row"].to_numpy()
-            if self.has("tokens/index.parquet")
-            else np.empty(0, int)
-        )
+        return self._token_index["row"].to_numpy() if self.has("tokens/index.parquet") else np.empty(0, int)
+
+    @cached_property
+    def _token_index(self) -> pd.DataFrame:
+        return self._table("tokens/index.parquet")
 
     def token_view(self, row: int) -> TokenView | None:
         """Codes, roles and strings of every token of a sample, None where they were not kept."""
         where = np.flatnonzero(self.token_rows == row)
         if not len(where):
             return None
-        entry = self._table("tokens/index.parquet").iloc[int(where[0])]
+        entry = self._token_index.iloc[int(where[0])]
         span = slice(int(entry["start"]), int(entry["start"] + entry["length"]))
         codes = Codes(self._array("tokens/indices.npy")[span], self._array("tokens/values.npy")[span], self.n_concepts)
         grid = (int(entry["grid_rows"]), int(entry["grid_columns"])) if entry["grid_rows"] else None
@@ -308,20 +309,6 @@ class Store:
             raise StoreError(
                 f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`."
             ) from error
-
-
-@dataclass(frozen=True)
-class Postings:
-    """Per concept, the samples on which it fires, strongest first."""
-
-    offsets: np.ndarray  # (K+1,)
-    sample_rows: np.ndarray  # (nnz,)
-    values: np.ndarray  # (nnz,)
-
-    def rows(self, concept: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, values) of one concept, values descending; empty for a concept that never fires."""
-        span = slice(int(self.offsets[concept]), int(self.offsets[concept + 1]))
-        return np.asarray(self.sample_rows[span]), np.asarray(self.values[span])
 
 
 def open_store(path: str | Path) -> Store:
