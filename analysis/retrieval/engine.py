@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from analysis.retrieval.lowrank import ProjectedScores, Projection, nested_tiles
 from analysis.retrieval.ranks import RankCounter, TargetRanks, canonical_qrels
 from analysis.retrieval.rows import RowSource
-from analysis.retrieval.scoring import RowScores, Scores
+from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.search import Ranking, best_candidates
 
 
@@ -43,7 +43,7 @@ class LabEngine:
         """For every r up to the rank of `basis` (m, D), orthonormal rows, the most important first."""
         return Projection(self.rows, basis)
 
-    def scores(self, projection: Projection | None = None, r: int | None = None) -> Scores:
+    def scores(self, projection: Projection | None = None, r: int | None = None) -> ProjectedScores:
         """What is left after removing the first r directions (None: all) of a projection (None: nothing removed)."""
         chosen = projection or self._base
         return ProjectedScores(self.similarity, chosen, chosen.rank if r is None else r)

@@ -61,6 +61,15 @@ class ProjectedScores:
         self._similarity, self._projection, self._rows = similarity, projection, projection.rows
         self.query_norm, self.candidate_norm = projection.norms(self.r)
 
+    @property
+    def void_queries(self) -> np.ndarray:
+        """(Q,) which queries lie entirely in the removed subspace."""
+        suspects = np.flatnonzero(self.query_norm < 1e-2)  # float32 coefficients leave a few 1e-4 of a row that is void
+        left, place = self._left(self._rows.queries, suspects)
+        void = np.zeros(self.n_queries, bool)
+        void[suspects] = ~left[place].any(axis=1)
+        return void
+
     def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
         for tile, _ in nested_tiles([self], queries):
             yield tile

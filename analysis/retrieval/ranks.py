@@ -58,6 +58,16 @@ def canonical_qrels(qrels: sp.csr_array) -> sp.csr_array:
     return qrels
 
 
+def relevant(qrels: sp.csr_array, query: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """Whether each pair (query, candidate), arrays that broadcast, stands in canonical qrels."""
+    rows = np.repeat(np.arange(qrels.shape[0], dtype=np.int64), np.diff(qrels.indptr))
+    known = rows * qrels.shape[1] + qrels.indices  # ascending, because columns are sorted
+    asked = np.asarray(query, np.int64) * qrels.shape[1] + candidate
+    if not len(known):
+        return np.zeros(asked.shape, bool)
+    return known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+
+
 def ranks_of(similarity: np.ndarray | Iterable[np.ndarray], qrels: sp.csr_array) -> TargetRanks:
     """Rank of each relevant candidate in given similarities: 1 + how many candidates are more similar, or as similar
     and at a lower position.

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranks import TargetRanks, canonical_qrels
+from analysis.retrieval.ranks import TargetRanks, canonical_qrels, relevant
 
 DEFINITIONS = ("hit", "fraction")
 
@@ -53,11 +53,7 @@ def hits_of_lists(
     width = ranking_ids.shape[1]
     if max(ks) > width < n_candidates:
         raise RetrievalError(f"Lists are {width} long; expected at least {max(ks)} entries for recall@{max(ks)}.")
-    query = np.repeat(np.arange(n_queries, dtype=np.int64), np.diff(qrels.indptr))
-    relevant = query * n_candidates + qrels.indices  # ascending, because qrels are sorted
-    key = np.arange(n_queries, dtype=np.int64)[:, None] * n_candidates + ranking_ids
-    slot = np.minimum(np.searchsorted(relevant, key), max(len(relevant) - 1, 0))
-    found = (relevant[slot] == key) if len(relevant) else np.zeros(key.shape, bool)
+    found = relevant(qrels, np.arange(n_queries)[:, None], ranking_ids)
     counts = np.stack([found[:, :k].sum(axis=1) for k in ks], axis=1)
     return _per_query(counts, np.diff(qrels.indptr), definition, n_relevant)
 

@@ -108,6 +108,27 @@ class RowScores:
         return settled(self.queries.take(queries) @ rows.T)
 
 
+class QuerySubset:
+    """Some queries of other scores, as if they were all."""
+
+    def __init__(self, scores: Scores, queries: np.ndarray) -> None:
+        self._scores, self._queries = scores, np.asarray(queries, np.int64)
+        self.n_queries, self.n_candidates = len(self._queries), scores.n_candidates
+        self.candidate_norm = scores.candidate_norm
+
+    def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
+        return self._scores.tiles(self._queries if queries is None else self._queries[queries])
+
+    def rough(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        return self._scores.rough(self._queries[queries], candidates)
+
+    def pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        return self._scores.pairs(self._queries[queries], candidates)
+
+    def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
+        return self._scores.block(self._queries[queries], start, stop)
+
+
 def error_bound(width: int) -> float:
     """How far a float32 dot product of two unit vectors may be off.
 

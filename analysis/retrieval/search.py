@@ -40,10 +40,10 @@ def best_candidates(scores: Scores, k: int, queries: np.ndarray | None = None) -
         )
     k = min(k, scores.n_candidates)
     asked = np.arange(scores.n_queries) if queries is None else np.asarray(queries)
-    shortlists: dict[int, _Shortlist] = {}
+    shortlists: dict[int, Shortlist] = {}
     for tile in scores.tiles(queries):
         if tile.first not in shortlists:
-            shortlists[tile.first] = _Shortlist(k, len(tile.values))
+            shortlists[tile.first] = Shortlist(k, len(tile.values))
         shortlists[tile.first].add(tile)
     ids, similarity = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
     for first, shortlist in shortlists.items():
@@ -52,8 +52,11 @@ def best_candidates(scores: Scores, k: int, queries: np.ndarray | None = None) -
     return Ranking(ids, similarity)
 
 
-class _Shortlist:
-    """Of a group of queries, every candidate that may still be among the k best, given the error of the scores."""
+class Shortlist:
+    """Of a group of queries, every candidate that may still be among the k best, given the error of the scores.
+
+    row (which query of the group), candidate, value (similarity), error: one entry a candidate, in any order.
+    """
 
     def __init__(self, k: int, n_queries: int) -> None:
         self.k, self.n_queries = k, n_queries
@@ -62,7 +65,7 @@ class _Shortlist:
         self.bar = np.full(n_queries, -np.inf, np.float32)  # k candidates are certainly at least this good
 
     def add(self, tile: Tile) -> None:
-        value, error = _similarities(tile)
+        value, error = similarities(tile)
         self.bar = np.maximum(self.bar, _kth_largest(value - error, self.k))
         row, column = np.nonzero(value + error >= self.bar[:, None])
         self.row = np.concatenate([self.row, row])
@@ -72,7 +75,8 @@ class _Shortlist:
         self._prune()
 
     def settle(self, scores: Scores, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Look again, in float64, at every candidate whose neighbour in the order is closer than the error."""
+        """(ids, similarities) of the k best, (n_queries, k). Looks again, in float64, at every candidate whose
+        neighbour in the order is closer than the error."""
         order = np.lexsort((self.candidate, -self.value, self.row))
         row, candidate = self.row[order], self.candidate[order]
         value = self.value[order].astype(np.float64)
@@ -114,8 +118,8 @@ def _settle_rows(
         value[entries[here]] = block[place[here], candidate[entries[here]] - start]
 
 
-def _similarities(tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of a tile and their error, (b, c) and a shape that broadcasts to it."""
+def similarities(tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities of a tile and their error, (b, c) and a shape that broadcasts to it."""
     if tile.query_norm is None or tile.candidate_norm is None:
         return tile.values, np.full((1, 1), tile.error, np.float32)
     scale = 1 / (tile.query_norm[:, None] * tile.candidate_norm[None, :])

@@ -1,0 +1,213 @@
+"""Recall along a slider: r, the share of concepts, alpha, n of a hybrid; with intervals, controls, and an honest r.
+
+Every curve is a table with the columns x, k, recall, low, high (95 % bootstrap interval over queries), and difference,
+difference_low, difference_high to the base (paired; NaN where a sweep has no base). All shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.bootstrap import RESAMPLES, Interval, bootstrap_interval
+from analysis.retrieval.engine import LabEngine
+from analysis.retrieval.evaluate import KS, first_stage
+from analysis.retrieval.hybrid import fused_ranks, two_stage_ranks
+from analysis.retrieval.interventions import BASE, Intervention
+from analysis.retrieval.linear_steps import removal_basis
+from analysis.retrieval.lowrank import Projection
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.ranks import TargetRanks, target_ranks
+from analysis.retrieval.realign import EPS, statistics
+from analysis.retrieval.recall import hits_of_ranks
+from analysis.retrieval.scoring import RowScores
+from analysis.retrieval.spaces import RetrievalSpace
+from analysis.retrieval.steps import Removal
+
+
+@dataclass(frozen=True)
+class RecallOptions:
+    """How every curve counts: cut-offs, definition of recall, bootstrap."""
+
+    ks: Sequence[int] = KS
+    definition: str = "hit"
+    n_boot: int = RESAMPLES
+    seed: int = 0
+
+    def hits(self, ranks: TargetRanks) -> np.ndarray:
+        return hits_of_ranks(ranks, self.ks, definition=self.definition)
+
+
+def rank_curve(
+    engine: LabEngine, projection: Projection, rs: Sequence[int], options: RecallOptions = RecallOptions()
+) -> pd.DataFrame:
+    """Recall against the number r of removed directions."""
+    ranks = engine.rank_curve(projection, list(rs))
+    return _table(rs, ranks, options, base=engine.ranks())
+
+
+def share_curve(
+    engine: LabEngine,
+    space: RetrievalSpace,
+    removal: Removal,
+    shares: Sequence[float],
+    options: RecallOptions = RecallOptions(),
+) -> pd.DataFrame:
+    """Recall against the share of removed concepts, everything else as in `removal`."""
+    bases = (removal_basis(replace(removal, share=share), space) for share in shares)
+    ranks = [engine.ranks(engine.projection(basis)) for basis in bases]
+    return _table(shares, ranks, options, base=engine.ranks())
+
+
+def random_band(
+    engine: LabEngine,
+    space: RetrievalSpace,
+    removal: Removal,
+    *,
+    rs: Sequence[int] | None = None,
+    shares: Sequence[float] | None = None,
+    seeds: int = 10,
+    options: RecallOptions = RecallOptions(),
+) -> pd.DataFrame:
+    """The control of one of the two curves above: as many random live concepts. Columns x, k, recall (mean of the
+    seeds), band_low, band_high (least and largest seed)."""
+    if (rs is None) == (shares is None):
+        raise RetrievalError("A control band needs either values of r or shares; expected exactly one of the two.")
+    recall = []
+    for seed in range(seeds):
+        drawn = replace(removal, score="random", concepts=(), seed=removal.seed + seed, seeds=1)
+        if rs is not None:
+            projection = engine.projection(removal_basis(replace(drawn, r=None), space))
+            ranks = engine.rank_curve(projection, list(rs))
+        else:
+            bases = (removal_basis(replace(drawn, share=share), space) for share in shares or ())
+            ranks = [engine.ranks(engine.projection(basis)) for basis in bases]
+        recall.append([options.hits(part).mean(axis=0) for part in ranks])
+    values = np.array(recall)  # (seeds, x, ks)
+    table = _grid(list(rs if rs is not None else shares or ()), options.ks)
+    for name, column in (("recall", values.mean(0)), ("band_low", values.min(0)), ("band_high", values.max(0))):
+        table[name] = column.ravel()
+    return table
+
+
+def alpha_curve(
+    space: RetrievalSpace,
+    alphas: Sequence[float],
+    options: RecallOptions = RecallOptions(),
+    *,
+    eps: float = EPS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Recall of ReAlign against its shrinkage alpha; the eigenvectors are computed once."""
+    base = fit(BASE, space)
+    sides = (base.queries, base.candidates)
+    fitted = [statistics(rows) for rows in sides]
+    ranks = []
+    for alpha in alphas:
+        queries, candidates = (
+            side.whitening(alpha, eps).whiten(rows)[0] for side, rows in zip(fitted, sides, strict=True)
+        )
+        ranks.append(target_ranks(RowScores(queries, candidates, device=device), space.qrels))
+    plain = target_ranks(RowScores(*sides, device=device), space.qrels)
+    return _table(alphas, ranks, options, base=plain)
+
+
+def hybrid_curve(
+    space: RetrievalSpace,
+    first: RetrievalSpace,
+    *,
+    ns: Sequence[int] | None = None,
+    weights: Sequence[float] | None = None,
+    intervention: Intervention = BASE,
+    options: RecallOptions = RecallOptions(),
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Recall of a hybrid against n of its first stage, or against the weight of this model in the fusion. The base is
+    this model alone, under the same intervention."""
+    if (ns is None) == (weights is None):
+        raise RetrievalError("A hybrid curve needs either values of n or weights; expected exactly one of the two.")
+    fitted = fit(intervention.without_hybrid(), space)
+    second = RowScores(fitted.queries, fitted.candidates, device=device)
+    stage = first_stage(space, first, device=device)
+    if ns is not None:
+        ranks = two_stage_ranks(stage, second, space.qrels, ns)
+    else:
+        ranks = fused_ranks(stage, second, space.qrels, weights or ())
+    return _table(list(ns if ns is not None else weights or ()), ranks, options, base=target_ranks(second, space.qrels))
+
+
+@dataclass(frozen=True)
+class RankChoice:
+    """An r that was not chosen on the queries it is reported for.
+
+    chosen_on: recall@k of each of `rs` on the half that chose; r: the best of them (ties: the smaller). reported, base,
+    difference: recall@k with interval on the other half, with r removed, with nothing removed, and paired.
+    """
+
+    k: int
+    rs: tuple[int, ...]
+    chosen_on: np.ndarray
+    r: int
+    reported: Interval
+    base: Interval
+    difference: Interval
+    n_chosen_on: int
+    n_reported: int
+
+
+def choose_rank(
+    engine: LabEngine,
+    projection: Projection,
+    rs: Sequence[int],
+    *,
+    k: int = 1,
+    definition: str = "hit",
+    n_boot: int = RESAMPLES,
+    seed: int = 0,
+) -> RankChoice:
+    """Choose r on a random half of the queries and report it on the other half. RetrievalError below two queries."""
+    n = engine.rows.n_queries
+    if n < 2 or not len(rs):
+        raise RetrievalError(
+            f"Choosing r among {len(rs)} values on {n} queries is not possible; expected one or more values and two or "
+            "more queries."
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    choosing, reporting = order[: n // 2], order[n // 2 :]
+    curve = engine.rank_curve(projection, list(rs))
+    hits = np.stack([hits_of_ranks(ranks, [k], definition=definition)[:, 0] for ranks in curve], axis=1)
+    base = hits_of_ranks(engine.ranks(), [k], definition=definition)[:, 0]
+    recall = hits[choosing].mean(axis=0)
+    best = min(range(len(rs)), key=lambda index: (-recall[index], rs[index]))
+    values = np.stack([hits[:, best], base, hits[:, best] - base], axis=1)[reporting]
+    interval = bootstrap_interval(values, resamples=n_boot, seed=seed)
+    reported, unchanged, difference = (Interval(interval.value[i], interval.low[i], interval.high[i]) for i in range(3))
+    return RankChoice(
+        k, tuple(rs), recall, int(rs[best]), reported, unchanged, difference, len(choosing), len(reporting)
+    )
+
+
+def _table(
+    x: Sequence[float], ranks: Sequence[TargetRanks], options: RecallOptions, *, base: TargetRanks
+) -> pd.DataFrame:
+    table = _grid(x, options.ks)
+    if not len(x):
+        return table.assign(**dict.fromkeys(_NUMBERS, np.empty(0)))
+    hits = np.stack([options.hits(part) for part in ranks], axis=1)  # (Q, x, ks)
+    for prefix, values in (("", hits), ("difference", hits - options.hits(base)[:, None, :])):
+        interval = bootstrap_interval(values, resamples=options.n_boot, seed=options.seed)
+        names = ("difference", "difference_low", "difference_high") if prefix else ("recall", "low", "high")
+        for name, column in zip(names, (interval.value, interval.low, interval.high), strict=True):
+            table[name] = column.ravel()
+    return table
+
+
+_NUMBERS = ("recall", "low", "high", "difference", "difference_low", "difference_high")
+
+
+def _grid(x: Sequence[float], ks: Sequence[int]) -> pd.DataFrame:
+    return pd.DataFrame({"x": np.repeat(np.asarray(x), len(ks)), "k": np.tile(np.asarray(ks), len(x))})
