@@ -2,7 +2,7 @@
 
 from analysis.figures.bridges import bridge_graph
 from analysis.figures.concepts import concept_bars, concept_histogram, concept_scatter, score_histogram
-from analysis.figures.diagnostics import DiagnosticSet, diagnostics
+from analysis.figures.diagnostics import DiagnosticSet, diagnostic_panels
 from analysis.figures.export import figure_csv, figure_data, selected_ids
 from analysis.figures.overview import (
     JaccardTables,
@@ -12,8 +12,8 @@ from analysis.figures.overview import (
     jaccard_table,
     modality_kde,
 )
-from analysis.figures.palette import Style, backbone_style, backbone_styles, method_style
 from analysis.figures.pairs import pair_attribution, pair_table
+from analysis.figures.palette import Style, backbone_style, backbone_styles, method_style
 from analysis.figures.recall import rank_movement, recall_bars, recall_curve, recall_table
 from analysis.figures.style import Curve, caption_of, chart_config, data_line, themed
 from analysis.figures.tokens import patch_grid, token_strip
@@ -33,7 +33,7 @@ __all__ = [
     "concept_scatter",
     "cumulative_energy",
     "data_line",
-    "diagnostics",
+    "diagnostic_panels",
     "energy_readout",
     "energy_table",
     "figure_csv",

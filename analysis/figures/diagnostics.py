@@ -32,7 +32,7 @@ class DiagnosticSet:
     style: Style | None = None
 
 
-def diagnostics(sets: Sequence[DiagnosticSet], *, data: str = "", height: int = 330) -> go.Figure:
+def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: int = 330) -> go.Figure:
     """Three panels for the given states, usually before and after.
 
     Left: how many candidates stand how often in the top 10 (a long tail: hubs). Middle: share of the variance per

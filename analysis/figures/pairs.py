@@ -71,7 +71,7 @@ def pair_attribution(
     heights = [max(1, len(block)) for block in blocks]
     figure = make_subplots(
         2, 2, shared_yaxes=True, column_widths=[0.62, 0.38], row_heights=heights, horizontal_spacing=0.03,
-        vertical_spacing=1.2 / (sum(heights) + 3),
+        vertical_spacing=2.1 / (sum(heights) + 3),
     )  # fmt: skip
     for row, block in enumerate(blocks, start=1):
         hatch = HATCH if row == 2 else ""
@@ -85,15 +85,17 @@ def pair_attribution(
             room = 0.35 * max(high - low, 1e-9)  # for the numbers at the ends of the bars
             figure.update_xaxes(range=[low - room * (low < 0), high + room], row=row, col=panel)
     figure.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, nticks=6)
-    figure.update_xaxes(title_text="contribution to the cosine similarity", row=2, col=1)
-    figure.update_xaxes(title_text="target − wrong winner", row=2, col=2)
+    figure.update_xaxes(title_text="contribution to the cosine similarity", row=1, col=1)
+    figure.update_xaxes(title_text="target − wrong winner", row=1, col=2)
+    figure.update_xaxes(title_text="the same for the rest and the sum (own scale)", row=2, col=1)
+    figure.update_xaxes(title_text="target − wrong winner (own scale)", row=2, col=2)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.04)
     what = (
         f"Cosine similarity {score(target.similarity)} with the {captions[0]} and {score(wrong.similarity)} with the "
         f"{captions[1]}, split into concepts; all bars of a colour but the last add up to the last"
     )
-    return finish(figure, caption=sentence(what, data), height=150 + 34 * sum(heights), legend=True)
+    return finish(figure, caption=sentence(what, data), height=180 + 34 * sum(heights), legend=True)
 
 
 def _bars(

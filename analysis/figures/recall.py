@@ -33,6 +33,7 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     methods = list(dict.fromkeys(frame["method"]))
     ks = sorted(frame["k"].unique())
     styles = [method_style(method) for method in methods]
+    labels: list[dict[str, object]] = []
     figure = make_subplots(1, max(1, len(ks)), shared_yaxes=True, horizontal_spacing=0.03)
     for column, k in enumerate(ks, start=1):
         rows = frame[frame["k"] == k].set_index("method").reindex(methods)
@@ -70,13 +71,23 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
             column,
         )
         reach = max(float(np.nanmax(whisker, initial=0)), 1e-9)
-        for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True):
-            figure.add_annotation(
-                x=end, y=method, row=1, col=column, text="–" if np.isnan(number) else f"{number:.1f}",
-                xanchor="left", xshift=5, showarrow=False,
-            )  # fmt: skip
+        suffix = str(column) if column > 1 else ""
+        labels += [
+            {
+                "x": end,
+                "y": method,
+                "xref": f"x{suffix}",
+                "yref": f"y{suffix}",
+                "text": "–" if np.isnan(number) else f"{number:.1f}",
+                "xanchor": "left",
+                "xshift": 5,
+                "showarrow": False,
+            }
+            for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True)
+        ]
         figure.update_xaxes(title_text=f"R@{k} (%)", range=[0, 1.22 * reach], row=1, col=column)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    figure.update_layout(annotations=labels)
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
     caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries", data)
     return finish(figure, caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False)
@@ -178,7 +189,8 @@ def rank_movement(
     end = dict(rank_after or {}) | {candidate: i for i, candidate in enumerate(after, 1)}
     known_targets = [t for t in targets if t in start or t in end]
     beyond = k + 1.3
-    figure = go.Figure()
+    traces: list[go.Scatter] = []
+    notes: list[dict[str, object]] = []
     for candidate in dict.fromkeys([*before, *after, *known_targets]):
         label = plain(labels.get(candidate, str(candidate)), 30)
         ranks = (start.get(candidate), end.get(candidate))
@@ -186,7 +198,7 @@ def rank_movement(
         left_list = candidate in before and candidate not in after
         y = [beyond if rank is None or rank > k else rank for rank in ranks]
         color = TARGET if is_target else LOST if left_list else REMOVED
-        figure.add_trace(
+        traces.append(
             go.Scatter(
                 x=[0, 1],
                 y=y,
@@ -201,14 +213,17 @@ def rank_movement(
         )
         for side, rank in enumerate(ranks):
             if rank is not None and (rank <= k or is_target):
-                figure.add_annotation(
-                    x=side,
-                    y=y[side],
-                    text=_rank_label(ranks, side, label, is_target),
-                    xanchor=("right", "left")[side],
-                    xshift=(-12, 12)[side],
-                    showarrow=False,
+                notes.append(
+                    {
+                        "x": side,
+                        "y": y[side],
+                        "text": _rank_label(ranks, side, label, is_target),
+                        "xanchor": ("right", "left")[side],
+                        "xshift": (-12, 12)[side],
+                        "showarrow": False,
+                    }
                 )
+    figure = go.Figure(traces).update_layout(annotations=notes)
     figure.update_xaxes(range=[-1.75, 2.75], tickvals=[0, 1], ticktext=[f"<b>{name}</b>" for name in names], side="top")
     figure.update_xaxes(showline=False, ticks="")
     figure.update_yaxes(range=[beyond + 0.5, 0.5], visible=False)

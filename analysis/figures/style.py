@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 from analysis.figures.palette import ADAPTIVE_INK, GRID, GROUND, HATCH, INK, NEUTRAL, Style, rgba
 
 FONT = "'Plex Sans', 'IBM Plex Sans', 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+MONO = "'Plex Mono', 'Cascadia Code', Menlo, Consolas, monospace"
 TEXT_SIZE = 14  # axis titles, legends, annotations: read from the back of a meeting room
 TICK_SIZE = 13
 WEBGL_ABOVE = 1000  # points
@@ -122,7 +123,7 @@ def chart_config(name: str, *, kind: str = "svg", buttons: bool = True) -> dict[
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as percent with one decimal: 0.0295 -> "3.0 %"; NaN -> a dash."""
+    """A share in [0, 1] as percent with one decimal: 0.0718 -> "7.2 %"; NaN -> a dash."""
     return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 

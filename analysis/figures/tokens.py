@@ -15,21 +15,22 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.palette import ACCENT, HATCH, IMAGE, NEUTRAL, REMOVED, TEXT, rgba
-from analysis.figures.style import TICK_SIZE, finish, plain, score, sentence
+from analysis.figures.style import MONO, TICK_SIZE, finish, plain, score, sentence
 
 if TYPE_CHECKING:
     from PIL import Image
 
-ROLES = ("template", "image", "text", "instruction", "pad")
+ROLES = ("pad", "template", "image", "text", "instruction")  # by the number of analysis.models.pooling.Role
 _ROLE_COLOR = {"template": NEUTRAL, "image": IMAGE, "text": TEXT, "instruction": TEXT, "pad": NEUTRAL}
 _ROLE_ALPHA = {"template": 0.18, "image": 0.55, "text": 0.55, "instruction": 0.25, "pad": 0.08}
 _LABELLED = 400  # tokens that get their text drawn; the rest shows it on hover
 _CELLS = 1600  # cells drawn at all
+_LONGEST = 24  # characters of a token in its cell
 
 
 def token_strip(
     tokens: Sequence[str],
-    roles: Sequence[str],
+    roles: Sequence[int] | np.ndarray,
     *,
     masked: np.ndarray | None = None,
     activation: np.ndarray | None = None,
@@ -39,20 +40,20 @@ def token_strip(
 ) -> go.Figure:
     """All L tokens of one input in reading order, wrapped like text; image tokens are narrow cells without words.
 
-    roles (L,) of ROLES. masked (L,) bool: left out of pooling, drawn grey and hatched. activation (L,) of one concept: if
-    given, cells are shaded by it (accent colour, 0 to its maximum) instead of by role. line: characters in a row, about an
-    eighth of the width in pixels. customdata: token position.
+    roles (L,) numbers of ROLES; PAD is not drawn. masked (L,) bool: left out of pooling, drawn grey and hatched.
+    activation (L,) of one concept: if given, cells are shaded by it (accent colour, 0 to its maximum) instead of by role.
+    line: characters in a row, about an eighth of the width in pixels. customdata: token position.
     """
     hidden = np.zeros(len(tokens), bool) if masked is None else np.asarray(masked, bool)
-    kept = [i for i, role in enumerate(roles) if role != "pad"][:_CELLS]
-    words = [_word(tokens[i], roles[i]) for i in kept]
-    widths = np.array([1.4 if roles[i] == "image" else len(word) + 1.4 for i, word in zip(kept, words, strict=True)])
+    role_of = [ROLES[int(role)] for role in roles]
+    kept = [i for i, role in enumerate(role_of) if role != "pad"][:_CELLS]
+    words = [_word(tokens[i], role_of[i]) for i in kept]
+    widths = np.array([1.4 if role_of[i] == "image" else len(word) + 1.4 for i, word in zip(kept, words, strict=True)])
     row, left = _flow(widths, line)
     groups: dict[str, list[int]] = {}
     for cell, i in enumerate(kept):
-        groups.setdefault("masked" if hidden[i] else "activation" if activation is not None else roles[i], []).append(
-            cell
-        )
+        group = "masked" if hidden[i] else "activation" if activation is not None else role_of[i]
+        groups.setdefault(group, []).append(cell)
     figure = go.Figure()
     for name in (*ROLES, "activation", "masked"):
         cells = np.array(groups.get(name, []), int)
@@ -69,25 +70,27 @@ def token_strip(
                 customdata=at,
                 name=name if name != "activation" else concept or "activation",
                 marker=_cell_look(name, values, None if activation is None else np.asarray(activation, float)),
-                hovertext=[_hover(tokens[i], roles[i], i, hidden[i], activation) for i in at],
+                hovertext=[_hover(tokens[i], role_of[i], i, hidden[i], activation) for i in at],
                 hovertemplate="%{hovertext}<extra></extra>",
             )
         )
-    for cell, word in enumerate(words):
-        if word and cell < _LABELLED:
-            figure.add_annotation(
-                x=left[cell] + widths[cell] / 2,
-                y=row[cell] + 0.41,
-                text=plain(word, 40),
-                showarrow=False,
-                font={"size": TICK_SIZE, "family": "'Plex Mono', 'Cascadia Code', Menlo, Consolas, monospace"},
-                opacity=0.55 if hidden[kept[cell]] else 1,
-            )
+    labels = [
+        {
+            "x": left[cell] + widths[cell] / 2,
+            "y": row[cell] + 0.41,
+            "text": plain(word),
+            "showarrow": False,
+            "font": {"size": TICK_SIZE, "family": MONO},
+            "opacity": 0.55 if hidden[kept[cell]] else 1,
+        }
+        for cell, word in enumerate(words[:_LABELLED])
+        if word
+    ]
     n_rows = int(row.max(initial=0)) + 1
-    figure.update_layout(barmode="overlay", bargap=0)
+    figure.update_layout(barmode="overlay", bargap=0, annotations=labels)
     figure.update_xaxes(range=[0, line], visible=False, fixedrange=True)
     figure.update_yaxes(range=[n_rows, -0.1], visible=False, fixedrange=True)
-    out = len(tokens) - sum(role == "pad" for role in roles)
+    out = len(tokens) - role_of.count("pad")
     what = f"{out} tokens" + (f", {int(hidden.sum())} masked" if hidden.any() else "")
     what += f", shaded by {concept}" if activation is not None and concept else ", coloured by role"
     what += f"; the first {_CELLS} are drawn" if out > _CELLS else ""
@@ -171,7 +174,8 @@ def _word(token: str, role: str) -> str:
     if role == "image":
         return ""
     clean = token.replace("Ġ", " ").replace("▁", " ").replace("</w>", " ").replace("Ċ", "⏎").replace("\n", "⏎")
-    return clean.strip() or "␣"
+    clean = " ".join(clean.split()) or "␣"
+    return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…"
 
 
 def _flow(widths: np.ndarray, room: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,144 @@
+"""Recall bars, tables and curves, and the movement of ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.figures import recall
+from analysis.figures.palette import HATCH, LOST, TARGET, method_style
+from analysis.figures.style import DECORATION, Curve
+from tests.figures.checks import assert_sound, trace
+
+METHODS = ["base", "removal (attribution)", "random, 10 seeds"]
+
+
+def frame(ks=(1, 5, 10)):
+    rows = [
+        {
+            "method": method,
+            "k": k,
+            "recall": value * k / 10,
+            "low": value * k / 10 - 0.01,
+            "high": value * k / 10 + 0.02,
+        }
+        for k in ks
+        for method, value in zip(METHODS, (0.2, 0.4, 0.1), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def curve(label="removal (attribution)", y=(0.02, 0.04, 0.01)):
+    y = np.array(y)
+    return Curve(label, np.array([0.001, 0.01, 0.1]), y, method_style(label), y - 0.03, y + 0.01)
+
+
+def test_bars_show_one_panel_per_k_with_whiskers_and_numbers():
+    figure = recall.recall_bars(frame(), data="i2t")
+    assert_sound(figure)
+    assert [bar.name for bar in figure.data] == ["R@1", "R@5", "R@10"]
+    bar = trace(figure, "R@5")
+    assert list(bar.y) == METHODS
+    assert np.allclose(bar.x, [10, 20, 5])
+    assert np.allclose(bar.error_x.array, 2)
+    assert np.allclose(bar.error_x.arrayminus, 1)
+    assert [note.text for note in figure.layout.annotations][:3] == ["2.0", "4.0", "1.0"]
+    assert "%" in figure.layout.xaxis.title.text
+
+
+def test_controls_are_hatched_and_methods_are_not():
+    shapes = recall.recall_bars(frame()).data[0].marker.pattern.shape
+    assert list(shapes) == ["", "", HATCH]
+
+
+def test_a_method_without_interval_or_number_is_a_dash_not_nan():
+    rows = frame((1,))
+    rows.loc[1, ["recall", "low", "high"]] = np.nan
+    rows.loc[2, ["low", "high"]] = np.nan
+    figure = recall.recall_bars(rows)
+    assert_sound(figure)
+    assert [note.text for note in figure.layout.annotations] == ["2.0", "–", "1.0"]
+    assert list(figure.data[0].error_x.array)[1:] == [0, 0]
+
+
+def test_no_rows_give_an_empty_picture():
+    assert_sound(recall.recall_bars(frame().iloc[:0]))
+
+
+def test_the_table_has_percent_interval_and_difference_to_base():
+    table = recall.recall_table(frame((1,))).set_index("method")
+    assert np.allclose(table["R@1 (%)"], [2, 4, 1])
+    assert table.loc["base", "R@1 interval"] == "[1.0, 4.0]"
+    assert np.allclose(table["R@1 change"], [0, 2, -1])
+
+
+def test_a_paired_difference_wins_over_the_plain_one():
+    rows = frame((1,)).assign(difference=0.5, difference_low=0.4, difference_high=0.6)
+    table = recall.recall_table(rows)
+    assert np.allclose(table["R@1 change"], 50)
+    assert set(table["R@1 change interval"]) == {"[40.0, 60.0]"}
+
+
+def test_the_curve_draws_methods_intervals_levels_and_the_control_band():
+    control = curve("random, 10 seeds", (0.02, 0.015, 0.01))
+    level = Curve("base", np.zeros(1), np.array([0.025]), method_style("base"))
+    figure = recall.recall_curve(
+        [curve()], setting="share", k=1, bands=[control], levels=[level], current=0.01, chosen=0.1
+    )
+    assert_sound(figure)
+    assert [part.name for part in figure.data if part.meta != DECORATION] == [
+        "random, 10 seeds",
+        "base",
+        "removal (attribution)",
+    ]
+    hatched = [part for part in figure.data if part.meta == DECORATION and part.fillpattern.shape == HATCH]
+    assert [part.name for part in hatched] == ["random, 10 seeds"]
+    assert figure.layout.xaxis.type == "log"
+    assert np.allclose(trace(figure, "base").y, 2.5)
+    assert [shape.x0 for shape in figure.layout.shapes] == [1.0, 10.0]
+    assert [note.x for note in figure.layout.annotations] == pytest.approx([0, 1])  # log10 on a log axis
+
+
+def test_an_interval_never_leaves_zero_to_one_hundred_percent():
+    figure = recall.recall_curve([curve(y=(0.01, 0.995, 0.5))], setting="share", k=1)
+    area = next(part for part in figure.data if part.meta == DECORATION)
+    assert min(area.y) >= 0
+    assert max(area.y) <= 100
+
+
+@pytest.mark.parametrize("setting", ["r", "alpha", "n", "weight"])
+def test_every_setting_has_a_titled_axis(setting):
+    figure = recall.recall_curve([curve()], setting=setting, k=5)
+    assert figure.layout.xaxis.title.text == recall.X_TITLES[setting]
+    assert figure.layout.yaxis.title.text == "R@5 (%)"
+    assert_sound(recall.recall_curve([], setting=setting, k=5))
+
+
+def test_rank_lines_join_the_places_of_each_candidate():
+    figure = recall.rank_movement(
+        [7, 8, 9], [9, 7, 5], targets=[9], labels={7: "a <dog>", 9: "a cat"}, rank_before={5: 40}
+    )
+    assert_sound(figure)
+    places = {part.customdata[0]: tuple(part.y) for part in figure.data}
+    beyond = pytest.approx(4.3)
+    assert places[9] == (3, 1)
+    assert places[7] == (1, 2)
+    assert places[8] == (2, beyond)
+    assert places[5] == (beyond, 3)
+    target = next(part for part in figure.data if part.customdata[0] == 9)
+    assert target.line.color == TARGET
+    assert target.marker.symbol == "star"
+    assert next(part for part in figure.data if part.customdata[0] == 8).line.color == LOST
+    words = [note.text for note in figure.layout.annotations]
+    assert any("▲2" in text and "a cat" in text for text in words)
+    assert any("a &lt;dog&gt;" in text for text in words)
+
+
+def test_a_target_beyond_the_list_keeps_its_rank_in_words():
+    figure = recall.rank_movement([1, 2], [2, 3], targets=[3], labels={}, rank_before={3: 31})
+    assert any("31" in note.text for note in figure.layout.annotations)
+
+
+def test_an_empty_list_is_drawn_empty():
+    assert_sound(recall.rank_movement([], [], targets=[], labels={}))

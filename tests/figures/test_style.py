@@ -1,0 +1,135 @@
+"""Numbers as text, captions, the adaptive ink, and what the theme file promises."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+
+from analysis.figures import palette, style
+
+ROOT = Path(__file__).parents[2]
+
+
+def theme() -> dict:
+    return tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.01, "0.0100"),
+        (1.0, "1.00"),
+        (0.5674, "0.567"),
+        (12345.6, "12,346"),
+        (123.4, "123"),
+        (0.0, "0.00"),
+        (-0.25, "-0.250"),
+    ],
+)
+def test_scores_have_three_significant_digits(value, text):
+    assert style.score(value) == text
+
+
+def test_tiny_scores_keep_their_magnitude():
+    assert style.score(0.0000123) == "1.23e-05"
+
+
+def test_percent_has_one_decimal_and_missing_is_a_dash():
+    assert style.percent(0.0718) == "7.2 %"
+    assert style.points(-0.0423) == "−4.2"
+    assert style.points(0.0423) == "+4.2"
+    assert style.interval(0.024, 0.036) == "[2.4, 3.6]"
+    assert style.interval(math.nan, 0.1) == ""
+    assert style.percent(math.nan) == style.score(math.nan) == "–"
+
+
+def test_the_data_line_says_dataset_size_and_model():
+    line = style.data_line(
+        "COCO", split="val2017", images=5000, captions=25000, backbone="qwen2-vl-7b", tap="last layer"
+    )
+    assert line == "COCO val2017, 5,000 images, 25,000 captions, qwen2-vl-7b @ last layer"
+    assert style.data_line("EmojiScenes") == "EmojiScenes"
+
+
+def test_captions_cannot_smuggle_markup_into_a_chart():
+    assert style.plain("a <b>dog</b>\n& cat") == "a &lt;b&gt;dog&lt;/b&gt; &amp; cat"
+    assert style.plain("word " * 100, 20).endswith("…")
+    assert len(style.plain("word " * 100, 20)) <= 20
+
+
+def test_figures_take_webgl_above_a_thousand_points():
+    assert style.scatter_kind(1000) is go.Scatter
+    assert style.scatter_kind(1001) is go.Scattergl
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_themed_copy_has_no_adaptive_ink_left_and_leaves_the_original(mode):
+    figure = style.finish(go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name="a")), caption="A.", x="x", y="y")
+    copy = style.themed(figure, mode)
+    assert palette.ADAPTIVE_INK not in copy.to_json()
+    assert copy.layout.paper_bgcolor == palette.GROUND[mode]
+    assert palette.ADAPTIVE_INK in figure.to_json()
+    assert figure.layout.paper_bgcolor is None
+
+
+def test_streamlit_still_replaces_the_adaptive_ink():
+    module = pytest.importorskip("streamlit.elements.lib.streamlit_plotly_theme")
+    assert module.GRAY_90 == palette.ADAPTIVE_INK
+
+
+def test_a_click_does_not_fade_the_other_points():
+    figure = style.finish(go.Figure(go.Bar(x=[1], y=[2])), caption="A.")
+    assert figure.data[0].unselected.marker.opacity == 1
+
+
+def test_theme_and_palette_agree():
+    settings = theme()["theme"]
+    for mode in ("light", "dark"):
+        part = settings[mode]
+        assert part["backgroundColor"] == palette.GROUND[mode]
+        assert part["textColor"] == palette.INK[mode]
+        named = {"blue": palette.IMAGE, "red": palette.TEXT, "violet": palette.SHARED, "green": palette.TARGET}
+        named |= {"orange": palette.LOST, "gray": palette.REMOVED}
+        assert {name: part[f"{name}Color"] for name in named} == named
+        assert len(part["chartSequentialColors"]) == 10
+    assert settings["light"]["primaryColor"] == palette.ACCENT
+    assert settings["chartCategoricalColors"][:4] == [palette.IMAGE, palette.TEXT, palette.SHARED, palette.TARGET]
+    ends = palette.modality_colors([i / 9 for i in range(10)])
+    assert settings["chartDivergingColors"] == ends
+
+
+def test_every_option_of_the_theme_file_exists_in_this_streamlit():
+    config = pytest.importorskip("streamlit.config")
+    known = set(config.get_config_options())
+
+    def keys(table: dict, prefix: str) -> list[str]:
+        found = []
+        for name, value in table.items():
+            path = f"{prefix}.{name}" if prefix else name
+            found += keys(value, path) if isinstance(value, dict) else [path]
+        return found
+
+    assert [key for key in keys(theme(), "") if key not in known] == []
+
+
+def test_fonts_are_shipped_with_their_licence():
+    faces = theme()["theme"]["fontFaces"]
+    for face in faces:
+        assert (ROOT / face["url"].removeprefix("app/")).is_file(), face["url"]
+    assert "SIL Open Font License" in (ROOT / "static/fonts/LICENSE.txt").read_text(encoding="utf-8")
+    assert theme()["server"]["enableStaticServing"] is True
+
+
+def test_figures_need_neither_torch_nor_streamlit():
+    code = (
+        "import sys, analysis.figures, analysis.report.published;"
+        "print([m for m in ('torch', 'transformers', 'streamlit', 'numba') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
