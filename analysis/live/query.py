@@ -103,7 +103,9 @@ def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
         found = []
         if max(width, height) > WORK_SIDE:
             megapixels = width * height / 1e6
-            found.append(f"{name} has {megapixels:.0f} megapixels; it is scaled down to {WORK_SIDE} pixels a side first.")
+            found.append(
+                f"{name} has {megapixels:.0f} megapixels; it is scaled down to {WORK_SIDE} pixels a side first."
+            )
         if getattr(image, "n_frames", 1) > 1:
             found.append(f"{name} is an animation or has several pages; its first frame is used.")
         if image.mode == "CMYK":

@@ -1,4 +1,4 @@
-"""All candidates in the order of their similarity to one query, before and after, with the movement between."""
+"""The two ranked lists of one query, before and after: what stands in them, from where it came, where the targets are."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
+from analysis.retrieval.movement import Lists, ScoreLists, SideBySide, side_by_side
 from analysis.retrieval.pipeline import Fitted
-from analysis.retrieval.scoring import RowScores, Scores
-from analysis.retrieval.search import best_candidates
-
-_EXACT = 1 << 25  # numbers up to which every similarity is computed in float64
-_HEAD = 200  # places of a larger list that are settled in float64; further down ties may stand in another order
-
-
-@dataclass(frozen=True)
-class RankedList:
-    """order (C,): candidate positions, best first; similarity (C,): of each candidate, by position."""
-
-    order: np.ndarray
-    similarity: np.ndarray
-
-    @cached_property
-    def rank(self) -> np.ndarray:
-        """(C,) place of each candidate, 1 = best."""
-        rank = np.empty(len(self.order), np.int64)
-        rank[self.order] = np.arange(1, len(self.order) + 1)
-        return rank
+from analysis.retrieval.scoring import RowScores
 
 
 @dataclass(frozen=True)
@@ -43,68 +26,56 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The lists of one query before and after. targets: candidate positions that are relevant (none for an upload)."""
+    """One query in two lists. query: its position in `lists` and `qrels` (one of an upload has a row of its own, 0)."""
 
-    before: RankedList
-    after: RankedList
-    targets: tuple[int, ...] = ()
+    before: Lists
+    after: Lists
+    qrels: sp.csr_array
+    query: int = 0
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Positions of the relevant candidates; none for an upload."""
+        return self.qrels.indices[self.qrels.indptr[self.query] : self.qrels.indptr[self.query + 1]]
+
+    def tables(self, k: int = 10) -> SideBySide:
+        """Both lists as tables, see `movement.side_by_side`."""
+        return side_by_side(self.before, self.after, self.query, k, self.qrels)
 
     def places(self, side: str, k: int = 10) -> list[Place]:
-        """The first k rows of the "before" or "after" list."""
-        own, other = (self.before, self.after) if side == "before" else (self.after, self.before)
-        return [
-            Place(
-                rank, int(candidate), float(own.similarity[candidate]), int(other.rank[candidate]),
-                int(candidate) in self.targets,
-            )
-            for rank, candidate in enumerate(own.order[:k], start=1)
-        ]  # fmt: skip
+        """The first k rows of the "before" or the "after" list; ties go to the lower position."""
+        table = getattr(self.tables(k), side)
+        columns = (table[name].tolist() for name in ("rank", "candidate", "score", "other_rank", "target"))
+        return [Place(*row) for row in zip(*columns, strict=True)]
 
+    @cached_property
     def best_target(self) -> tuple[int, int, int] | None:
         """(candidate, rank before, rank after) of the target that stands highest after, None without targets."""
-        if not self.targets:
+        targets = self.targets.astype(np.int64)
+        if not len(targets):
             return None
-        best = min(self.targets, key=lambda candidate: (int(self.after.rank[candidate]), candidate))
-        return best, int(self.before.rank[best]), int(self.after.rank[best])
-
-
-def rank_candidates(query: np.ndarray, candidates: np.ndarray) -> RankedList:
-    """Every candidate by its dot product with the query (D,), unit rows as `Fitted.query` and `Fitted.candidates` are."""
-    return ranked_list(RowScores(np.asarray(query).reshape(1, -1), candidates), 0, candidates.size)
-
-
-def ranked_list(scores: Scores, query: int, n_numbers: int) -> RankedList:
-    """All candidates of one query (position) of any scores, ties to the lower position.
-
-    n_numbers: size of the candidates' matrix. Up to 2^25 every similarity is computed in float64; above that the first
-    200 places are exact and the rest is ordered by float32 similarities.
-    """
-    which = np.array([query])
-    if n_numbers <= _EXACT:
-        similarity = scores.block(which, 0, scores.n_candidates)[0]
-        return RankedList(np.lexsort((np.arange(len(similarity)), -similarity)), similarity)
-    similarity = np.empty(scores.n_candidates)
-    for tile in scores.tiles(which):
-        row = tile.values[0].astype(np.float64)
-        if tile.query_norm is not None and tile.candidate_norm is not None:
-            row /= tile.query_norm[0] * tile.candidate_norm
-        similarity[tile.start : tile.start + len(row)] = row
-    head = best_candidates(scores, min(_HEAD, len(similarity)), which)
-    similarity[head.ids[0]] = head.scores[0]
-    rest = np.setdiff1d(np.arange(len(similarity)), head.ids[0])
-    return RankedList(np.concatenate([head.ids[0], rest[np.lexsort((rest, -similarity[rest]))]]), similarity)
+        before, after = self.before.ranks(self.query, targets), self.after.ranks(self.query, targets)
+        best = int(np.argmin(after))
+        return int(targets[best]), int(before[best]), int(after[best])
 
 
 def compare(
-    base: Fitted, changed: Fitted, h_before: np.ndarray, h_after: np.ndarray, targets: tuple[int, ...] = ()
+    base: Fitted,
+    changed: Fitted,
+    h_before: np.ndarray,
+    h_after: np.ndarray,
+    targets: tuple[int, ...] = (),
 ) -> Comparison:
     """The ranking of `h_before` in the base space beside that of `h_after` in the changed one.
 
     base, changed: `pipeline.fit` of no intervention and of one; h_before, h_after: un-normalised embeddings (D,) of the
-    query, without and with its mask. RetrievalError when an intervention leaves nothing of the query.
+    query, without and with its mask; targets: positions of relevant candidates, where they are known. RetrievalError
+    when an intervention leaves nothing of the query.
     """
-    return Comparison(
-        rank_candidates(base.query(h_before), base.candidates),
-        rank_candidates(changed.query(h_after), changed.candidates),
-        targets,
-    )
+    lists = [
+        ScoreLists(RowScores(fitted.query(h).reshape(1, -1), fitted.candidates))
+        for fitted, h in ((base, h_before), (changed, h_after))
+    ]
+    columns = np.asarray(sorted(targets), np.int64)
+    qrels = sp.csr_array((np.ones(len(columns)), columns, [0, len(columns)]), shape=(1, base.space.n_candidates))
+    return Comparison(lists[0], lists[1], qrels)

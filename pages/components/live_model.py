@@ -28,11 +28,17 @@ def pickers(store: Store) -> ModelRequest:
     device = state.get(state.DEVICE) or "auto"
     dtype = state.get(state.DTYPE) or "auto"
     if dtype not in ("auto", *DTYPES):
-        state.notice(f"The link asks for the number format {state.shown(dtype)}, expected {', '.join(DTYPES)}; using auto.")
+        state.notice(
+            f"The link asks for the number format {state.shown(dtype)}, expected {', '.join(DTYPES)}; using auto."
+        )
         dtype = "auto"
-    _picker("Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 220, "A known key, a hub id or a local folder.")
+    _picker(
+        "Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 220, "A known key, a hub id or a local folder."
+    )
     _picker("Device", state.DEVICE, DEVICES, device, "auto", 110, "auto takes the best; cuda:1 names a second card.")
-    _picker("Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 120, "float32 on a CPU, the model's own elsewhere.")
+    _picker(
+        "Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 120, "float32 on a CPU, the model's own elsewhere."
+    )
     request = replace(own, device=device, dtype=None if dtype == "auto" else dtype)
     return request if name == own.name else ModelRequest(name, device, request.dtype)
 
@@ -43,12 +49,16 @@ def panel(request: ModelRequest) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if loaded is not None and loaded.request == request:
             st.badge(f"{loaded.label} is loaded", icon=":material/check_circle:", color="green")
-            st.caption(f"{loaded.device}, {loaded.dtype}, {loaded.revision[:18]}{_card(loaded.device)}", width="content")
+            st.caption(
+                f"{loaded.device}, {loaded.dtype}, {loaded.revision[:18]}{_card(loaded.device)}", width="content"
+            )
             st.button("Unload", on_click=caching.model_slot().unload, type="tertiary", icon=":material/eject:")
             return
         st.badge("Model not loaded", icon=":material/radio_button_unchecked:", color="gray")
         st.caption(f"{estimate(request)}{_other(loaded)}", width="content")
-        if st.button("Load", icon=":material/memory:", help="Loads the model and keeps it until it is exchanged or unloaded"):
+        if st.button(
+            "Load", icon=":material/memory:", help="Loads the model and keeps it until it is exchanged or unloaded"
+        ):
             with guard("The model", stop=False), using(request):
                 pass
             if caching.model_slot().loaded is not None:

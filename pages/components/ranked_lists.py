@@ -68,7 +68,7 @@ def movement(place: Place, *, side: str) -> str:
 
 def outcome(comparison: Comparison, k: int = 10) -> str:
     """What happened to the best target, in a sentence of markdown; empty without targets."""
-    best = comparison.best_target()
+    best = comparison.best_target
     if best is None:
         return ""
     _, before, after = best

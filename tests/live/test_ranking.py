@@ -1,71 +1,61 @@
-"""Ranks of one query against a plain loop, on both ways to compute them."""
+"""Both lists of one query against a plain loop."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.live import ranking
-from analysis.live.ranking import Comparison, compare, rank_candidates, ranked_list
+from analysis.errors import RetrievalError
+from analysis.live.ranking import compare
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.pipeline import fit
-from analysis.retrieval.scoring import RowScores
-from analysis.retrieval.spaces import space_from_store
+from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
 
-
-def _unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    x = rng.normal(size=shape)
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+METHOD = "removal:attribution,share=0.1+realign:alpha=0.3"
 
 
-def test_order_and_ranks_equal_the_plain_loop_with_ties_to_the_lower_position() -> None:
-    rng = np.random.default_rng(0)
-    candidates = _unit(rng, 60, 16)
-    candidates[50] = candidates[7]  # a tie
-    query = _unit(rng, 16)
-    found = rank_candidates(query, candidates)
-    oracle = sorted(range(60), key=lambda c: (-round(float(candidates[c] @ query), 12), c))
-    assert found.order.tolist() == oracle
-    assert [int(found.rank[c]) for c in oracle] == list(range(1, 61))
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> RetrievalSpace:
+    return space_from_store(open_store(make_store(tmp_path_factory.mktemp("cache"))), "i2t")
 
 
-def test_the_large_path_gives_the_same_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    candidates, queries = _unit(rng, 900, 24).astype(np.float32), _unit(rng, 3, 24).astype(np.float32)
-    exact = ranked_list(RowScores(queries, candidates), 2, candidates.size)
-    monkeypatch.setattr(ranking, "_EXACT", 0)
-    rough = ranked_list(RowScores(queries, candidates), 2, candidates.size)
-    assert rough.order[:200].tolist() == exact.order[:200].tolist()
-    np.testing.assert_allclose(rough.similarity, exact.similarity, atol=2e-6)
-    assert np.abs(rough.rank - exact.rank).max() <= 2
-
-
-def test_places_name_rank_similarity_movement_and_targets() -> None:
-    rng = np.random.default_rng(2)
-    candidates = _unit(rng, 30, 8)
-    before, after = (rank_candidates(_unit(rng, 8), candidates) for _ in range(2))
-    comparison = Comparison(before, after, targets=(int(after.order[2]), int(after.order[9])))
-    places = comparison.places("after", 5)
-    assert [place.rank for place in places] == [1, 2, 3, 4, 5]
-    assert [place.is_target for place in places] == [False, False, True, False, False]
-    for place in places:
-        assert place.other_rank == list(before.order).index(place.candidate) + 1
-        assert place.similarity == pytest.approx(after.similarity[place.candidate])
-    best = comparison.best_target()
-    assert best is not None
-    assert best[0] == after.order[2]
-    assert best[2] == 3
-
-
-def test_a_query_of_the_store_ranks_as_it_does_in_the_whole_matrix(tmp_path) -> None:
-    store = open_store(make_store(tmp_path))
-    space = space_from_store(store, "i2t")
-    base, changed = fit(parse("base"), space), fit(parse("removal:attribution,share=0.1+realign:alpha=0.3"), space)
+def test_a_query_of_the_store_ranks_as_it_does_in_the_whole_matrix(space: RetrievalSpace) -> None:
+    base, changed = fit(parse("base"), space), fit(parse(METHOD), space)
     h = space.rows("queries", "mean")[5]
-    found = compare(base, changed, h, h)
+    targets = tuple(space.qrels[[5]].indices.tolist())
+    found = compare(base, changed, h, h, targets)
+    orders = {}
     for side, fitted in (("before", base), ("after", changed)):
         similarity = np.round(fitted.candidates @ fitted.queries[5], 12)
-        oracle = sorted(range(len(similarity)), key=lambda c: (-similarity[c], c))[:10]
-        assert [place.candidate for place in found.places(side, 10)] == oracle
+        orders[side] = sorted(range(len(similarity)), key=lambda c: (-similarity[c], c))
+    for side, other in (("before", "after"), ("after", "before")):
+        places = found.places(side, 10)
+        assert [place.candidate for place in places] == orders[side][:10]
+        assert [place.rank for place in places] == list(range(1, 11))
+        assert [place.other_rank for place in places] == [orders[other].index(place.candidate) + 1 for place in places]
+        assert [place.is_target for place in places] == [place.candidate in targets for place in places]
+    assert found.best_target is not None
+    candidate, before, after = found.best_target
+    assert after == min(orders["after"].index(target) + 1 for target in targets)
+    assert before == orders["before"].index(candidate) + 1
+
+
+def test_an_upload_has_no_targets(space: RetrievalSpace) -> None:
+    base = fit(parse("base"), space)
+    h = space.rows("queries", "mean")[0]
+    found = compare(base, base, h, h)
+    assert found.best_target is None
+    assert [place.rank for place in found.places("after", 4)] == [
+        place.other_rank for place in found.places("after", 4)
+    ]
+
+
+def test_a_query_inside_the_removed_space_is_refused_with_the_reason(space: RetrievalSpace) -> None:
+    base, changed = fit(parse("base"), space), fit(parse("removal:concepts=0"), space)
+    inside = space.dictionary[0] * 3
+    with pytest.raises(RetrievalError, match="Nothing is left of this query"):
+        compare(base, changed, inside, inside)

@@ -1,0 +1,66 @@
+"""The strongest concepts of a query as bars, and the one that is looked at: examples, its page, take it out."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from analysis.figures.concepts import concept_bars
+from analysis.figures.export import selected_ids
+from analysis.figures.style import score
+from analysis.live.concepts import QueryConcepts, query_concepts
+from analysis.retrieval.steps import Edit
+from analysis.store import Store
+from pages.components import caching, concept_cards, downloads, gallery, method_builder, state
+
+SHOWN = 12
+
+
+def looked_at(store: Store) -> int | None:
+    """The concept in the URL, None when there is none."""
+    if state.get(state.CONCEPT) is None:
+        return None
+    return state.get_int(state.CONCEPT, low=0, high=store.n_concepts - 1, default=0, what=f"concept of {store.label},")
+
+
+def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
+    """Bars of the strongest concepts of an embedding; a click looks at one."""
+    found = query_concepts(caching.sae(store), h)
+    if not len(found.ids):
+        st.info("No concept fires on this embedding: the SAE explains nothing of it.", icon=":material/info:")
+        return
+    ids = found.ids[:SHOWN].tolist()
+    chart = concept_bars(
+        ids,
+        found.values[:SHOWN].tolist(),
+        names={i: caching.concept_name(store, i) for i in ids},
+        modality={i: float(store.concepts["modality_score"].iat[i]) for i in ids},
+        data=f"{what}; {len(found.ids)} concepts fire",
+    )
+    event = downloads.figure(chart, f"{store.name}-query-concepts", command=command, select=("points",))
+    clicked = selected_ids(event)
+    if clicked and clicked[0] != st.session_state.get("_live_clicked"):
+        st.session_state["_live_clicked"] = clicked[0]
+        state.put(state.CONCEPT, clicked[0])
+        st.rerun(scope="fragment")
+    if not clicked:
+        st.session_state.pop("_live_clicked", None)
+
+
+def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> None:
+    """One concept: where it leads, what it fires on elsewhere, and two ways to take it out."""
+    words = "" if found is None else f"activation {score(found.value(concept))} on this query"
+    concept_cards.row(store, concept, words)
+    rows = concept_cards.top_rows(store, concept, 5)
+    if rows:
+        gallery.pictures(store, rows, width=84)
+    with st.container(horizontal=True, gap="small"):
+        st.button(
+            "Remove just it", on_click=method_builder.remove_only, args=(concept,), icon=":material/content_cut:",
+            help="The intervention becomes the removal of this one concept's direction.",
+        )  # fmt: skip
+        st.button(
+            "Silence it", on_click=method_builder.add_step, args=(Edit(((concept, 0.0),)),), icon=":material/volume_off:",
+            help="Take out this concept's part z D of every embedding; the rest of its direction stays.",
+        )  # fmt: skip
+        st.button("Close", on_click=lambda: state.put(state.CONCEPT, None), type="tertiary")

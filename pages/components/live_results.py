@@ -1,0 +1,140 @@
+"""What follows from a live query: tokens to mask, the intervention, both lists, the concepts, the reproduction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from analysis.live.compatibility import check_compatible, precision_note
+from analysis.live.masks import NO_MASK, TokenMask
+from analysis.live.query import LiveQuery
+from analysis.live.ranking import Comparison, compare
+from analysis.live.reproduce import LiveView, command_for, python_for
+from analysis.retrieval.interventions import Intervention
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components import (
+    caching,
+    commands,
+    gallery,
+    live_concepts,
+    live_input,
+    live_tokens,
+    method_builder,
+    ranked_lists,
+)
+from pages.components.errors import guard
+from pages.components.live_input import Asked
+
+CHIPS = ("removal", "realign", "centring", "pca", "edit", "codes", "pool")
+K = 8
+
+
+@dataclass(frozen=True)
+class Live:
+    """A query to rank: its embedding is in the store (`query` None), or a model made it."""
+
+    store: Store
+    task: Task
+    asked: Asked
+    query: LiveQuery | None = None
+    preview: str = ""
+
+    def embeddings(self, mask: TokenMask, intervention: Intervention) -> tuple[np.ndarray, np.ndarray]:
+        """(before, after): un-normalised embeddings (D,)."""
+        if self.query is not None:
+            return self.query.embedding(), self.query.embedding(mask)
+        space, position = caching.task_space(self.store, self.task.task), self.asked.position
+        variant = intervention.pool.queries
+        return space.rows("queries", "mean")[position], space.rows("queries", variant)[position]
+
+    def compare(self, mask: TokenMask, intervention: Intervention) -> Comparison:
+        before, after = self.embeddings(mask, intervention)
+        name = self.task.task
+        return compare(
+            caching.fitted(self.store, name, "base"),
+            caching.fitted(self.store, name, intervention.spec),
+            before, after, live_input.targets(self.task, self.asked.position),
+        )  # fmt: skip
+
+    def view(self, mask: TokenMask, intervention: Intervention) -> LiveView:
+        """The same as a command or a script. A cached query that was not run again is named by its position."""
+        if self.query is None:
+            return LiveView(
+                commands.place(self.store.path),
+                self.task.task,
+                query=self.asked.position,
+                method=intervention.spec,
+                top=K,
+            )
+        device = self.query.model.get("device", "cpu")
+        return LiveView(
+            commands.place(self.store.path), self.task.task, self.asked.name, self.query.sample.text, mask=mask.spec,
+            method=intervention.spec, device=device, dtype=self.query.model["dtype"], top=K,
+        )  # fmt: skip
+
+
+@st.fragment
+def show(live: Live) -> None:
+    """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
+    mask = live_tokens.current_mask(live.query) if live.query is not None else NO_MASK
+    intervention = method_builder.current()
+    concept = live_concepts.looked_at(live.store)
+    _notes(live)
+    with guard("The tokens", stop=False):
+        if live.query is not None:
+            live_tokens.show(live.store, live.query, mask, live.preview, concept)
+        elif live.asked.row is not None:
+            live_tokens.cached(live.store, live.asked.row, concept)
+    with guard("The settings", stop=False):
+        method_builder.build(method_builder.Builder(live.store, "live", CHIPS), intervention)
+    with guard("The ranking", stop=False):
+        comparison = live.compare(mask, intervention)
+        _lists(live, comparison, mask, intervention, concept)
+        _reproduction(live, mask, intervention)
+
+
+def _lists(
+    live: Live, comparison: Comparison, mask: TokenMask, intervention: Intervention, concept: int | None
+) -> None:
+    rows = live.task.candidate_rows
+    changes = " · ".join(part for part in (mask.label, intervention.label) if part and part != "base")
+    sentence = ranked_lists.outcome(comparison)
+    if sentence:
+        st.markdown(sentence)
+    lists, concepts = st.columns([2, 1], gap="medium")
+    with lists:
+        ranked_lists.side_by_side(
+            live.store,
+            rows,
+            comparison,
+            k=K,
+            titles=("Before", f"After: {gallery.escape(changes) or 'nothing changed'}"),
+        )
+        st.caption(f"{len(rows):,} candidates of {live.task.task}. {live.store.caption}")
+    with concepts, st.container(border=True):
+        st.markdown("**Concepts of this query**")
+        _, h_after = live.embeddings(mask, intervention)
+        if concept is not None:
+            live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
+        live_concepts.show(live.store, h_after, what="Embedding after the mask" if mask else "Embedding of the query")
+
+
+def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> None:
+    view = live.view(mask, intervention)
+    with st.expander("Reproduce this ranking", icon=":material/terminal:"):
+        if view.picture:
+            st.caption(f"Save your picture as `{view.picture}` in the project's folder; links and commands name it.")
+        st.code(command_for(view), language="bash", wrap_lines=True)
+        st.code(python_for(view), language="python")
+
+
+def _notes(live: Live) -> None:
+    if live.query is None:
+        return
+    check_compatible(live.store, live.query)
+    note = precision_note(live.store, live.query)
+    for sentence in (*live.query.notes, *([note] if note else [])):
+        st.caption(f":material/info: {gallery.escape(sentence)}")

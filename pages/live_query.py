@@ -1,0 +1,81 @@
+"""Live query: a visitor's own picture and text, masked, corrected, ranked against a store's candidates."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.errors import BackboneError
+from analysis.live.query import LiveQuery, embed_query, query_sample
+from analysis.live.slot import ModelRequest
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components import commands, layout, live_compare, live_input, live_model, live_results, pickers
+from pages.components.errors import guard
+from pages.components.live_input import Asked
+
+HELD = 4  # queries a session keeps with their hidden states
+
+
+def main() -> None:
+    layout.header(
+        "live_query",
+        "What does the model see in your query?",
+        "Give a picture, a text or both; leave tokens out, take concepts away, and watch the candidates move.",
+    )
+    with layout.controls("live_query") as row:
+        store = pickers.store("Candidates")
+        name = pickers.task(store)
+        request = live_model.pickers(store)
+        row.command = f"python -m analysis query {commands.place(store.path)} --task {name} --image PICTURE --text TEXT"
+    layout.store_line(store)
+    if name is None:
+        st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
+        st.stop()
+    task = store.task(name)
+    live_model.panel(request)
+    asked = live_input.ask(store, task)
+    if not asked:
+        st.info("Give a picture, a text, or both. “From the data” shows queries of the store, no model needed.")
+        return
+    live = _live(store, task, request, asked)
+    if live is not None:
+        live_results.show(live)
+        live_compare.section(live, request)
+
+
+def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live_results.Live | None:
+    """The query with its token states; a query of the data is answered from the cache until its model is loaded."""
+    cached = asked.position is not None
+    if cached and not st.toggle(
+        "Run the model on it", key="_live_run", help="Gives its tokens to mask. Otherwise the cached embedding answers."
+    ):
+        return live_results.Live(store, task, asked)
+    with guard("The query"):
+        query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
+        if not live_model.may_load(request):
+            st.info(f"{request.name} is large. {live_model.estimate(request)} Press Load above first.")
+            return None
+        query, preview = _embedded(store, task, request, asked)
+    return live_results.Live(store, task, asked, query, preview)
+
+
+def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> tuple[LiveQuery, str]:
+    """One forward pass, kept in the session: masks and interventions need no second one."""
+    held: dict = st.session_state.setdefault("_live_queries", {})
+    key = (request, store.config["prompts"], task.task, *asked.key)
+    if key not in held:
+        with live_model.using(request) as backbone:
+            query = embed_query(
+                backbone, picture=asked.picture, text=asked.text, prompts=store.config["prompts"], task=task.task,
+                name=asked.name or "your picture",
+            )  # fmt: skip
+        if query.tokens.states.shape[0] == 0:
+            raise BackboneError("The model gave no tokens for this query; give a picture or a text.")
+        while len(held) >= HELD:
+            held.pop(next(iter(held)))
+        held[key] = (query, live_input.preview(asked.picture))
+    return held[key]
+
+
+with guard():
+    main()
