@@ -140,6 +140,13 @@ def test_defects_are_counted_and_named(tmp_path):
     ]
 
 
+def test_line_ends_and_blank_lines_do_not_shift_samples(tmp_path):
+    file = write_mbeir_jsonl(tmp_path, "mbeir_toy", items("t", 6), items("t", 10), QRELS)
+    pool = tmp_path / "cand_pool" / "local" / "mbeir_toy_cand_pool.jsonl"
+    pool.write_bytes(b"\r\n  \r\n" + pool.read_bytes().replace(b"\n", b" \r\n").replace(b"text", "Größe".encode()))
+    assert [sample.text for sample in load(file).candidates] == [f"Größe {i}" for i in range(10)]
+
+
 def test_ids_with_one_hash_are_not_taken_for_duplicates(tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.data.mbeir_jsonl.hash", lambda text: 7, raising=False)
     pool = [*items("t", 10), Item("8:2", "an id twice")]

@@ -74,8 +74,10 @@ def test_cells_can_be_read_in_worker_processes(tmp_path):
     path = str(write(tmp_path / "a.parquet", 30, 10))
     cells = [PictureCell(path, row // 10, row % 10) for row in range(30)]
     assert pickle.loads(pickle.dumps(cells[3]))() == content(3)  # the parent has files open from here on
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(read_from, cells) == [content(row) for row in range(30)]
+    with parquet._CACHE.lock:  # as if another thread were reading at the moment of the fork
+        pool = multiprocessing.get_context("fork").Pool(2)
+    with pool:
+        assert pool.map_async(read_from, cells).get(timeout=60) == [content(row) for row in range(30)]
 
 
 def test_missing_pictures_are_found_without_reading_the_others(tmp_path):

@@ -44,6 +44,17 @@ def test_limited_queries_keep_the_whole_pool(pairs):
         assert small.candidates[small.qrels.indices[small.qrels.indptr[row]]].pair_id == query.pair_id
 
 
+def test_limited_queries_follow_the_seed_and_are_not_the_head(pairs):
+    def chosen(seed):
+        return [query.sample_id for query in pairs_as_retrieval(pairs, "t2i", limit_queries=5, seed=seed).queries]
+
+    assert chosen(0) == chosen(0)
+    assert len({tuple(chosen(seed)) for seed in range(4)}) > 1
+    everyone = [query.sample_id for query in pairs_as_retrieval(pairs, "t2i").queries]
+    assert chosen(0) != everyone[:5]
+    assert chosen(0) == [query for query in everyone if query in chosen(0)]  # file order
+
+
 def test_pairs_hold_no_other_task(pairs):
     with pytest.raises(DataError, match="i2t and t2i, not 'i2i'"):
         pairs_as_retrieval(pairs, "i2i")
