@@ -8,6 +8,7 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+_HELD = 1 << 22  # weights held at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def bootstrap_interval(
     call see the same draws. Everything is NaN without queries.
     """
     values = np.asarray(values, np.float64)
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     if not len(flat):
         nothing = np.full(values.shape[1:], np.nan)
         return Interval(nothing, nothing.copy(), nothing.copy())
@@ -52,7 +53,7 @@ def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int
     n = len(values)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
-    step = max(1, (1 << 22) // n)  # resamples whose weights are held at once: 32 MB
+    step = max(1, _HELD // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         drawn = generator.integers(0, n, (count, n))

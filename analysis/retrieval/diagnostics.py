@@ -19,19 +19,22 @@ HUB_DEPTH = 10  # a candidate occurs when it is among the first ten of a query
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """One row of the diagnostics table.
+    """Diagnostics of one state of the embeddings of a task.
 
     modality_gap: distance of the mean query from the mean candidate (per modality where the sides are two modalities).
-    matched_cosine, random_cosine: mean cosine of query and target, and of random query-candidate pairs. effective_rank:
-    of queries and candidates together. hubness: skewness of how often a candidate is among the first ten (0: evenly).
-    worst_hub_share: share of queries that have the worst hub among their first ten. margin: median over queries of best
-    target minus hardest non-target (negative: the wrong one wins).
+    matched_cosine, random_cosine: mean cosine of query and target, and of random pairs that are not relevant.
+    spectrum (D,): share of the energy per direction, largest first, both sides weighing the same; effective_rank: how
+    many directions that is. occurrences (C,): in how many lists of ten each candidate stands; hubness: their skewness (0:
+    evenly); worst_hub_share: share of queries that have the worst hub among their first ten. margin: median over queries
+    of best target minus hardest non-target (negative: the wrong one wins).
     """
 
     modality_gap: float
     matched_cosine: float
     random_cosine: float
+    spectrum: np.ndarray
     effective_rank: float
+    occurrences: np.ndarray
     hubness: float
     worst_hub_share: float
     margin: float
@@ -43,16 +46,19 @@ def diagnose(
     """Diagnostics of unit rows (Q, D), (C, D), e.g. of a fitted intervention; NaN where there is nothing to measure."""
     scores = RowScores(queries, candidates, device=device)
     matched, random = pair_cosines(scores, qrels, seed=seed)
-    ranking = best_candidates(scores, HUB_DEPTH)
-    found = hubs(ranking.ids, scores.n_candidates, n=1)
+    occurrences = count_occurrences(best_candidates(scores, HUB_DEPTH).ids, scores.n_candidates)
+    shares = spectrum(queries, candidates)
+    margin = margins(scores, qrels).margin
     return Diagnostics(
         modality_gap(queries, candidates),
-        float(matched.mean()) if len(matched) else float("nan"),
-        float(random.mean()) if len(random) else float("nan"),
-        effective_rank(np.concatenate([queries, candidates])),
-        hubness(ranking.ids, scores.n_candidates),
-        float(found["share"].iloc[0]) if len(found) else float("nan"),
-        float(np.nanmedian(margins(scores, qrels).margin)) if qrels.nnz else float("nan"),
+        _mean(matched),
+        _mean(random),
+        shares,
+        effective_rank(shares),
+        occurrences,
+        hubness(occurrences),
+        float(occurrences.max() / len(queries)) if len(queries) else float("nan"),
+        float(np.nanmedian(margin)) if np.isfinite(margin).any() else float("nan"),
     )
 
 
@@ -80,41 +86,44 @@ def pair_cosines(
     return matched, scores.pairs(q[other], c[other])
 
 
-def effective_rank(x: np.ndarray, *, centred: bool = False) -> float:
-    """exp of the entropy of the singular values of the rows (N, D), scaled to sum 1: between 1 and min(N, D).
-
-    Rows are brought to length 1; uncentred by default, because a direction that all rows share is what makes similarities
-    alike. Source: Roy & Vetterli 2007. NaN without rows.
-    """
-    if not len(x):
-        return float("nan")
-    rows = unit_rows(x, dtype=np.float64 if x.size <= 1 << 25 else np.float32)[0]
-    if centred:
-        rows = rows - rows.mean(axis=0)
-    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
-    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram.astype(np.float64)), 0))
-    singular = singular[singular > 1e-7 * singular[-1]]  # the rest is rounding
-    share = singular / singular.sum()
-    return float(np.exp(-(share * np.log(share)).sum()))
+def spectrum(*sides: np.ndarray) -> np.ndarray:
+    """(D,) shares of the energy of unit rows per direction: eigenvalues of the mean of X^T X / n over the sides, largest
+    first, summing to 1. Uncentred, because a direction that all rows share is what makes similarities alike."""
+    width = sides[0].shape[1]
+    moments = np.zeros((width, width))
+    for side in sides:
+        for start in range(0, len(side), 4096):
+            rows = unit_rows(side[start : start + 4096])[0]
+            moments += (rows.T @ rows) / len(side)
+    values = np.maximum(np.linalg.eigvalsh(moments)[::-1], 0)
+    return values / max(values.sum(), 1e-300)
 
 
-def hubness(ranking_ids: np.ndarray, n_candidates: int) -> float:
-    """Skewness of the k-occurrence: how often each candidate stands in the lists (Q, k). Source: Radovanovic et al.
-    2010. 0 when all occur equally often, NaN without queries."""
-    count = np.bincount(np.asarray(ranking_ids).ravel(), minlength=n_candidates).astype(np.float64)
-    if not len(ranking_ids):
-        return float("nan")
-    spread = count.std()
-    return float((((count - count.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
+def effective_rank(shares: np.ndarray) -> float:
+    """exp of the entropy of a spectrum: 1 when one direction holds everything, D when all hold the same; NaN without
+    energy. Source: Roy & Vetterli 2007, on shares of energy."""
+    held = shares[shares > 0]
+    return float(np.exp(-(held * np.log(held)).sum())) if len(held) else float("nan")
 
 
-def hubs(ranking_ids: np.ndarray, n_candidates: int, *, n: int = 10) -> pd.DataFrame:
-    """The n candidates in most lists (Q, k): columns candidate, count, share (of all queries), most first."""
-    count = np.bincount(np.asarray(ranking_ids).ravel(), minlength=n_candidates)
-    worst = np.lexsort((np.arange(n_candidates), -count))[:n]
-    worst = worst[count[worst] > 0]
-    share = count[worst] / max(len(ranking_ids), 1)
-    return pd.DataFrame({"candidate": worst, "count": count[worst], "share": share})
+def count_occurrences(ranking_ids: np.ndarray, n_candidates: int) -> np.ndarray:
+    """(C,) in how many of the lists (Q, k) each candidate stands."""
+    return np.bincount(np.asarray(ranking_ids).ravel(), minlength=n_candidates)
+
+
+def hubness(occurrences: np.ndarray) -> float:
+    """Skewness of the k-occurrence (C,): 0 when every candidate stands in the same number of lists, large when a few
+    stand in most. Source: Radovanovic et al. 2010."""
+    spread = occurrences.std() if len(occurrences) else 0.0
+    return float((((occurrences - occurrences.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
+
+
+def hubs(occurrences: np.ndarray, n_queries: int, *, n: int = 10) -> pd.DataFrame:
+    """The n candidates in most lists: columns candidate, count, share (of all queries), most first."""
+    worst = np.lexsort((np.arange(len(occurrences)), -occurrences))[:n]
+    worst = worst[occurrences[worst] > 0]
+    share = occurrences[worst] / max(n_queries, 1)
+    return pd.DataFrame({"candidate": worst, "count": occurrences[worst], "share": share})
 
 
 @dataclass(frozen=True)
@@ -155,3 +164,7 @@ def near_misses(ranks: TargetRanks, k: int) -> np.ndarray:
     best = ranks.best
     chosen = np.flatnonzero((best > k) & (best <= 3 * k))
     return chosen[np.argsort(best[chosen], kind="stable")]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -74,6 +74,23 @@ def evaluate(
     return table
 
 
+def long_form(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `evaluate` with one row per method and k: columns method, spec, k, recall, low, high, difference,
+    difference_low, difference_high, band_low, band_high."""
+    ks = [int(name[2:]) for name in table.columns if name.startswith("R@") and name[2:].isdigit()]
+    names = {
+        **{f"R@{{k}}{end}": new for end, new in (("", "recall"), ("_low", "low"), ("_high", "high"))},
+        **{f"diff@{{k}}{end}": f"difference{end}" for end in ("", "_low", "_high")},
+        **{f"band@{{k}}{end}": f"band{end}" for end in ("_low", "_high")},
+    }
+    parts = [
+        table[["method", "spec"]].assign(k=k, **{new: table[old.format(k=k)] for old, new in names.items()}) for k in ks
+    ]
+    rows = pd.concat(parts or [table[["method", "spec"]]]).sort_index(kind="stable").reset_index(drop=True)
+    rows.attrs.update(table.attrs)
+    return rows
+
+
 def ranks_under(
     space: RetrievalSpace,
     intervention: Intervention,
