@@ -1,13 +1,183 @@
-"""Concept."""
+"""One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
+import pandas as pd
 import streamlit as st
 
-from pages.components import layout, pickers, state
+from analysis.figures.concepts import concept_histogram
+from analysis.figures.style import percent
+from analysis.store import Store
+from pages.components import (
+    caching,
+    commands,
+    concept_cards,
+    concept_effect,
+    downloads,
+    examples,
+    gallery,
+    label_editor,
+    layout,
+    pickers,
+    scores,
+    token_views,
+)
 from pages.components.errors import guard
 
-with guard():
+PICTURES, CAPTIONS, BIN = 12, 10, 6
+NEIGHBOURS = 6
+SHOWN = (
+    "energy", "modality_score", "attribution", "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum",
+    "frequency_image", "frequency_text",
+)  # fmt: skip
+
+
+def main() -> None:
+    heading = st.container()
     with layout.controls("concept") as row:
         store = pickers.store()
         concept = pickers.concept(store)
-    st.write(concept)
-    state.page_link("concept", "next", store=state.get("store"), concept=concept + 1)
+        pickers.concept_jump(store, concept)
+        label_editor.popover(store, concept)
+        row.command = commands.concept_row(store, concept)
+        row.title = f"Concept {concept_cards.title(store, concept)} of {store.label}"
+        row.facts = {"concept": concept, "energy": float(store.concepts["energy"].iat[concept])}
+    with heading:
+        name = gallery.escape(caching.concept_name(store, concept), 60)
+        layout.header("concept", f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?")
+    layout.store_line(store)
+
+    known = caching.corpus(store)
+    pictures, captions = examples.split(*store.postings.rows(concept), known.kind)
+    if not len(pictures) and not len(captions):
+        st.info(
+            f"Concept {concept} never fires on this data: it is one of the dead concepts of the dictionary. "
+            "Its neighbours by direction stand below.",
+            icon=":material/bedtime:",
+        )
+    else:
+        summary(store, concept, pictures, captions)
+        strongest(store, pictures, captions)
+        numbers(store, concept, pictures, captions)
+        with guard("The strength section", stop=False):
+            strengths(store, concept, pictures, captions)
+        with guard("The token section", stop=False):
+            token_views.section(store, concept)
+    relatives(store, concept)
+    with guard("The retrieval section", stop=False):
+        concept_effect.section(store, concept)
+
+
+def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
+    """In one line: modality, how often it fires, and whether both sides of a pair agree."""
+    known, row = caching.corpus(store), store.concepts.iloc[concept]
+    words, color = scores.modality_words(float(row["modality_score"]))
+    top = pictures.rows[: examples.PAIRED_TOP]
+    on_captions = examples.paired_share(top, captions.rows, known.pair_id, known.pair_texts)
+    top_captions = captions.rows[: examples.PAIRED_TOP]
+    on_pictures = examples.paired_share(top_captions, pictures.rows, known.pair_id, known.pair_images)
+    parts = [
+        f":{color}-badge[{words}] fires on **{percent(row['frequency_image'])}** of {known.n_images:,} pictures and "
+        f"**{percent(row['frequency_text'])}** of {known.n_texts:,} captions"
+    ]
+    if len(top):
+        parts.append(f"on **{100 * on_captions:.0f} %** of the captions of its top pictures")
+    if len(top_captions):
+        parts.append(f"on **{100 * on_pictures:.0f} %** of the pictures of its top captions")
+    st.markdown(
+        " · ".join(parts),
+        help=f"Paired check: the {examples.PAIRED_TOP} strongest pictures (captions), and whether the concept fires on the "
+        "other side of the same pairs.",
+    )
+
+
+def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing) -> None:
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.subheader("Strongest pictures", anchor=False)
+        top = pictures[:PICTURES]
+        gallery.pictures(store, top.rows, values=top.values, width=100, empty="It fires on no picture.")
+    with right:
+        st.subheader("Strongest captions", anchor=False)
+        top = examples.distinct(captions, caching.corpus(store).texts, CAPTIONS)
+        gallery.texts(store, top.rows, top.values, empty="It fires on no caption.")
+
+
+def numbers(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
+    known = caching.corpus(store)
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        st.subheader("How strongly it fires", anchor=False)
+        chart = concept_histogram(
+            pictures.values,
+            captions.values,
+            n_image=known.n_images,
+            n_text=known.n_texts,
+            data=store.caption,
+            height=330,
+        )
+        downloads.figure(chart, f"{store.name}-concept-{concept}", command=commands.concept_examples(store, concept))
+    with right:
+        st.subheader("Its scores", anchor=False)
+        st.table(score_table(store, concept).set_index("score"), border="horizontal")
+
+
+def score_table(store: Store, concept: int) -> pd.DataFrame:
+    """Score, value, rank among all concepts, equation, and one line of explanation."""
+    row, ranks = store.concepts.iloc[concept], caching.ranks(store)
+    records = []
+    for column in SHOWN:
+        score, value = scores.SCORES[column], float(row[column])
+        rank = int(ranks[column][concept])
+        records.append(
+            {
+                "score": score.label,
+                "value": scores.text(score, value),
+                "rank": ""
+                if column == "modality_score" or not rank
+                else f"{rank:,} of {store.n_concepts:,}".replace(" ", "\N{NO-BREAK SPACE}"),
+                "paper": score.equation,
+                "what it says": score.explanation,
+            }
+        )
+    return pd.DataFrame(records)
+
+
+def strengths(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
+    """Samples at lower strengths: what the concept means where it is not at its strongest."""
+    st.subheader("At lower strength", anchor=False)
+    parts = [(f"{100 * quantile:.0f} % quantile", quantile) for quantile in examples.QUANTILES] + [("at random", None)]
+    for column, (words, quantile) in zip(st.columns(len(parts), gap="medium"), parts, strict=True):
+        with column:
+            st.caption(f"**{words}** of the non-zero activations" if quantile else f"**{words}** among all that fire")
+            chosen = [
+                examples.around(side, quantile, count) if quantile else examples.at_random(side, count, concept)
+                for side, count in ((pictures, BIN), (captions, 3))
+            ]
+            gallery.pictures(store, chosen[0].rows, values=chosen[0].values, width=76, empty="no picture")
+            gallery.texts(store, chosen[1].rows, chosen[1].values, empty="no caption")
+
+
+def relatives(store: Store, concept: int) -> None:
+    """Nearest directions, and the concepts of the other modality that fire on the same pairs."""
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Neighbours", anchor=False)
+        st.caption("Nearest directions in the dictionary, by cosine")
+        with guard("The neighbours", stop=False):
+            near = [int(other) for other in store.neighbours[concept][:NEIGHBOURS]]
+            for other, cosine in zip(near, caching.cosines(store, concept, tuple(near)), strict=True):
+                note = f"cosine {cosine:.2f}" if cosine is not None else ""
+                concept_cards.row(store, other, note, place="neighbour")
+    with right:
+        st.subheader("Bridge partners", anchor=False)
+        st.caption("Concepts of the other side of the same pairs (Eq. 5); excess over the permutation null")
+        with guard("The bridges", stop=False):
+            pairs = caching.partners(store, concept)
+            for other, side, bridge, excess in pairs[:NEIGHBOURS]:
+                note = f"on the {side} · bridge {bridge:.3g}, excess {excess:.3g}"
+                concept_cards.row(store, other, note, place=f"partner-{side}")
+            if not pairs:
+                st.caption(f"None of the {len(store.bridges):,} strongest bridges of this store goes through it.")
+
+
+with guard():
+    main()

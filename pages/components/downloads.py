@@ -35,7 +35,7 @@ def figure(
     else:
         event = None
         st.plotly_chart(chart, **look)
-    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
         st.caption(f"{note} {caption_of(chart)}".strip(), width="stretch")
         save(name, chart=chart, table=table, command=command)
     return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
 
 from analysis.store import Store
@@ -21,9 +22,9 @@ def escape(text: str, limit: int = 300) -> str:
 
 def pictures(
     store: Store,
-    rows: Sequence[int],
+    rows: Sequence[int] | np.ndarray,
     *,
-    values: Sequence[float] | None = None,
+    values: Sequence[float] | np.ndarray | None = None,
     captions: Sequence[str] | None = None,
     width: int = 132,
     empty: str = "No picture.",
@@ -40,7 +41,11 @@ def pictures(
 
 
 def texts(
-    store: Store, rows: Sequence[int], values: Sequence[float] | None = None, *, empty: str = "No caption."
+    store: Store,
+    rows: Sequence[int] | np.ndarray,
+    values: Sequence[float] | np.ndarray | None = None,
+    *,
+    empty: str = "No caption.",
 ) -> None:
     """Captions one a line, strongest first, with their value in front."""
     if not len(rows):

@@ -87,6 +87,17 @@ def concept(opened: Store) -> int:
     return value
 
 
+def concept_jump(opened: Store, value: int) -> None:
+    """A number to type, and the way to the concepts before and after by id."""
+    st.session_state["_jump"] = value
+    st.number_input(
+        "Concept", 0, opened.n_concepts - 1, key="_jump", width=130,
+        on_change=lambda: state.put(state.CONCEPT, st.session_state["_jump"]),
+    )  # fmt: skip
+    for words, icon, other in (("Previous", "chevron_left", value - 1), ("Next", "chevron_right", value + 1)):
+        state.view_button(words, place=words, icon=f":material/{icon}:", concept=other % opened.n_concepts)
+
+
 def share(label: str = "Top share (%)", *, default: float = 1.0, width: int = 190) -> float:
     """Percent of all concepts that count as the top, as a share in (0, 1]."""
     options = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

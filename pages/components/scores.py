@@ -111,3 +111,12 @@ def modality_words(score: float) -> tuple[str, str]:
         return "never active", "gray"
     words = next(words for bound, words in MODALITY_WORDS if score <= bound)
     return words, "blue" if score <= 0.35 else "violet" if score <= 0.65 else "red"
+
+
+def text(score: Score, value: float) -> str:
+    """A value of a score as people read it: shares in percent, the rest with three significant digits."""
+    if value != value:
+        return "–"
+    if score.decimals == "percent":
+        return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+    return score.decimals % value

@@ -214,12 +214,26 @@ def here() -> str:
 
 
 def page_link(page: str, label: str, *, icon: str | None = None, help: str | None = None, **params: object) -> None:
-    """A link to another view; a page that runs without the router shows an ordinary link instead."""
+    """A link to another page; a page that runs without the router shows an ordinary link instead. For a link to other
+    parameters of the page in view use `view_button`: Streamlit draws links to the current page as chosen."""
     query = {key: str(value) for key, value in params.items() if value is not None}
     try:
         st.page_link(PAGES[page].file, label=label, icon=icon, help=help, query_params=query)
     except StreamlitPageNotFoundError:
         st.markdown(f"[{label}](/{page_url(page, **query)})")
+
+
+def view_button(
+    label: str, *, place: str, icon: str | None = None, shortcut: str | None = None, **params: object
+) -> None:
+    """A quiet button that sets owned parameters of the page in view. place: tells apart equal buttons of one page."""
+    key = "_".join(["view", place, *(f"{name}={value}" for name, value in params.items())])
+
+    def go() -> None:
+        for name, value in params.items():
+            put(name, value)
+
+    st.button(label, key=key, type="tertiary", icon=icon, shortcut=shortcut, on_click=go)
 
 
 def open_page(page: str, **params: object) -> None:

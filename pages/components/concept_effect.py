@@ -1,0 +1,58 @@
+"""What retrieval does without one concept, measured when asked for."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analysis.store import Store
+from pages.components import caching, commands, downloads, pickers, state
+
+KS = (1, 5, 10)
+
+
+def section(store: Store, concept: int) -> None:
+    """Recall of a task with and without the concept's direction, with paired intervals."""
+    st.subheader("Retrieval without it", anchor=False)
+    if not store.tasks:
+        st.caption("This store holds no retrieval task; build it again with `--tasks`.")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        task = pickers.task(store)
+        asked = st.toggle(
+            "Measure", key=state.SHOW, bind="query-params",
+            help="Removes the concept's direction from queries and candidates (Eq. 8-10 with one concept) and ranks again.",
+        )  # fmt: skip
+    if not asked or task is None:
+        return
+    table = caching.removal_effect(store, task, concept)
+    spec = f"removal:concepts={concept}"
+    st.dataframe(_readable(table), hide_index=True, width="content", alt=f"Recall of {task} without concept {concept}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"Share of queries with a target in the first k, {store.caption}; 95 % bootstrap over queries, paired for the "
+            "difference (Eq. 8-10).",
+            width="stretch",
+        )
+        downloads.save(
+            f"{store.name}-{task}-without-{concept}",
+            table=lambda: table,
+            command=commands.retrieve(store, task, (spec,)),
+        )
+        state.page_link(
+            "retrieval_lab", "More in the lab", icon=":material/science:", store=caching.store_id(store), task=task
+        )
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "": [f"R@{k}" for k in table["k"]],
+            "base": [f"{value:.1%}" for value in table["base"]],
+            "without the concept": [f"{value:.1%}" for value in table["recall"]],
+            "difference (points)": [
+                f"{100 * d:+.1f}  [{100 * low:+.1f}, {100 * high:+.1f}]"
+                for d, low, high in zip(table["delta"], table["delta_low"], table["delta_high"], strict=True)
+            ],
+        }
+    )
