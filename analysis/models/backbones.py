@@ -72,9 +72,14 @@ def load_backbone(
             f"{checkpoint.source} has model_type {family.model_type!r}; {spec.key} expects {spec.model_type!r}: give the "
             "path itself instead of the key."
         )
+    if family.contrastive and tap == "pre_norm":
+        raise BackboneError(
+            f"{spec.label} is a dual encoder: its embedding is the projected feature, there is no tap to choose."
+        )
     spec = replace(spec, model_type=family.model_type, tap=spec.tap or family.tap, contrastive=family.contrastive)
     _check_room(spec, checkpoint, where, str(precision).removeprefix("torch."))
     model, processor = _from_pretrained(spec, checkpoint, where, precision)
+    _check_tokenizer(spec, processor, model.config)
     if family.keep_float32:
         at_path(model, family.keep_float32).float()
     from analysis.models.forward import forward_of
@@ -170,6 +175,17 @@ def _from_pretrained(
         f"{checkpoint.source} lacks {len(missing)} weights, first {missing[0]!r}; with random numbers in their place "
         "every embedding would be wrong: copy or download the model again."
     )
+
+
+def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
+    """Where tokenizer files are missing, transformers makes an empty tokenizer without a word."""
+    known, expected = len(processor.tokenizer), config.get_text_config().vocab_size
+    image_id = getattr(config, "image_token_id", None)
+    if 2 * known < expected or (image_id is not None and image_id != processor.image_token_id):
+        raise BackboneError(
+            f"The tokenizer of {spec.label} ({known} tokens) does not belong to its model ({expected}); expected the "
+            "checkpoint's own tokenizer files beside its weights: copy or download them."
+        )
 
 
 @contextmanager

@@ -81,10 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def release_memory(device: torch.device) -> None:
     """Hand cached blocks back to the device after a model or a failed batch is gone."""
-    import gc
-
     import torch
 
-    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

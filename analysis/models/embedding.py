@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -134,6 +135,7 @@ class Backbone:
                 return
             device = self._model.device
             self._model = self._forward = None  # type: ignore[assignment]
+            gc.collect()  # modules may refer to each other
             release_memory(device)
 
     def _batches(self, samples: Sequence[Sample], batch_tokens: int | None, record: Record) -> Iterator[Batch]:

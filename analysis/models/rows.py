@@ -52,8 +52,8 @@ class Row:
     def strings(self, tokenizer: Any) -> list[str]:
         """What each token stands for, readable: the characters it covers, or its name."""
         names = tokenizer.convert_ids_to_tokens(self.ids.tolist())
-        spans = self.spans.tolist()
-        return [self.prompt[a:b] if b > a else name for (a, b), name in zip(spans, names, strict=True)]
+        bounds = zip(_first_character(self.spans).tolist(), self.spans[:, 1].tolist(), names, strict=True)
+        return [self.prompt[a:b] if b > 0 else name for a, b, name in bounds]
 
 
 class RowBuilder:

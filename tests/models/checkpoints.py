@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "n
 
 
 def make_clip(folder: Path, *, padding_side: str = "right") -> Path:
-    vocabulary, merges = _byte_level(end_of_word="</w>")
+    vocabulary, merges = _byte_level(size=800, end_of_word="</w>")
+    vocabulary = dict(vocabulary)
     for token in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[token] = len(vocabulary)
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, padding_side=padding_side)
@@ -287,6 +289,7 @@ def _save(folder: Path, model_class: Any, config: Any, processor: Any) -> Path:
     return folder
 
 
+@cache  # training breaks ties differently each time; two checkpoints of one architecture must share a vocabulary
 def _byte_level(size: int = 420, end_of_word: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
     tokenizer = Tokenizer(BPE(end_of_word_suffix=end_of_word) if end_of_word else BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -294,11 +297,13 @@ def _byte_level(size: int = 420, end_of_word: str = "") -> tuple[dict[str, int],
     trainer = trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, **options
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    last_bytes = [chr(code) for code in (*range(33, 127), *range(0x4E00, 0x4E40))]  # every byte once at a word's end
+    tokenizer.train_from_iterator([*CORPUS, *last_bytes], trainer)
     return _trained(tokenizer)
 
 
-def _gemma(size: int = 600) -> tuple[dict[str, int], list[tuple[str, str]]]:
+@cache
+def _gemma(size: int = 330) -> tuple[dict[str, int], list[tuple[str, str]]]:
     tokenizer = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -322,7 +327,7 @@ def _siglip_text(padding_side: str) -> tuple[Siglip2Tokenizer, dict[str, Any]]:
 
 def _qwen_tokenizer(padding_side: str) -> Qwen2Tokenizer:
     vocabulary, merges = _byte_level()
-    vocabulary["<|endoftext|>"] = len(vocabulary)
+    vocabulary = {**vocabulary, "<|endoftext|>": len(vocabulary)}
     tokenizer = Qwen2Tokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -331,7 +336,9 @@ def _qwen_tokenizer(padding_side: str) -> Qwen2Tokenizer:
         unk_token="<|endoftext|>",
         padding_side=padding_side,
     )
-    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in QWEN_SPECIAL], special_tokens=True)
+    tokenizer.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in QWEN_SPECIAL], special_tokens=True
+    )
     return tokenizer
 
 
