@@ -1,0 +1,93 @@
+"""The lab's shortcuts give the numbers of the plain evaluation, whatever is moved and in whatever order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.errors import RetrievalError
+from analysis.live.lab import Lab, recall_frame
+from analysis.retrieval.evaluate import evaluate
+from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.movement import side_by_side
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.spaces import RetrievalSpace, space_from_store
+from analysis.store import open_store
+from tests.synthetic_store import make_store
+
+SPECS = (
+    "removal:attribution,share=0.2",
+    "removal:attribution,share=0.2,r=2",
+    "removal:energy,share=0.3,r=3",
+    "removal:random,share=0.2,seeds=4",
+    "pca:n=3",
+    "centring:side",
+    "realign:alpha=0.3",
+    "pool:last",
+    "pool:queries=mean_no_image+removal:attribution,share=0.1+realign:alpha=0.1",
+    "edit:2=0,3=2",
+    "codes:idf",
+    "rerank:n=5,first=other",
+    "fusion:weight=0.5,first=other",
+)
+SEEDED = "removal:random,share=0.2,seeds=4"
+
+
+@pytest.fixture(scope="module")
+def spaces(tmp_path_factory: pytest.TempPathFactory) -> tuple[RetrievalSpace, RetrievalSpace]:
+    cache = tmp_path_factory.mktemp("cache")
+    mine = open_store(make_store(cache, backbone="qwen2-vl-mini"))
+    other = open_store(make_store(cache, backbone="clip-mini", width=40))
+    return space_from_store(mine, "i2t"), space_from_store(other, "i2t")
+
+
+@pytest.fixture(scope="module")
+def lab(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> Lab:
+    return Lab(spaces[0], lambda name: spaces[1])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_recall_intervals_and_differences_are_those_of_evaluate(
+    lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace], spec: str
+) -> None:
+    frame = recall_frame(lab.measure(BASE), [lab.measure(parse(spec))], ks=(1, 5))
+    table = evaluate(spaces[0], [parse(spec)], ks=(1, 5), first=spaces[1]).iloc[0]
+    for k in (1, 5):
+        row = frame[frame["k"] == k].iloc[0]
+        assert row["recall"] == pytest.approx(table[f"R@{k}"])
+        assert row["difference"] == pytest.approx(table[f"diff@{k}"])
+        assert (row["low"], row["high"]) == pytest.approx((table[f"R@{k}_low"], table[f"R@{k}_high"]))
+        assert row["difference_low"] == pytest.approx(table[f"diff@{k}_low"])
+    bands = frame[["band_low", "band_high"]].to_numpy()
+    assert np.isnan(bands).all() == (spec != SEEDED)
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in SPECS if spec != SEEDED and ":n=5" not in spec and "fusion" not in spec]
+)
+def test_lists_follow_the_fitted_rows(lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace], spec: str) -> None:
+    found = side_by_side(lab.lists(BASE), lab.lists(parse(spec)), 3, 8, spaces[0].qrels)
+    fitted = fit(parse(spec), spaces[0])
+    similarity = np.round(fitted.candidates @ fitted.queries[3], 12)
+    assert found.after["candidate"].tolist() == sorted(range(len(similarity)), key=lambda c: (-similarity[c], c))[:8]
+
+
+def test_moving_r_reuses_one_projection(lab: Lab) -> None:
+    first, r_first = lab.projection(parse("removal:attribution,share=0.2,r=2").steps[0])
+    second, r_second = lab.projection(parse("removal:attribution,share=0.2,r=4").steps[0])
+    assert first is second
+    assert (r_first, r_second) == (2, 4)
+
+
+def test_a_hybrid_without_a_partner_is_refused(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
+    with pytest.raises(RetrievalError, match="second store"):
+        Lab(spaces[0]).measure(parse("rerank:n=5"))
+
+
+def test_diagnostics_are_those_of_the_fitted_rows(lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
+    found = lab.diagnose(parse("realign:alpha=0.3"))
+    fitted = fit(parse("realign:alpha=0.3"), spaces[0])
+    order = np.argsort(-np.round(fitted.queries @ fitted.candidates.T, 12), axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(found.occurrences, np.bincount(order.ravel(), minlength=spaces[0].n_candidates))
+    gap = np.linalg.norm(fitted.queries.mean(0) - fitted.candidates.mean(0))
+    assert found.modality_gap == pytest.approx(gap, abs=1e-6)
