@@ -62,7 +62,7 @@ class LabEngine:
         ascending = sorted(set(wanted))
         scores = [ProjectedScores(self.similarity, projection, r) for r in ascending]
         counters = [RankCounter(score, self.qrels, exact_to=exact_to) for score in scores]
-        for tile, index in nested_tiles(scores):
+        for tile, index in nested_tiles(scores) if scores else ():
             counters[index].add(tile)
         ranks = dict(zip(ascending, (counter.ranks() for counter in counters), strict=True))
         return [ranks[r] for r in wanted]

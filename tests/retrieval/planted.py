@@ -89,7 +89,7 @@ def world(n: int = 60, width: int = 32, n_concepts: int = 40, *, seed: int = 0, 
         rows = n * repeat
         own = np.repeat(topics, repeat, axis=0)
         indices = np.concatenate([np.tile(np.array(DISTRACTORS), (rows, 1)), own], axis=1).astype(np.int32)
-        loud, quiet = 4 + 3 * rng.random((rows, 3)), 1 + 0.3 * rng.random((rows, 3))
+        loud, quiet = 2 + 12 * rng.random((rows, 3)), 1 + 0.3 * rng.random((rows, 3))
         return Codes(indices, np.concatenate([loud, quiet], axis=1).astype(np.float32), n_concepts)
 
     codes = {"queries": side(1), "candidates": side(captions)}

@@ -1,0 +1,137 @@
+"""Curves: every point equals the evaluation at that point, bands are the seeds, and r is chosen honestly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.controls import controls, random_control
+from analysis.retrieval.evaluate import evaluate, lab_engine
+from analysis.retrieval.interventions import Intervention, parse
+from analysis.retrieval.linear_steps import removal_basis
+from analysis.retrieval.recall import hits_of_ranks
+from analysis.retrieval.steps import Removal
+from analysis.retrieval.sweeps import (
+    RecallOptions,
+    alpha_curve,
+    choose_rank,
+    hybrid_curve,
+    random_band,
+    rank_curve,
+    share_curve,
+)
+from tests.retrieval.planted import world
+
+OPTIONS = RecallOptions(ks=(1, 5), n_boot=200)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return world(captions=2).space
+
+
+@pytest.fixture(scope="module")
+def engine(space):
+    return lab_engine(space)
+
+
+def points(space, specs: list[str], *, first=None) -> np.ndarray:
+    """recall, low, high, difference, difference_low, difference_high of every spec and k, one after the other."""
+    table = evaluate(space, [parse(spec) for spec in specs], ks=(1, 5), n_boot=200, first=first)
+    names = [f"{name}@{{}}{end}" for name in ("R", "diff") for end in ("", "_low", "_high")]
+    return np.array([[row[name.format(k)] for name in names] for row in table.to_dict("records") for k in (1, 5)])
+
+
+NUMBERS = ["recall", "low", "high", "difference", "difference_low", "difference_high"]
+
+
+def test_the_curve_over_r_is_the_evaluation_at_each_r(space, engine):
+    projection = engine.projection(removal_basis(Removal(share=0.2), space))
+    curve = rank_curve(engine, projection, [0, 2, 8], OPTIONS)
+    assert curve["x"].tolist() == [0, 0, 2, 2, 8, 8]
+    assert curve["k"].tolist() == [1, 5] * 3
+    assert np.allclose(
+        curve[NUMBERS], points(space, [f"removal:attribution,share=0.2,r={r}" for r in (0, 2, 8)]), atol=1e-12
+    )
+
+
+def test_the_curve_over_the_share_is_the_evaluation_at_each_share(space, engine):
+    curve = share_curve(engine, space, Removal(r=2), [0.05, 0.25], OPTIONS)
+    expected = points(space, ["removal:attribution,share=0.05,r=2", "removal:attribution,share=0.25,r=2"])
+    assert np.allclose(curve[NUMBERS], expected, atol=1e-12)
+
+
+def test_the_curve_over_alpha_is_the_evaluation_at_each_alpha(space):
+    curve = alpha_curve(space, [0.0, 0.1, 0.9], OPTIONS)
+    expected = points(space, [f"realign:alpha={alpha}" for alpha in (0.0, 0.1, 0.9)])
+    assert np.allclose(curve[NUMBERS], expected, atol=1e-12)
+
+
+def test_hybrid_curves_are_the_evaluation_at_each_n_and_weight(space):
+    first = world(captions=2, seed=5).space
+    curve = hybrid_curve(space, first, ns=[1, 10, 120], options=OPTIONS)
+    assert np.allclose(curve[NUMBERS], points(space, [f"rerank:n={n}" for n in (1, 10, 120)], first=first), atol=1e-12)
+    curve = hybrid_curve(space, first, weights=[0.0, 0.5, 1.0], options=OPTIONS)
+    expected = points(space, [f"fusion:weight={w}" for w in (0.0, 0.5, 1.0)], first=first)
+    assert np.allclose(curve[NUMBERS], expected, atol=1e-12)
+    with pytest.raises(RetrievalError, match="exactly one of the two"):
+        hybrid_curve(space, first)
+
+
+def test_the_band_spans_the_seeds(space, engine):
+    band = random_band(engine, space, Removal(share=0.1), rs=[1, 3], seeds=4, options=OPTIONS)
+    for r in (1, 3):
+        singles = points(space, [f"removal:random,share=0.1,r={r},seed={seed}" for seed in range(4)])[::2, 0]
+        row = band[(band["x"] == r) & (band["k"] == 1)].iloc[0]
+        assert row["recall"] == pytest.approx(singles.mean())
+        assert (row["band_low"], row["band_high"]) == pytest.approx((singles.min(), singles.max()))
+    along_share = random_band(engine, space, Removal(r=3), shares=[0.1], seeds=4, options=OPTIONS)
+    assert along_share["band_high"].iloc[0] == pytest.approx(row["band_high"])
+    with pytest.raises(RetrievalError, match="exactly one of the two"):
+        random_band(engine, space, Removal(), rs=[1], shares=[0.1])
+
+
+def test_r_is_chosen_on_one_half_and_reported_on_the_other(space, engine):
+    projection = engine.projection(removal_basis(Removal(share=0.2), space))
+    rs = [0, 1, 2, 3, 4, 8]
+    choice = choose_rank(engine, projection, rs, k=1, n_boot=100, seed=3)
+    order = np.random.default_rng(3).permutation(60)
+    hits = {r: hits_of_ranks(engine.ranks(projection, r), [1])[:, 0] for r in rs}
+    chosen_on = [hits[r][order[:30]].mean() for r in rs]
+    assert choice.chosen_on.tolist() == pytest.approx(chosen_on)
+    assert choice.r == rs[int(np.argmax(chosen_on))]
+    assert choice.reported.value == pytest.approx(hits[choice.r][order[30:]].mean())
+    assert choice.base.value == pytest.approx(hits[0][order[30:]].mean())
+    assert choice.difference.value == pytest.approx(choice.reported.value - choice.base.value)
+    assert choice.difference.low > 0  # the planted distractors are found
+    assert (choice.n_chosen_on, choice.n_reported) == (30, 30)
+    assert choose_rank(engine, projection, [3, 3, 8, 4], n_boot=10).r >= 3
+
+
+def test_equal_values_of_r_go_to_the_smaller(space, engine):
+    projection = engine.projection(removal_basis(Removal("concepts", concepts=(0, 1, 2)), space))
+    assert choose_rank(engine, projection, [50, 3, 9], n_boot=10).r == 3  # all remove the same three directions
+    with pytest.raises(RetrievalError, match="Choosing r"):
+        choose_rank(engine, projection, [])
+
+
+def test_controls_match_the_removal_they_stand_beside():
+    removal = Removal("energy", share=0.03, r=7)
+    found = controls(removal)
+    assert found[0] == random_control(removal)
+    assert found[0].spec == "removal:random,share=0.03,r=7,seeds=10"
+    specs = [intervention.spec for intervention in found]
+    assert "removal:energy,share=0.03,r=7" not in specs
+    assert {"removal:attribution,share=0.03,r=7", "pca:n=2", "pca:n=2,centred=true", "centring:side", "centring:joint",
+            "realign:alpha=0.1"} <= set(specs)  # fmt: skip
+    assert controls(replace(removal, score="concepts", concepts=(4,)))[0].spec == found[0].spec
+    assert all(isinstance(intervention, Intervention) for intervention in found)
+
+
+def test_an_empty_grid_gives_an_empty_table(engine):
+    curve = rank_curve(engine, engine.projection(np.empty((0, 32))), [], OPTIONS)
+    assert curve.empty
+    assert set(NUMBERS) <= set(curve.columns)
