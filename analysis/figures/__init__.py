@@ -2,8 +2,9 @@
 
 from analysis.figures.bridges import bridge_graph
 from analysis.figures.concepts import concept_bars, concept_histogram, concept_scatter, score_histogram
-from analysis.figures.diagnostics import DiagnosticSet, diagnostic_panels
+from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.export import figure_csv, figure_data, selected_ids
+from analysis.figures.movement import rank_movement
 from analysis.figures.overview import (
     JaccardTables,
     cumulative_energy,
@@ -14,13 +15,12 @@ from analysis.figures.overview import (
 )
 from analysis.figures.pairs import pair_attribution, pair_table
 from analysis.figures.palette import Style, backbone_style, backbone_styles, method_style
-from analysis.figures.recall import rank_movement, recall_bars, recall_curve, recall_table
+from analysis.figures.recall import recall_bars, recall_curve, recall_table, sweep_curve
 from analysis.figures.style import Curve, caption_of, chart_config, data_line, themed
 from analysis.figures.tokens import patch_grid, token_strip
 
 __all__ = [
     "Curve",
-    "DiagnosticSet",
     "JaccardTables",
     "Style",
     "backbone_style",
@@ -50,6 +50,7 @@ __all__ = [
     "recall_table",
     "score_histogram",
     "selected_ids",
+    "sweep_curve",
     "themed",
     "token_strip",
 ]

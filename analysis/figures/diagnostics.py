@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,23 +17,20 @@ AFTER = Style(ACCENT, "solid", "square")
 _BINS = 24
 
 
-@dataclass(frozen=True)
-class DiagnosticSet:
-    """Diagnostics of one state of the embeddings (before, or after an intervention)."""
+class DiagnosticValues(Protocol):
+    """What analysis.retrieval.diagnostics.diagnose gives for one state of the embeddings."""
 
-    label: str
-    occurrences: np.ndarray  # (C,) how often a candidate is among the 10 best of all queries
-    spectrum: np.ndarray  # (D,) eigenvalues of the embeddings' covariance, any order
+    modality_gap: float  # |mean query - mean candidate|, unit vectors
+    matched_cosine: float
+    random_cosine: float
+    spectrum: np.ndarray  # (D,) share of the energy per direction
     effective_rank: float
-    skewness: float  # of the occurrences: hubness
-    gap: float  # |mean of images - mean of texts|, unit vectors
-    matched: float  # mean cosine of matched pairs
-    random: float  # mean cosine of random pairs
-    style: Style | None = None
+    occurrences: np.ndarray  # (C,) how often a candidate is among the 10 best of all queries
+    hubness: float  # skewness of the occurrences
 
 
-def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: int = 330) -> go.Figure:
-    """Three panels for the given states, usually before and after.
+def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "", height: int = 330) -> go.Figure:
+    """Three panels for the states by name, usually two: before (dashed, grey) and after.
 
     Left: how many candidates stand how often in the top 10 (a long tail: hubs). Middle: share of the variance per
     direction, log-log (a steep fall: few directions decide). Right: modality gap, cosine of matched and of random pairs.
@@ -43,16 +40,16 @@ def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: 
         3,
         horizontal_spacing=0.09,
         subplot_titles=[
-            "Hubs: skewness " + " → ".join(score(s.skewness) for s in sets),
-            "Effective rank " + " → ".join(score(s.effective_rank) for s in sets),
-            "Modality gap " + " → ".join(score(s.gap) for s in sets),
+            "Hubs: skewness " + " → ".join(score(s.hubness) for s in states.values()),
+            "Effective rank " + " → ".join(score(s.effective_rank) for s in states.values()),
+            "Modality gap " + " → ".join(score(s.modality_gap) for s in states.values()),
         ],
     )
-    top = max((float(np.max(s.occurrences, initial=0)) for s in sets), default=0.0)
+    top = max((float(np.max(s.occurrences, initial=0)) for s in states.values()), default=0.0)
     edges = _occurrence_edges(top)
     tallest = 1
-    for index, state in enumerate(sets):
-        style = state.style or (BEFORE if index == 0 and len(sets) > 1 else AFTER)
+    for index, (name, state) in enumerate(states.items()):
+        style = BEFORE if index == 0 and len(states) > 1 else AFTER
         look = {"color": style.color, "dash": style.dash, "width": style.width}
         heights = np.histogram(state.occurrences, edges)[0]
         tallest = max(tallest, int(heights.max(initial=0)))
@@ -62,8 +59,8 @@ def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: 
                 y=np.where(heights > 0, heights, 0.1),  # an empty bin lies below the visible range
                 mode="lines",
                 line={**look, "shape": "hvh"},
-                name=state.label,
-                legendgroup=state.label,
+                name=name,
+                legendgroup=name,
                 customdata=heights,
                 hovertemplate="in the top 10 of about %{x:.3~g} queries<br>%{customdata:,} candidates<extra></extra>",
             ),
@@ -79,25 +76,25 @@ def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: 
                 y=share[alive],
                 mode="lines",
                 line=look,
-                name=state.label,
-                legendgroup=state.label,
+                name=name,
+                legendgroup=name,
                 showlegend=False,
                 hovertemplate="direction %{x}: %{y:.3r} % of the variance<extra></extra>",
             ),
             1,
             2,
         )
-        values = [state.gap, state.matched, state.random]
+        values = [state.modality_gap, state.matched_cosine, state.random_cosine]
         figure.add_trace(
             go.Bar(
                 x=["gap", "cosine,<br>matched", "cosine,<br>random"],
-                y=values,
+                y=np.nan_to_num(values),
                 marker={"color": style.color, "line_width": 0, "pattern_shape": "" if style.dash == "solid" else "/"},
                 text=[score(value) for value in values],
                 textposition="outside",
                 cliponaxis=False,
-                name=state.label,
-                legendgroup=state.label,
+                name=name,
+                legendgroup=name,
                 showlegend=False,
                 hovertemplate="%{x}: %{y:.3r}<extra></extra>",
             ),
@@ -110,8 +107,7 @@ def diagnostic_panels(sets: Sequence[DiagnosticSet], *, data: str = "", height: 
     figure.update_xaxes(title_text="direction (log scale)", type="log", dtick=1, row=1, col=2)
     figure.update_yaxes(title_text="variance (%, log scale)", type="log", dtick=1, exponentformat="power", row=1, col=2)
     figure.update_yaxes(title_text="distance or cosine", zeroline=True, zerolinecolor=NEUTRAL, row=1, col=3)
-    names = " and ".join(state.label for state in sets)
-    what = f"Hubness, spectrum and modality gap of the embeddings: {names}"
+    what = f"Hubness, spectrum and modality gap of the embeddings: {' and '.join(states)}"
     figure.update_annotations(font_size=TEXT_SIZE)
     return finish(figure, caption=sentence(what, data), height=height).update_layout(margin_t=70, legend_y=1.16)
 

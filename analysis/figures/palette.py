@@ -74,10 +74,11 @@ _METHODS = (
     (("energy",), Style(ACCENT, "dot", "square", hatch=".")),
     (("bridge",), Style(SHARED, "dash", "diamond")),
     (("modality",), Style(SHARED, "dot", "star")),
-    (("hand", "picked", "edit"), Style(ACCENT, "dashdot", "star")),
+    (("hand", "picked", "edit", "scaled"), Style(ACCENT, "dashdot", "star", hatch="|")),
+    (("chosen",), Style(ACCENT, "dash", "square-open", hatch="-")),
     (("removal", "attribution"), Style(ACCENT, "solid", "square")),
     (("last",), Style(CONTRASTIVE, "dash", "pentagon", hatch="-")),
-    (("hybrid", "fusion"), Style(TARGET, "dash", "hexagon")),
+    (("hybrid", "fusion", "fused", "re-rank", "rerank"), Style(TARGET, "dash", "hexagon")),
     (("concept space", "concept-space"), Style(TARGET, "dot", "cross")),
     (("base",), Style(CONTRASTIVE, "solid", "circle")),
 )

@@ -1,16 +1,16 @@
-"""Recall with intervals: bars, table, curves over a setting, and the movement of ranks for one query."""
+"""Recall with intervals: bars, table, curves over a setting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures.palette import LOST, NEUTRAL, REMOVED, SIGN, TARGET, method_style, rgba
-from analysis.figures.style import Curve, band, finish, interval, line, plain, sentence, upright
+from analysis.figures.palette import NEUTRAL, method_style, rgba
+from analysis.figures.style import Curve, band, finish, interval, line, sentence, upright
 
 X_TITLES = {
     "share": "concepts removed (% of the dictionary, log scale)",
@@ -96,9 +96,10 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
 def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:
     """The same rows as a wide table: per method and k the recall in percent, its interval as text, and the difference.
 
-    Where the frame has columns difference, difference_low, difference_high (paired bootstrap), they are shown; otherwise
-    the difference to `base` is the plain one. Percentages keep their full precision: the page formats them.
+    Where the frame has difference, difference_low, difference_high (or delta, ...; paired bootstrap), they are shown;
+    otherwise the difference to `base` is the plain one. Percentages keep their full precision: the page formats them.
     """
+    frame = frame.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
     methods = list(dict.fromkeys(frame["method"]))
     table = pd.DataFrame({"method": methods})
     for k in sorted(frame["k"].unique()):
@@ -114,6 +115,13 @@ def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:
             recall = rows["recall"].to_numpy(float)
             table[f"R@{k} change"] = 100 * (recall - recall[methods.index(base)])
     return table
+
+
+def sweep_curve(table: pd.DataFrame, *, k: int, label: str) -> Curve:
+    """One line of recall_curve from a sweep: the rows of cut-off k of a table with x, k, recall, low, high."""
+    rows = table[table["k"] == k].sort_values("x", kind="stable")
+    x, y, low, high = (rows[name].to_numpy(float) for name in ("x", "recall", "low", "high"))
+    return Curve(label, x, y, method_style(label), low, high)
 
 
 def recall_curve(
@@ -167,70 +175,6 @@ def recall_curve(
     return finish(figure, caption=sentence(what, data), x=title, y=f"R@{k} (%)", height=height)
 
 
-def rank_movement(
-    before: Sequence[int],
-    after: Sequence[int],
-    *,
-    targets: Sequence[int],
-    labels: Mapping[int, str],
-    rank_before: Mapping[int, int] | None = None,
-    rank_after: Mapping[int, int] | None = None,
-    names: tuple[str, str] = ("before", "after"),
-    data: str = "",
-) -> go.Figure:
-    """How one query's list changed: one line per candidate from its rank before to its rank after.
-
-    before, after: candidate ids, best first. rank_before, rank_after: 1-based ranks of candidates beyond the end of a
-    list, where known (the targets' usually). Targets are green, thick and starred; what left the list is amber. Points
-    carry the candidate id as customdata. Beyond the end all ranks share one place, with the rank written beside it.
-    """
-    k = max(len(before), len(after), 1)
-    start = dict(rank_before or {}) | {candidate: i for i, candidate in enumerate(before, 1)}
-    end = dict(rank_after or {}) | {candidate: i for i, candidate in enumerate(after, 1)}
-    known_targets = [t for t in targets if t in start or t in end]
-    beyond = k + 1.3
-    traces: list[go.Scatter] = []
-    notes: list[dict[str, object]] = []
-    for candidate in dict.fromkeys([*before, *after, *known_targets]):
-        label = plain(labels.get(candidate, str(candidate)), 30)
-        ranks = (start.get(candidate), end.get(candidate))
-        is_target = candidate in set(targets)
-        left_list = candidate in before and candidate not in after
-        y = [beyond if rank is None or rank > k else rank for rank in ranks]
-        color = TARGET if is_target else LOST if left_list else REMOVED
-        traces.append(
-            go.Scatter(
-                x=[0, 1],
-                y=y,
-                mode="lines+markers",
-                line={"color": color, "width": 4 if is_target else 1.5},
-                marker={"size": 13 if is_target else 8, "symbol": "star" if is_target else "circle"},
-                customdata=[candidate, candidate],
-                name=label,
-                hovertemplate=f"{label}<br>rank {ranks[0] or '?'} → {ranks[1] or '?'}<extra></extra>",
-                showlegend=False,
-            )
-        )
-        for side, rank in enumerate(ranks):
-            if rank is not None and (rank <= k or is_target):
-                notes.append(
-                    {
-                        "x": side,
-                        "y": y[side],
-                        "text": _rank_label(ranks, side, label, is_target),
-                        "xanchor": ("right", "left")[side],
-                        "xshift": (-12, 12)[side],
-                        "showarrow": False,
-                    }
-                )
-    figure = go.Figure(traces).update_layout(annotations=notes)
-    figure.update_xaxes(range=[-1.75, 2.75], tickvals=[0, 1], ticktext=[f"<b>{name}</b>" for name in names], side="top")
-    figure.update_xaxes(showline=False, ticks="")
-    figure.update_yaxes(range=[beyond + 0.5, 0.5], visible=False)
-    what = f"Ranks {names[0]} and {names[1]}; ★ target, amber: left the list; lowest place: any rank beyond {k}"
-    return finish(figure, caption=sentence(what, data), height=90 + 30 * (k + 1), legend=False)
-
-
 def _in_percent(curve: Curve, unit: float) -> Curve:
     low, high = (None if part is None else 100 * np.clip(part, 0, 1) for part in (curve.low, curve.high))
     return Curve(curve.label, np.asarray(curve.x, float) * unit, 100 * np.asarray(curve.y), curve.style, low, high)
@@ -238,15 +182,3 @@ def _in_percent(curve: Curve, unit: float) -> Curve:
 
 def _hover(label: str, k: int) -> str:
     return "%{x:.3~g}<br>R@" + str(k) + " %{y:.1f} %<extra>" + label + "</extra>"
-
-
-def _rank_label(ranks: tuple[int | None, int | None], side: int, label: str, is_target: bool) -> str:
-    """Rank, movement and name, the rank next to the line: "3  a dog" on the right, "a dog  3" on the left."""
-    before, after = ranks
-    name = f"<b>{SIGN['target']} {label}</b>" if is_target else label
-    if side == 0:
-        return f"{name}  {before}"
-    moved = ""
-    if before is not None and after is not None and before != after:
-        moved = f"{SIGN['rescued']}{before - after}  " if before > after else f"{SIGN['lost']}{after - before}  "
-    return f"{after}  {moved}{name}"

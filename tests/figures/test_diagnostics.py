@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.figures.diagnostics import DiagnosticSet, diagnostic_panels
+from analysis.figures.diagnostics import diagnostic_panels
+from analysis.retrieval.diagnostics import Diagnostics
 from tests.figures.checks import assert_sound
 
 
-def state(label: str, seed: int = 0) -> DiagnosticSet:
-    rng = np.random.default_rng(seed)
-    return DiagnosticSet(label, rng.poisson(8, 500), np.geomspace(1, 1e-4, 32), 12.3, 2.5, 0.81, 0.6, 0.4)
+def state(seed: int = 0) -> Diagnostics:
+    occurrences = np.random.default_rng(seed).poisson(8, 500)
+    return Diagnostics(0.81, 0.6, 0.4, np.geomspace(1, 1e-4, 32), 12.3, occurrences, 2.5, 0.1, 0.02)
 
 
 def test_three_panels_with_two_states_each():
-    figure = diagnostic_panels([state("base"), state("ReAlign", 1)])
+    figure = diagnostic_panels({"base": state(), "ReAlign": state(1)})
     assert_sound(figure)
     assert [part.name for part in figure.data] == ["base"] * 3 + ["ReAlign"] * 3
     assert sum(part.showlegend is not False for part in figure.data) == 2
@@ -23,14 +24,17 @@ def test_three_panels_with_two_states_each():
 
 
 def test_every_candidate_is_counted_and_the_spectrum_sums_to_one_hundred():
-    before = state("base")
-    hubs, spectrum, _ = diagnostic_panels([before]).data
+    before = state()
+    hubs, spectrum, _ = diagnostic_panels({"base": before}).data
     assert sum(hubs.customdata) == before.occurrences.size
     assert np.isclose(sum(spectrum.y), 100)
     assert (np.diff(spectrum.y) <= 0).all()
 
 
-def test_nothing_retrieved_and_a_flat_space_are_drawn():
-    flat = DiagnosticSet("zero", np.zeros(4, int), np.zeros(3), 0.0, 0.0, 0.0, 0.0, 0.0)
-    assert_sound(diagnostic_panels([flat]))
-    assert_sound(diagnostic_panels([]))
+def test_nothing_retrieved_nothing_measured_and_a_flat_space_are_drawn():
+    nan = float("nan")
+    flat = Diagnostics(nan, nan, nan, np.zeros(3), nan, np.zeros(4, int), nan, nan, nan)
+    figure = diagnostic_panels({"zero": flat})
+    assert_sound(figure)
+    assert figure.layout.annotations[1].text == "Effective rank –"
+    assert_sound(diagnostic_panels({}))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.figures import recall
-from analysis.figures.palette import HATCH, LOST, TARGET, method_style
+from analysis.figures.palette import HATCH, method_style
 from analysis.figures.style import DECORATION, Curve
 from tests.figures.checks import assert_sound, trace
 
@@ -73,11 +73,22 @@ def test_the_table_has_percent_interval_and_difference_to_base():
     assert np.allclose(table["R@1 change"], [0, 2, -1])
 
 
-def test_a_paired_difference_wins_over_the_plain_one():
-    rows = frame((1,)).assign(difference=0.5, difference_low=0.4, difference_high=0.6)
+@pytest.mark.parametrize("name", ["difference", "delta"])
+def test_a_paired_difference_wins_over_the_plain_one(name):
+    rows = frame((1,)).assign(**{name: 0.5, f"{name}_low": 0.4, f"{name}_high": 0.6})
     table = recall.recall_table(rows)
     assert np.allclose(table["R@1 change"], 50)
     assert set(table["R@1 change interval"]) == {"[40.0, 60.0]"}
+
+
+def test_a_sweep_becomes_a_curve_of_one_cut_off_in_order():
+    table = pd.DataFrame({"x": [8, 2, 8, 2], "k": [1, 1, 5, 5], "recall": [0.3, 0.1, 0.6, 0.4]})
+    table = table.assign(low=table["recall"] - 0.05, high=table["recall"] + 0.05)
+    curve_ = recall.sweep_curve(table, k=5, label="removal")
+    assert curve_.x.tolist() == [2, 8]
+    assert curve_.y.tolist() == [0.4, 0.6]
+    assert np.allclose(curve_.high, [0.45, 0.65])
+    assert curve_.style == method_style("removal")
 
 
 def test_the_curve_draws_methods_intervals_levels_and_the_control_band():
@@ -113,32 +124,3 @@ def test_every_setting_has_a_titled_axis(setting):
     assert figure.layout.xaxis.title.text == recall.X_TITLES[setting]
     assert figure.layout.yaxis.title.text == "R@5 (%)"
     assert_sound(recall.recall_curve([], setting=setting, k=5))
-
-
-def test_rank_lines_join_the_places_of_each_candidate():
-    figure = recall.rank_movement(
-        [7, 8, 9], [9, 7, 5], targets=[9], labels={7: "a <dog>", 9: "a cat"}, rank_before={5: 40}
-    )
-    assert_sound(figure)
-    places = {part.customdata[0]: tuple(part.y) for part in figure.data}
-    beyond = pytest.approx(4.3)
-    assert places[9] == (3, 1)
-    assert places[7] == (1, 2)
-    assert places[8] == (2, beyond)
-    assert places[5] == (beyond, 3)
-    target = next(part for part in figure.data if part.customdata[0] == 9)
-    assert target.line.color == TARGET
-    assert target.marker.symbol == "star"
-    assert next(part for part in figure.data if part.customdata[0] == 8).line.color == LOST
-    words = [note.text for note in figure.layout.annotations]
-    assert any("▲2" in text and "a cat" in text for text in words)
-    assert any("a &lt;dog&gt;" in text for text in words)
-
-
-def test_a_target_beyond_the_list_keeps_its_rank_in_words():
-    figure = recall.rank_movement([1, 2], [2, 3], targets=[3], labels={}, rank_before={3: 31})
-    assert any("31" in note.text for note in figure.layout.annotations)
-
-
-def test_an_empty_list_is_drawn_empty():
-    assert_sound(recall.rank_movement([], [], targets=[], labels={}))
