@@ -76,21 +76,29 @@ def load_backbone(
         raise BackboneError(
             f"{spec.label} is a dual encoder: its embedding is the projected feature, there is no tap to choose."
         )
-    spec = replace(spec, model_type=family.model_type, tap=spec.tap or family.tap, contrastive=family.contrastive)
     _check_room(spec, checkpoint, where, str(precision).removeprefix("torch."))
     model, processor = _from_pretrained(spec, checkpoint, where, precision)
     _check_tokenizer(spec, processor, model.config)
     if family.keep_float32:
         at_path(model, family.keep_float32).float()
+    width = int(at_path(model.config, family.width))
+    known = replace(
+        spec,
+        model_type=family.model_type,
+        tap=spec.tap or family.tap,
+        width=width,
+        contrastive=family.contrastive,
+        dash="solid" if family.contrastive else spec.dash,
+    )
     from analysis.models.forward import forward_of
 
     return Backbone(
-        spec,
+        known,
         model,
         InputBuilder(processor, model.config, family, options, spec.label),
-        forward_of(model, family, spec.tap or family.tap),
+        forward_of(model, family, known.tap or family.tap),
         revision=checkpoint.revision,
-        width=int(at_path(model.config, family.width)),
+        width=width,
         contrastive=family.contrastive,
     )
 
@@ -179,6 +187,11 @@ def _from_pretrained(
 
 def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
     """Where tokenizer files are missing, transformers makes an empty tokenizer without a word."""
+    if not getattr(processor, "image_processor", None) or not getattr(processor.tokenizer, "is_fast", False):
+        raise BackboneError(
+            f"{spec.label} has no image processor or no fast tokenizer; expected preprocessor_config.json and "
+            "tokenizer.json beside its weights: copy or download them."
+        )
     known, expected = len(processor.tokenizer), config.get_text_config().vocab_size
     image_id = getattr(config, "image_token_id", None)
     if 2 * known < expected or (image_id is not None and image_id != processor.image_token_id):

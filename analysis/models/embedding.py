@@ -11,8 +11,9 @@ import numpy as np
 
 from analysis.data.samples import Sample
 from analysis.errors import BackboneError
+from analysis.models.batches import Batch, token_batches
 from analysis.models.devices import is_out_of_memory, release_memory
-from analysis.models.inputs import Batch, InputBuilder, token_batches
+from analysis.models.inputs import InputBuilder
 from analysis.models.pooling import VARIANTS, Role, check_variants, keep_tokens, pool_states
 from analysis.models.results import Embeddings, TokenStates
 from analysis.models.streaming import Record, ahead
@@ -45,6 +46,7 @@ class Backbone:
         self.width = width
         self.contrastive = contrastive  # whether image and text have towers of their own, trained to meet
         self.options = inputs.options
+        self._device = model.device
         self.device, self.dtype = str(model.device), str(model.dtype).removeprefix("torch.")
         self._model, self._inputs, self._forward = model, inputs, forward
         self._ceiling: int | None = None  # padded tokens of the smallest batch that ran out of memory
@@ -108,7 +110,7 @@ class Backbone:
     ) -> Iterator[tuple[int, TokenStates]]:
         """(place, token states) of many samples, batch by batch, longest first. Skipped samples do not appear."""
         for batch in self._batches(samples, batch_tokens, Record(samples, on_error)):
-            for part, found in self._run(batch, self._forward.tokens):
+            for part, found in self._run(batch, lambda b: self._forward.tokens(b)):
                 for row, (position, tokens) in enumerate(zip(part.positions, found, strict=True)):
                     self._check_finite(tokens.states.reshape(1, -1), part, row)
                     yield position, self._readable(part, row, tokens)
@@ -133,13 +135,13 @@ class Backbone:
         with self._lock:
             if self._model is None:
                 return
-            device = self._model.device
             self._model = self._forward = None  # type: ignore[assignment]
             gc.collect()  # modules may refer to each other
-            release_memory(device)
+            release_memory(self._device)
 
     def _batches(self, samples: Sequence[Sample], batch_tokens: int | None, record: Record) -> Iterator[Batch]:
         """Batches of similar length, window by window."""
+        self._check_loaded()
         budget = batch_tokens or (2048 if self.device == "cpu" else 16384)
         for start in range(0, len(samples), WINDOW):
             rows, lengths = self._inputs.rows(samples[start : start + WINDOW], record.fail_from(start))
@@ -177,7 +179,7 @@ class Backbone:
             if result is not None:
                 yield part, result
                 continue
-            release_memory(self._model.device)  # outside the handler, which keeps the failed batch's memory alive
+            release_memory(self._device)  # outside the handler, which keeps the failed batch's memory alive
             self._ceiling = part.n_tokens
             waiting.append(part)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
-from analysis.models.inputs import Batch
 from analysis.models.pooling import Role, pooling_weights
 
 

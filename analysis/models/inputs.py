@@ -1,4 +1,4 @@
-"""Samples as model inputs: three builders of the text around the content, and batches of rows with their pictures.
+"""Samples as model inputs: three builders of the text around the content, rows of tokens, batches of rows.
 
 Batches are padded on the right here, whatever side the checkpoint's tokenizer prefers, so a token has the same position
 with and without neighbours.
@@ -6,7 +6,7 @@ with and without neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ import numpy as np
 
 from analysis.data.samples import MODALITIES, Sample
 from analysis.errors import BackboneError, DataError, UnsupportedModality
+from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
-from analysis.models.pixels import Grid, PixelBuilder, Pixels, decode_all
+from analysis.models.pixels import PixelBuilder, Pixels, decode_all
 from analysis.models.pooling import Role
 from analysis.models.rows import Frame, Row, RowBuilder
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
 MAX_TEXT_TOKENS = 2048  # of one sample's own text, where the model has room for them
@@ -44,58 +44,6 @@ class Options:
         ):
             if value not in legal:
                 raise BackboneError(f"{name} is {value!r}; expected one of {', '.join(map(str, legal))}.")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows that go through the model together.
-
-    positions: place of each row among the samples asked for; ids, mask: (B, L) tensors; roles: (B, L) int8, PAD where
-    there is no token; picture_rows: which row each picture of `pixels` belongs to, rising.
-    """
-
-    rows: list[Row]
-    positions: list[int]
-    ids: torch.Tensor
-    mask: torch.Tensor
-    roles: np.ndarray
-    pixels: Pixels | None
-    picture_rows: list[int]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def n_tokens(self) -> int:
-        """Size with padding, of the longer side for a dual encoder."""
-        per_picture = 0 if self.pixels is None else max(h * w for h, w in self.pixels.grids)
-        return len(self) * max(self.ids.shape[1], per_picture)
-
-    def sample_id(self, row: int) -> str:
-        return self.rows[row].sample.sample_id
-
-    def grid(self, row: int) -> Grid | None:
-        """The patch grid of a row's own picture."""
-        if self.pixels is None or row not in self.picture_rows or self.rows[row].frame.dummy:
-            return None
-        return self.pixels.grids[self.picture_rows.index(row)]
-
-    def halves(self) -> tuple[Batch, Batch]:
-        """The same rows as two batches, for when one does not fit in memory."""
-        middle = len(self) // 2
-        return self._part(0, middle), self._part(middle, len(self))
-
-    def _part(self, start: int, stop: int) -> Batch:
-        first, last = (sum(row < bound for row in self.picture_rows) for bound in (start, stop))
-        return Batch(
-            self.rows[start:stop],
-            self.positions[start:stop],
-            self.ids[start:stop],
-            self.mask[start:stop],
-            self.roles[start:stop],
-            self.pixels.part(first, last) if self.pixels else None,
-            [row - start for row in self.picture_rows[first:last]],
-        )
 
 
 class InputBuilder:
@@ -201,20 +149,6 @@ class InputBuilder:
                 'or load the backbone with fusion="sum_of_unit_vectors" to add the two unit vectors.'
             )
         return self._frames[sample.modality]
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places of samples grouped by length, longest first, so that each group's padded size stays within `budget`
-    tokens (a single longer sample makes a group of its own)."""
-    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable").tolist()
-    group: list[int] = []
-    for place in order:
-        if group and max(lengths[group[0]], 1) * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(place)
-    if group:
-        yield group
 
 
 def _dual_frames(processor: Any, family: Family) -> dict[str, Frame]:

@@ -124,7 +124,7 @@ def test_a_folder_without_its_tokenizer_is_one_sentence(copy, architecture):
     # transformers 5 would go on with an empty tokenizer for some of them
     folder = copy(architecture)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(BackboneError, match="tokenizer|cannot be loaded"):
+    with pytest.raises(BackboneError, match=r"tokenizer|cannot be loaded"):
         load_backbone(folder, device="cpu")
 
 
@@ -157,7 +157,7 @@ def test_choices_that_do_not_exist_are_answered_with_those_that_do(checkpoint):
         load_backbone(folder, device="cpu", dtype="int8")
     with pytest.raises(BackboneError, match="expected one of post_norm, pre_norm"):
         load_backbone(folder, device="cpu", tap="layer_3")
-    with pytest.raises(BackboneError, match="dual encoder.*no tap"):
+    with pytest.raises(BackboneError, match=r"dual encoder.*no tap"):
         load_backbone(folder, device="cpu", tap="pre_norm")
     with pytest.raises(BackboneError, match="expected one of None, sum_of_unit_vectors"):
         load_backbone(folder, device="cpu", fusion="mean")

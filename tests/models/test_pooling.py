@@ -4,8 +4,8 @@ import pytest
 from analysis.errors import BackboneError
 from analysis.models.pooling import VARIANTS, Role, check_variants, keep_tokens, pool_states, pooling_weights
 
-T, I, X, S, P = Role.TEMPLATE, Role.IMAGE, Role.TEXT, Role.INSTRUCTION, Role.PAD
-PICTURE_AND_TEXT = np.array([T, I, I, X, X, S, T, P, P], np.int8)
+T, M, X, S, P = Role.TEMPLATE, Role.IMAGE, Role.TEXT, Role.INSTRUCTION, Role.PAD
+PICTURE_AND_TEXT = np.array([T, M, M, X, X, S, T, P, P], np.int8)
 TEXT_ONLY = np.array([T, X, X, X, S, S, T, T, P], np.int8)
 
 
@@ -56,7 +56,7 @@ def test_weights_times_states_equal_the_loop_over_tokens():
 
 
 def test_a_mask_that_leaves_nothing_is_refused_with_the_reason():
-    only_picture = np.array([[I, I, P]], np.int8)
+    only_picture = np.array([[M, M, P]], np.int8)
     with pytest.raises(BackboneError, match="'mean_no_image' no token is left"):
         pooling_weights(only_picture, ["mean_no_image"])
     with pytest.raises(BackboneError, match="no token is left"):
