@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import pre_tokenizers
 from transformers import (
@@ -172,7 +173,7 @@ def _clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         show_progress=False,
     )
     learnt = json.loads(trained.backend_tokenizer.to_str())["model"]
-    merges = [tuple(merge) for merge in learnt["merges"]]
+    merges: Any = [tuple(merge) for merge in learnt["merges"]]  # pairs, as tokenizers.models.BPE wants them
     return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=CLIP_TOKENS)
 
 
