@@ -86,7 +86,7 @@ class Lab:
             hybrid = intervention.hybrid
             if hybrid is None:
                 return ScoreLists(scores)
-            stage = first_stage(self.space, self._other(hybrid.first))
+            stage = first_stage(self.space, self.partner(hybrid.first))
             if isinstance(hybrid, Rerank):
                 return TwoStageLists(stage, scores, hybrid.n)
             return FusedLists(stage, scores, hybrid.weight)
@@ -142,14 +142,15 @@ class Lab:
             return self.engine.ranks(projection, r).losing(void), int(void.sum())
         hybrid = intervention.hybrid
         if hybrid is not None or not intervention.steps:
-            first = None if hybrid is None else self._other(hybrid.first)
+            first = None if hybrid is None else self.partner(hybrid.first)
             ranks, empty = ranks_under(self.space, intervention, first=first, engine=self.engine)
             return ranks, int(empty.sum())
         fitted = self.fitted(intervention)
         ranks = target_ranks(RowScores(fitted.queries, fitted.candidates), self.space.qrels)
         return ranks.losing(fitted.void_queries), int(fitted.void_queries.sum())
 
-    def _other(self, name: str) -> RetrievalSpace:
+    def partner(self, name: str) -> RetrievalSpace:
+        """The space of the other backbone of a hybrid."""
         if self._partner is None or not name:
             raise RetrievalError("A hybrid needs a second store of the same data and task; choose one.")
         return self._partner(name)
