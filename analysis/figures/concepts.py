@@ -232,6 +232,7 @@ def concept_bars(
             marker={"color": modality_colors(scores), "line_width": 0},
             text=[f" {score(float(v))}" for v in values],
             textposition="outside",
+            constraintext="none",
             cliponaxis=False,
             hovertext=[f"modality score {score(s)}" for s in scores],
             hovertemplate="%{y}<br>%{x:.3r}, %{hovertext}<extra></extra>",

@@ -92,6 +92,7 @@ def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "",
                 marker={"color": style.color, "line_width": 0, "pattern_shape": "" if style.dash == "solid" else "/"},
                 text=[score(value) for value in values],
                 textposition="outside",
+                constraintext="none",
                 cliponaxis=False,
                 name=name,
                 legendgroup=name,
@@ -101,7 +102,7 @@ def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "",
             1,
             3,
         )
-    figure.update_xaxes(title_text="queries with the candidate in their top 10", type="log", dtick=1, row=1, col=1)
+    figure.update_xaxes(title_text="top-10 lists with the candidate", type="log", dtick=1, row=1, col=1)
     figure.update_yaxes(title_text="candidates (log scale)", type="log", dtick=1, row=1, col=1)
     figure.update_yaxes(range=[np.log10(0.7), np.log10(2 * tallest)], row=1, col=1)
     figure.update_xaxes(title_text="direction (log scale)", type="log", dtick=1, row=1, col=2)

@@ -121,6 +121,7 @@ def _bars(
         marker={"color": color, "line_width": 0, "pattern": {"shape": hatch, "size": 6, "solidity": 0.45}},
         text=[f" {value:.3f} ".replace("-", "\N{MINUS SIGN}") if value else "" for value in values],
         textposition="outside",
+        constraintext="none",
         textfont_size=TICK_SIZE - 1,
         cliponaxis=False,
         hovertemplate="%{y}<br>%{x:+.3r}<extra>" + plain(name, 40) + "</extra>",
