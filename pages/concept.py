@@ -32,6 +32,9 @@ SHOWN = (
 
 def main() -> None:
     heading = st.container()
+    if not any(ref.ok for ref in caching.stores()):
+        with heading:
+            layout.header("concept", "What does a concept stand for?")
     with layout.controls("concept") as row:
         store = pickers.store()
         concept = pickers.concept(store)

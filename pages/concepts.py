@@ -1,13 +1,154 @@
-"""Concepts."""
+"""All concepts of a model: search, filters, and one list under three pictures (none, map, histogram)."""
 
-from pages.components import gallery, layout, pickers, state
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.figures.concepts import concept_scatter, score_histogram
+from analysis.figures.export import selected_ids
+from analysis.store import Store
+from pages.components import (
+    browse,
+    caching,
+    commands,
+    concept_cards,
+    concept_filters,
+    downloads,
+    layout,
+    pickers,
+    scores,
+    state,
+)
 from pages.components.errors import guard
 
-with guard():
+ROWS = 50
+VIEWS = ["table", "map", "histogram"]
+COLUMNS = ("energy", "modality_score", "attribution", "bridge_max", "frequency_image", "frequency_text")
+NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
+
+
+def main() -> None:
+    if (chosen := st.session_state.pop("_open_concept", None)) is not None:
+        state.open_page("concept", store=state.get(state.STORE), concept=chosen)
     layout.header("concepts", "Which concepts does this model have?")
     with layout.controls("concepts") as row:
         store = pickers.store()
+        state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
+        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key=state.VIEW, bind="query-params")
+        words = concept_filters.words()
+        by, descending = concept_filters.sorting()
+        row.command = commands.concepts_table(store, "energy" if by in ("id", "name") else by, not descending)
+        row.title = f"Concepts of {store.label}"
+    filters = concept_filters.filters(words)
+    layout.notices()
     layout.store_line(store)
-    gallery.pictures(store, list(range(0, 30, 3)), values=[1.0] * 10)
-    gallery.texts(store, [1, 2, 4, 5], values=[1.0, 0.5, 0.3, 0.2])
-    state.page_link("concept", "to concept 3", store=store.path.parent.name, concept=3)
+
+    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending)
+    if not len(ids):
+        st.info(
+            f"No concept of {store.label} passes these filters{f' and contains “{words}”' if words else ''}.",
+            icon=":material/filter_alt_off:",
+        )
+        st.button("Show all concepts", on_click=concept_filters.reset, icon=":material/restart_alt:")
+        return
+    found = None
+    if view != "table":
+        with guard("The picture", stop=False):
+            found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
+    concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids))
+
+
+def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
+    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
+    table = store.concepts
+    color = concept_filters.score("Colour", state.COLOR, default="modality_score")
+    values = table[color].to_numpy(float)[ids]
+    names = [caching.concept_name(store, int(i)) or f"concept {i}" for i in ids] if len(ids) <= NAMED else None
+    chart = concept_scatter(
+        table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
+        color=values, color_title=scores.SCORES[color].axis, names=names, data=store.caption,
+    )  # fmt: skip
+    event = downloads.figure(chart, f"{store.name}-map", select=("points", "box", "lasso"), command=commands.LIST)
+    selected = selected_ids(event)
+    region = event["selection"].get("box") or event["selection"].get("lasso")
+    if len(selected) == 1 and not region:
+        state.open_page("concept", store=caching.store_id(store), concept=selected[0])
+    return np.asarray(selected) if region else None
+
+
+def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
+    """How a score is distributed; a brushed range fills the list below."""
+    score = concept_filters.score("Score", state.SCORE, default="modality_score")
+    values = store.concepts[score].to_numpy(float)[ids]
+    chart = score_histogram(values, title=scores.SCORES[score].axis, data=store.caption, height=320)
+    event = downloads.figure(chart, f"{store.name}-{score}", select=("box",), note=scores.SCORES[score].help)
+    return browse.brushed(event, values, ids)
+
+
+def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
+    """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
+    pages = max(1, -(-len(ids) // ROWS))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        chosen = "" if len(ids) == total else f"{len(ids):,} chosen in the picture, of "
+        st.caption(f"{chosen}{total:,} of {store.n_concepts:,} concepts. Click a row to open it, a heading to sort.")
+        page = 1
+        if pages > 1:
+            state.check_number(state.PAGE, low=1, high=pages, default=1, what="page")
+            page = st.pagination(pages, key=state.PAGE, bind="query-params")
+        downloads.save(f"{store.name}-concepts", table=lambda: full_table(store, ids))
+    shown = ids[(page - 1) * ROWS : page * ROWS]
+    key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"
+    st.dataframe(
+        rows_of(store, shown), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
+        selection_mode=["single-cell", "single-column"], column_config=column_config(), alt="Concepts and their scores",
+        on_select=lambda: picked(st.session_state[key]["selection"], shown),
+    )  # fmt: skip
+
+
+def picked(selection: dict, shown: np.ndarray) -> None:
+    """A cell opens its concept, a heading sorts by its score (again: the other way round)."""
+    if selection.get("cells"):
+        st.session_state["_open_concept"] = int(shown[selection["cells"][0][0]])
+    elif selection.get("columns"):
+        concept_filters.sort_by(selection["columns"][0])
+
+
+def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
+    part = store.concepts.iloc[shown]
+    table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
+    table["name"] = [caching.concept_name(store, int(i)) for i in shown]
+    for column in COLUMNS:
+        percent = scores.SCORES[column].decimals == "percent"
+        table[column] = part[column].to_numpy() * (100 if percent else 1)
+    return table
+
+
+def full_table(store: Store, ids: np.ndarray) -> pd.DataFrame:
+    """Every score of the listed concepts, for the CSV."""
+    table = store.concepts.iloc[ids].copy()
+    table.insert(0, "concept", ids)
+    return table
+
+
+def column_config() -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "pictures": st.column_config.ImageColumn("strongest pictures", width=190),
+        "id": st.column_config.NumberColumn("id", format="%d", width=60),
+        "name": st.column_config.TextColumn("name", width=220),
+    }
+    for column in COLUMNS:
+        score = scores.SCORES[column]
+        style = "%.1f %%" if score.decimals == "percent" else score.decimals
+        if column == "modality_score":
+            config[column] = st.column_config.ProgressColumn(
+                "modality", help=score.help, format="%.2f", min_value=0, max_value=1, color="auto-inverse", width=110
+            )
+        else:
+            config[column] = st.column_config.NumberColumn(score.label, help=score.help, format=style, width=110)
+    return config
+
+
+with guard():
+    main()

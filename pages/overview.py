@@ -1,13 +1,165 @@
-"""Overview."""
+"""The three findings of the paper on the chosen models, each with its picture and one computed sentence; model cards."""
 
-from pages.components import layout, pickers
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import overview as figures
+from analysis.figures.palette import backbone_styles
+from analysis.figures.recall import recall_bars
+from analysis.figures.style import Curve
+from analysis.report.published import published, published_note
+from analysis.store import Store
+from pages.components import (
+    caching,
+    commands,
+    downloads,
+    findings,
+    gallery,
+    layout,
+    model_cards,
+    pickers,
+    scores,
+    state,
+)
 from pages.components.errors import guard
 
+K_OF_SENTENCE = 10
+
+
+def main() -> None:
+    layout.header(
+        "overview",
+        "Why do generative giants retrieve badly?",
+        "Multimodal LLMs describe pictures superbly and retrieve them badly. Three findings of the paper, measured here on the "
+        "chosen models.",
+    )
+    with layout.controls("overview", title="Overview") as row:
+        stores = sorted(pickers.stores(), key=lambda store: store.contrastive)  # the model in question first
+        names = caching.short_names(stores)
+        row.command = "\n".join(commands.overlap(store, 0.01, "bridge_max") for store in stores)
+        row.facts = {"stores": names}
+    layout.stores_line(stores)
+    for part in (text_dominates, energy_is_concentrated, loud_concepts, distractors, cards):
+        st.space("small")
+        with guard("This section", stop=False):
+            part(stores, names)
+
+
+def text_dominates(stores: list[Store], names: list[str]) -> None:
+    words, picture = _section("1", "Does text dominate?")
+    with words:
+        st.markdown(findings.text_sentence(names, [caching.modality_shares(store) for store in stores]))
+        st.caption(scores.SCORES["modality_score"].help)
+        state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
+        weighting = st.segmented_control(
+            "Weighted by", ["concepts", "energy"], default="concepts", required=True, key=state.WEIGHTING, bind="query-params",
+            help="concepts: every live concept counts once; energy: by how loud it is.",
+        )  # fmt: skip
+        dead = [f"{name} {caching.modality_shares(store).dead:,}" for store, name in zip(stores, names, strict=True)]
+        st.caption(f"Never active, left out: {', '.join(dead)}.")
+    with picture:
+        curves = [
+            Curve(name, *caching.modality_density(store, weighting), style)
+            for store, name, style in zip(stores, names, backbone_styles(names), strict=True)
+        ]
+        chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
+        downloads.figure(chart, "modality-scores", command=commands.LIST)
+
+
+def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
+    words, picture = _section("2", "Is energy concentrated?")
+    shares = [caching.cumulative_energy(store) for store in stores]
+    curves = [Curve(n, *share, style) for n, share, style in zip(names, shares, backbone_styles(names), strict=True)]
+    with words:
+        readouts = [figures.energy_readout(curve.y) for curve in curves]
+        st.markdown(findings.energy_sentence(names, readouts, [store.n_concepts for store in stores]))
+        st.caption(scores.SCORES["energy"].help)
+        relative = st.toggle("Number of concepts as a share of the dictionary", key=state.RELATIVE, bind="query-params")
+    with picture:
+        chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
+        downloads.figure(chart, "cumulative-energy", command=commands.LIST, table=lambda: figures.energy_table(curves))
+
+
+def loud_concepts(stores: list[Store], names: list[str]) -> None:
+    """Jaccard table: measured rows, and the paper's, which are another thing and stand apart."""
+    words, tables = _section("", "Are the loudest concepts those that bridge and decide?")
+    with words:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            share = pickers.share()
+            reduction = pickers.reduction()
+        overlaps = [caching.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores]
+        st.markdown(findings.overlap_sentence(names, overlaps, share))
+        st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
+    measured = [
+        {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
+        for name, found in zip(names, overlaps, strict=True)
+    ]
+    with tables:
+        both = figures.jaccard_table(measured, published("table1"))
+        st.markdown("**Measured here**")
+        _numbers(both.measured)
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+            st.caption(f"{layout.data_of(stores)}. Top {100 * share:g} % of all K concepts.", width="stretch")
+            command = "\n".join(commands.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores)
+            downloads.save("jaccard", table=lambda: both.measured, command=command)
+        with st.expander("Published: what the paper prints for its six models (Table 1)", expanded=True):
+            _numbers(both.published)
+            st.caption(gallery.escape(published_note("table1"), 600))
+
+
+def distractors(stores: list[Store], names: list[str]) -> None:
+    words, picture = _section("3", "Do the loudest concepts distract?")
+    tasks = {task: None for store in stores for task in store.tasks}
+    with words:
+        if not tasks:
+            st.caption("None of these stores holds a retrieval task; build one with `--tasks`.")
+            return
+        task = pickers.task_of(list(tasks))
+        everything = st.toggle("All methods", key=state.METHOD, bind="query-params")
+        found = {
+            name: table
+            for s, name in zip(stores, names, strict=True)
+            if (table := caching.results(s, task)) is not None
+        }
+        st.markdown(findings.removal_sentence(list(found), list(found.values()), K_OF_SENTENCE))
+        st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
+        for name in (name for name in names if name not in found):
+            st.caption(f"{name} has no results for {task}.")
+    with picture:
+        for store, name in zip(stores, names, strict=True):
+            if name in found:
+                st.markdown(f"**{gallery.escape(name)}**")
+                shown: pd.DataFrame = found[name] if everything else findings.main_methods(found[name])
+                chart = recall_bars(shown, data=f"{task}, {store.caption}")
+                downloads.figure(chart, f"recall-{name}-{task}", command=commands.results(store, task))
+        if found:
+            state.page_link(
+                "retrieval_lab", "Other interventions, curves and single queries in the Retrieval lab",
+                icon=":material/science:", store=caching.store_id(stores[0]), task=task,
+            )  # fmt: skip
+
+
+def cards(stores: list[Store], names: list[str]) -> None:
+    st.subheader("The models", anchor=False)
+    with st.grid(min(3, max(2, len(stores))), min_column_width=300, border=True):
+        for store, name in zip(stores, names, strict=True):
+            with st.container():
+                model_cards.card(store, name)
+
+
+def _section(number: str, heading: str) -> tuple[st.delta_generator.DeltaGenerator, st.delta_generator.DeltaGenerator]:
+    words, picture = st.columns([2, 3], gap="medium")
+    with words:
+        st.subheader(f"{number}  {heading}" if number else heading, anchor=False)
+    return words, picture
+
+
+def _numbers(table: pd.DataFrame) -> None:
+    formats = {name: st.column_config.NumberColumn(name, format="%.3f") for name in figures.OVERLAPS.values()}
+    st.dataframe(
+        table, hide_index=True, column_config=formats, height="content", alt="Jaccard overlaps of the top sets"
+    )
+
+
 with guard():
-    layout.header("overview", "Why do generative giants retrieve badly?", "x")
-    with layout.controls("overview") as row:
-        chosen = pickers.stores()
-        pickers.share()
-        pickers.reduction()
-    for store in chosen:
-        layout.store_line(store)
+    main()

@@ -166,6 +166,11 @@ class Store:
         return self._facts("codes/indices.npy")[0]
 
     @property
+    def width(self) -> int:
+        """D, the width of the embeddings."""
+        return self._facts("embeddings/mean.npy")[1]
+
+    @property
     def variants(self) -> tuple[str, ...]:
         """Pooling variants whose embeddings are stored, "mean" first."""
         found = {

@@ -18,10 +18,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis.errors import AnalysisError, StoreError
-from analysis.store import Store, StoreRef, TokenView, find_stores, open_store
+from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
 from analysis.store.notebook import Label, label_stamp
 from analysis.store.notebook import labels as read_labels
-from pages.components import examples, scores
+from pages.components import browse, examples, findings, scores
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 
@@ -121,6 +121,28 @@ def model_slot() -> Any:
     from analysis.live.slot import ModelSlot
 
     return ModelSlot()
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _size(path: str, stamp: int) -> int:
+    from pages.components.inventory import folder_size
+
+    return folder_size(Path(path))[0]
+
+
+def size(ref: StoreRef) -> int:
+    """Bytes of a store on disk, thumbnails included."""
+    return _size(str(ref.path), stamp(ref.path))
+
+
+@st.cache_resource(max_entries=16, show_spinner="Checking hashes, shapes and invariants")
+def _verified(path: str, stamp: int) -> Report:
+    return verify(path)
+
+
+def verified(ref: StoreRef) -> Report:
+    """The report of `analysis.store.verify`; asked again when a file has changed."""
+    return _verified(str(ref.path), stamp(ref.path))
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
@@ -231,35 +253,13 @@ def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
     return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
 
 
-@st.cache_resource(max_entries=64, show_spinner="Ranking without this concept", hash_funcs=BY_KEY)
+@st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)
 def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
-    """Recall with and without one concept: k, base, recall, delta, delta_low, delta_high."""
-    from analysis.retrieval.bootstrap import paired_difference
-    from analysis.retrieval.recall import hits_of_ranks
-
-    ks = (1, 5, 10)
-    base, without = (
-        hits_of_ranks(_target_ranks(store, task, spec), ks) for spec in ("base", f"removal:concepts={concept}")
-    )
-    change = paired_difference(without, base)
-    return pd.DataFrame(
-        {
-            "k": ks, "base": base.mean(axis=0), "recall": without.mean(axis=0),
-            "delta": change.value, "delta_low": change.low, "delta_high": change.high,
-        }
-    )  # fmt: skip
-
-
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
-def _target_ranks(store: Store, task: str, spec: str) -> Any:
+    """Recall without one concept beside the base, in long form (analysis.retrieval.evaluate.long_form)."""
+    from analysis.retrieval.evaluate import evaluate, long_form
     from analysis.retrieval.interventions import parse
-    from analysis.retrieval.pipeline import fit
-    from analysis.retrieval.ranks import target_ranks
-    from analysis.retrieval.scoring import RowScores
 
-    space = task_space(store, task)
-    found = fit(parse(spec), space)
-    return target_ranks(RowScores(found.queries, found.candidates), space.qrels, exact_to=10).losing(found.void_queries)
+    return long_form(evaluate(task_space(store, task), [parse("base"), parse(f"removal:concepts={concept}")]))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
@@ -278,6 +278,77 @@ def description(store: Store, row: int) -> str:
     return text[:200]
 
 
+# --- the overview's numbers ---------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
+def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
+    """(grid, density) of the modality scores of live concepts; weighting "concepts" or "energy"."""
+    from analysis.concepts.kde import modality_density as density
+
+    weights = store.concepts["energy"].to_numpy() if weighting == "energy" else None
+    return density(store.concepts["modality_score"].to_numpy(), weights=weights)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def modality_shares(store: Store) -> findings.ModalityShares:
+    return findings.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def cumulative_energy(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """(n, share of the energy in the n strongest concepts)."""
+    from analysis.concepts.metrics import cumulative_energy as cumulative
+
+    return np.arange(1, store.n_concepts + 1), cumulative(store.concepts["energy"].to_numpy())
+
+
+@st.cache_resource(max_entries=128, show_spinner=False, hash_funcs=BY_KEY)
+def overlap(store: Store, share: float, bridge: str) -> dict[str, float]:
+    """Jaccard overlaps of the top sets; bridge: a column of the concept table."""
+    energy, attribution, bridges = (store.concepts[name].to_numpy() for name in ("energy", "attribution", bridge))
+    return findings.overlap(energy, attribution, bridges, share)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+def results(store: Store, task: str) -> pd.DataFrame | None:
+    """Recall of the standard methods as measured when the store was built; None where it was not."""
+    return store.results(task) if store.has(f"retrieval/{task}/results.parquet") else None
+
+
+def short_names(stores: list[Store]) -> list[str]:
+    """Names for legends: the backbone, with what tells stores of one backbone apart."""
+    keys = [store.backbone for store in stores]
+    labels = [store.label for store in stores]
+    return [
+        key if keys.count(key) == 1 else label if labels.count(label) == 1 else f"{label} {store.name[-12:-6]}"
+        for key, label, store in zip(keys, labels, stores, strict=True)
+    ]
+
+
+# --- the browser --------------------------------------------------------------------------------------------------
+def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
+    """Ids of the concepts that pass the filters, ascending."""
+    labelled = label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
+    matches = _matches(store, filters.words, labelled) if filters.words else None
+    return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+def _matches(store: Store, words: str, labelled: int) -> np.ndarray:
+    found = {concept: label.text.lower() for concept, label in labels(store).items()}
+    return browse.search(_word_index(store), _lower_names(store), found, words)
+
+
+@st.cache_resource(max_entries=6, show_spinner="Indexing the words of all concepts", hash_funcs=BY_KEY)
+def _word_index(store: Store) -> list[str]:
+    known, postings = corpus(store), store.postings
+    return browse.word_index(postings.offsets, postings.sample_rows, known.texts, known.pair_id, known.first_caption)
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _lower_names(store: Store) -> list[str]:
+    return [str(name or "").lower() for name in store.concepts["name"].to_numpy()]
+
+
 # --- labels -------------------------------------------------------------------------------------------------------
 def labels(store: Store) -> dict[int, Label]:
     """What people called this SAE's concepts; read again when a label was added."""
@@ -294,3 +365,54 @@ def concept_name(store: Store, concept: int) -> str:
     """The label that somebody gave, else the automatic name, else ""."""
     label = labels(store).get(concept)
     return label.text if label else str(store.concepts["name"].iat[concept] or "")
+
+
+# --- retrieval lab ------------------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+def lab(store: Store, task: str) -> Any:
+    """One task with its similarities in memory (analysis.live.lab.Lab). A hybrid's partner is named by its store id."""
+    from analysis.live.lab import Lab
+
+    return Lab(task_space(store, task), lambda name: task_space(by_id(name), task))
+
+
+def by_id(name: str) -> Store:
+    """The store of an id, or the first one of a backbone. StoreError when there is none."""
+    for ref in stores():
+        if ref.ok and name in (store_id(ref), ref.path.name, ref.backbone):
+            return open_ref(ref)
+    raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")
+
+
+@st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
+def measured(store: Store, task: str, spec: str) -> Any:
+    """Ranks of all targets under an intervention in text form (analysis.live.lab.Measured)."""
+    from analysis.retrieval.interventions import parse
+
+    return lab(store, task).measure(parse(spec))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing bootstrap samples", hash_funcs=BY_KEY)
+def recall(store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...], definition: str) -> pd.DataFrame:
+    """Recall of interventions with intervals and paired differences to the base, one row a method and k."""
+    from analysis.live.lab import recall_frame
+
+    return recall_frame(
+        measured(store, task, "base"), [measured(store, task, spec) for spec in specs], ks=ks, definition=definition
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
+def lab_curves(store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str) -> Any:
+    """Recall along a setting with its controls (analysis.live.curves.Curves)."""
+    from analysis.live.curves import curves
+    from analysis.retrieval.interventions import parse
+
+    return curves(lab(store, task), kind, parse(spec), ks=ks, definition=definition)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
+def diagnosis(store: Store, task: str, spec: str) -> Any:
+    from analysis.retrieval.interventions import parse
+
+    return lab(store, task).diagnose(parse(spec))

@@ -13,6 +13,11 @@ DEMO = "python -m analysis demo"
 BUILD = "python -m analysis build --backbone qwen2-vl-7b --dataset PATH/TO/COCO"
 
 
+def build(backbone: str, demo: bool) -> str:
+    """The command that makes a store of a known model."""
+    return DEMO if demo else f"python -m analysis build --backbone {backbone} --dataset PATH/TO/COCO"
+
+
 def place(path: Path) -> str:
     """A folder as one types it: relative to the working directory where that is shorter."""
     relative = os.path.relpath(path)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from analysis.figures.style import percent, points
 from analysis.store import Store
 from pages.components import caching, commands, downloads, pickers, state
-
-KS = (1, 5, 10)
 
 
 def section(store: Store, concept: int) -> None:
@@ -45,14 +44,14 @@ def section(store: Store, concept: int) -> None:
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a cut-off: base, without, difference with its interval."""
+    base, without = (part for _, part in table.groupby("method", sort=False))
+    changes = without[["difference", "difference_low", "difference_high"]].itertuples(index=False)
     return pd.DataFrame(
         {
-            "": [f"R@{k}" for k in table["k"]],
-            "base": [f"{value:.1%}" for value in table["base"]],
-            "without the concept": [f"{value:.1%}" for value in table["recall"]],
-            "difference (points)": [
-                f"{100 * d:+.1f}  [{100 * low:+.1f}, {100 * high:+.1f}]"
-                for d, low, high in zip(table["delta"], table["delta_low"], table["delta_high"], strict=True)
-            ],
+            "": [f"R@{k}" for k in base["k"]],
+            "base": [percent(value) for value in base["recall"]],
+            "without the concept": [percent(value) for value in without["recall"]],
+            "difference (points)": [f"{points(d)}  [{points(low)}, {points(high)}]" for d, low, high in changes],
         }
     )

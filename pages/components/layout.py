@@ -84,6 +84,23 @@ def store_line(store: Store) -> None:
     warn_poor_sae(store)
 
 
+def stores_line(stores: Sequence[Store]) -> None:
+    """Data and models of several stores on one line, with the demo label where one of them is a demo."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if any(store.is_demo for store in stores):
+            demo_badge()
+        st.caption(data_of(stores))
+
+
+def data_of(stores: Sequence[Store]) -> str:
+    """Data, split and N once where all stores share them, then the models with their taps: for captions of figures."""
+    parts = [store.caption.removesuffix(f" · {DEMO_NOTE}").rsplit(", ", 1) for store in stores]
+    data = list(dict.fromkeys(part[0] for part in parts))
+    if len(data) == 1:
+        return f"{data[0]}; {', '.join(part[1] for part in parts)}"
+    return "; ".join(", ".join(part) for part in parts)
+
+
 def demo_badge() -> None:
     st.badge(DEMO_NOTE, icon=":material/experiment:", color="gray")
 

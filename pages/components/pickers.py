@@ -60,17 +60,18 @@ def stores(label: str = "Models and data") -> list[Store]:
 
 def task(opened: Store, label: str = "Task") -> str | None:
     """One of the store's retrieval tasks, None when it has none."""
-    if not opened.tasks:
-        return None
+    return task_of(list(opened.tasks), label, whose=opened.label) if opened.tasks else None
+
+
+def task_of(tasks: list[str], label: str = "Task", *, whose: str = "This view") -> str:
+    """One of some retrieval tasks: the one in the URL if it is among them."""
     wanted = state.get(state.TASK)
-    if wanted is not None and wanted not in opened.tasks:
-        state.notice(
-            f"{opened.label} has no task {state.shown(wanted)}, only {', '.join(opened.tasks)}; showing {opened.tasks[0]}."
-        )
-    value = wanted if wanted in opened.tasks else opened.tasks[0]
+    if wanted is not None and wanted not in tasks:
+        state.notice(f"{whose} has no task {state.shown(wanted)}, only {', '.join(tasks)}; showing {tasks[0]}.")
+    value = wanted if wanted in tasks else tasks[0]
     st.session_state["_pick_task"] = value
     st.selectbox(
-        label, opened.tasks, key="_pick_task", width=130, help=TASK_HELP,
+        label, tasks, key="_pick_task", width=130, help=TASK_HELP,
         on_change=lambda: state.put(state.TASK, st.session_state["_pick_task"]),
     )  # fmt: skip
     state.put(state.TASK, value)

@@ -41,6 +41,7 @@ REDUCTION = "reduction"  # of the bridge matrix to one number a concept
 WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
 RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
 K = "k"  # cut-off of recall
+KS = "ks"  # all cut-offs that are measured
 VIEW = "view"  # of the concept browser: table | map | histogram
 WORDS = "words"
 MODALITY = "modality"

@@ -1,0 +1,108 @@
+"""From filters to concept ids: which concepts the browser shows, in which order. Pure functions, no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+SEARCHED = 10  # strongest samples of a concept whose words count as its words
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a concept must be to be shown. Bounds are inclusive."""
+
+    modality: tuple[float, float] = (0.0, 1.0)
+    top_energy: float = 100.0  # percent of the dictionary, loudest first
+    frequency: tuple[float, float] = (0.0, 100.0)  # percent of all samples
+    alive: bool = True
+    words: str = ""
+
+
+def select(
+    table: pd.DataFrame, energy_rank: np.ndarray, filters: Filters, matches: np.ndarray | None = None
+) -> np.ndarray:
+    """Ids of the concepts that pass, ascending. table: Store.concepts; energy_rank (K,) 1 = loudest; matches (K,) bool:
+    what the words found, None for no search."""
+    keep = np.ones(len(table), bool)
+    if filters.alive:
+        keep &= table["energy"].to_numpy() > 0
+    low, high = filters.modality
+    if (low, high) != (0.0, 1.0):  # a dead concept has no modality score and passes no bound on it
+        score = table["modality_score"].to_numpy(float)
+        keep &= np.nan_to_num(score, nan=-1) >= low - 1e-9
+        keep &= np.nan_to_num(score, nan=2) <= high + 1e-9
+    if filters.top_energy < 100:
+        keep &= energy_rank <= max(1, int(len(table) * filters.top_energy / 100))
+    low, high = filters.frequency
+    if (low, high) != (0.0, 100.0):
+        fires = 100 * table["frequency"].to_numpy(float)
+        keep &= (fires >= low) & (fires <= high)
+    if matches is not None:
+        keep &= matches
+    return np.flatnonzero(keep)
+
+
+def order(table: pd.DataFrame, ids: np.ndarray, by: str, *, descending: bool) -> np.ndarray:
+    """The ids sorted by a column of the table ("id": by themselves); missing scores last, equal ones by id."""
+    if by == "id":
+        return ids[::-1] if descending else ids
+    if by == "name":
+        names = np.asarray([str(name).lower() for name in table["name"].to_numpy()[ids]])
+        found = ids[np.argsort(names, kind="stable")]
+        return found[::-1] if descending else found
+    values = table[by].to_numpy(float)[ids]
+    missing = np.isnan(values)
+    return ids[np.lexsort((ids, -values if descending else values, missing))]
+
+
+def search(index: Sequence[str], names: Sequence[str], labels: Mapping[int, str], words: str) -> np.ndarray:
+    """(K,) bool: concepts in whose name, label or strongest captions every word occurs, in any case; a bare number also
+    finds the concept of that id."""
+    wanted = words.lower().split()
+    found = np.fromiter(
+        (all(word in text or word in name for word in wanted) for text, name in zip(index, names, strict=True)),
+        bool,
+        len(index),
+    )
+    for concept, label in labels.items():
+        if concept < len(found) and all(
+            word in f"{label} {names[concept]} {index[concept]}".lower() for word in wanted
+        ):
+            found[concept] = True
+    if len(wanted) == 1 and wanted[0].isdecimal() and int(wanted[0]) < len(found):
+        found[int(wanted[0])] = True
+    return found
+
+
+def word_index(
+    offsets: np.ndarray, rows: np.ndarray, texts: np.ndarray, pair_id: np.ndarray, first_caption: np.ndarray
+) -> list[str]:
+    """(K,) lower-case words of the strongest samples of each concept: a caption's own, a picture's first caption."""
+    starts = np.asarray(offsets[:-1])
+    counts = np.minimum(np.diff(offsets), SEARCHED)
+    slots = np.repeat(starts, counts) + (np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts))
+    chosen = np.asarray(rows)[slots]
+    source = np.where((texts[chosen] == "") & (pair_id[chosen] >= 0), first_caption[pair_id[chosen]], chosen)
+    found: list[str] = []
+    at = 0
+    words = [str(texts[row]).lower() if row >= 0 else "" for row in source]
+    for count in counts:
+        found.append(" | ".join(dict.fromkeys(words[at : at + count])))
+        at += count
+    return found
+
+
+def brushed(event: Mapping | None, values: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
+    """Ids whose value lies in the horizontal ranges brushed on a histogram; None when nothing is brushed."""
+    boxes = ((event or {}).get("selection") or {}).get("box") or []
+    ranges = [sorted(float(end) for end in box["x"]) for box in boxes if box.get("x")]
+    if not ranges:
+        return None
+    inside = np.zeros(len(ids), bool)
+    for low, high in ranges:
+        inside |= (values >= low) & (values <= high)
+    return ids[inside]

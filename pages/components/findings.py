@@ -1,0 +1,125 @@
+"""The findings of the overview as numbers and sentences. Pure functions: every word that carries a number is computed, and
+none claims more than it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.concepts.metrics import jaccard, top_concepts
+from analysis.figures.style import percent
+
+LEVELS = (0.5, 0.9, 0.99)
+MAIN_METHODS = ("base", "removal", "random", "realign")
+
+
+@dataclass(frozen=True)
+class ModalityShares:
+    """Of one model: live concepts, dead ones, and how much is on the text side (modality score above 0.5)."""
+
+    live: int
+    dead: int
+    text_share: float  # of the live concepts
+    text_energy: float  # of the energy
+
+
+def modality_shares(score: np.ndarray, energy: np.ndarray) -> ModalityShares:
+    """score (K,) with NaN for dead concepts, energy (K,). Without live concepts the shares are NaN."""
+    live = ~np.isnan(score)
+    text = live & (np.nan_to_num(score) > 0.5)
+    total = float(energy[live].sum())
+    return ModalityShares(
+        int(live.sum()),
+        int((~live).sum()),
+        float(text.sum() / live.sum()) if live.any() else float("nan"),
+        float(energy[text].sum() / total) if total > 0 else float("nan"),
+    )
+
+
+def overlap(energy: np.ndarray, attribution: np.ndarray, bridge: np.ndarray, share: float) -> dict[str, float]:
+    """Jaccard overlaps (Eq. 7) of the top concepts; `share` in (0, 1] of all K. Keys as analysis.figures.overview.OVERLAPS."""
+    e, a, b = (top_concepts(score, share) for score in (energy, attribution, bridge))
+    return {
+        "energy_attribution": jaccard(e, a),
+        "energy_bridge": jaccard(e, b),
+        "attribution_bridge": jaccard(a, b),
+        "triple": jaccard(e, a, b),
+    }
+
+
+def text_sentence(names: Sequence[str], shares: Sequence[ModalityShares]) -> str:
+    """Finding 1 in one sentence: the first model in full, the others in brackets."""
+    first, others = (
+        shares[0],
+        [f"{name}: {percent(s.text_share)}" for name, s in zip(names[1:], shares[1:], strict=True)],
+    )
+    return (
+        f"**{percent(first.text_share)}** of the live concepts of {names[0]} fire mainly on text{_in_brackets(others)}; "
+        f"they hold **{percent(first.text_energy)}** of its energy"
+        f"{_in_brackets([f'{n}: {percent(s.text_energy)}' for n, s in zip(names[1:], shares[1:], strict=True)])}."
+    )
+
+
+def energy_sentence(names: Sequence[str], readouts: Sequence[dict[float, int]], sizes: Sequence[int]) -> str:
+    """Finding 2 in one sentence. readouts: share of the energy -> number of strongest concepts that hold it."""
+    words = [f"{name}: {found[0.5]:,} of {size:,}" for name, found, size in zip(names, readouts, sizes, strict=True)]
+    first = readouts[0]
+    verb = "concept holds" if first[0.5] == 1 else "concepts hold"
+    return (
+        f"**{first[0.5]:,}** of {sizes[0]:,} {verb} half of the energy of {names[0]}{_in_brackets(words[1:])}; "
+        f"**{first[0.9]:,}** hold 90 %, {first[0.99]:,} hold 99 %."
+    )
+
+
+def overlap_sentence(names: Sequence[str], overlaps: Sequence[dict[str, float]], share: float) -> str:
+    """How many of the loudest concepts also decide the similarity."""
+    value = overlaps[0]["energy_attribution"]
+    others = [f"{name}: {o['energy_attribution']:.2f}" for name, o in zip(names[1:], overlaps[1:], strict=True)]
+    return (
+        f"The top {100 * share:g} % by energy and the top {100 * share:g} % by attribution of {names[0]} share "
+        f"**{value:.2f}** of their concepts{_in_brackets(others)}."
+    )
+
+
+def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: int) -> str:
+    """Finding 3 in one sentence per model: recall before, after removal, after the random control."""
+    parts = []
+    for name, table in zip(names, results, strict=True):
+        rows = table[table["k"] == k].set_index("method")
+        base, removal, random = (_row(rows, word) for word in ("base", "removal", "random"))
+        if base is None or removal is None:
+            continue
+        direction = "raises" if removal["recall"] > base["recall"] else "lowers"
+        text = (
+            f"Removing the concepts with the largest attribution **{direction}** R@{k} of {name} from "
+            f"{percent(base['recall'])} to **{percent(removal['recall'])}**"
+        )
+        low, high = float(removal.get("delta_low", np.nan)), float(removal.get("delta_high", np.nan))
+        if not np.isnan(low):
+            sure = "" if low > 0 or high < 0 else ", an interval that includes no change"
+            text += f" ({100 * removal['delta']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{sure})"
+        if random is not None:
+            text += f"; removing as many at random gives {percent(random['recall'])}"
+        parts.append(text + ".")
+    return "  \n".join(parts)
+
+
+def main_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of base, removal, its random control and ReAlign, order kept."""
+    return table[[str(method).lower().startswith(MAIN_METHODS) for method in table["method"]]]
+
+
+def _row(rows: pd.DataFrame, word: str) -> pd.Series | None:
+    """The first method whose name begins with a word, "random control" and "removal (random)" both being random."""
+    for method in rows.index:
+        name = str(method).lower()
+        if ("random" in name) == (word == "random") and (word == "random" or name.startswith(word)):
+            return rows.loc[method]
+    return None
+
+
+def _in_brackets(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
