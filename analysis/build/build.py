@@ -57,7 +57,7 @@ def build(plan: BuildPlan, *, until: str = "publish", say: Say = print, progress
     time are refused: the second is told that the first is running.
     """
     progress = progress or (lambda step, done, total: None)
-    corpus = load_corpus(plan.data, plan.model.prompts)
+    corpus = load_corpus(plan.data, plan.model.prompts, cache=plan.cache)
     _report_defects(corpus, say)
     with _Backbone(plan.model) as opened:
         extraction = extract(plan, plan.model, corpus, opened, say=say, progress=progress)
@@ -193,7 +193,9 @@ def _run(
     if plan.engine == "ray":
         from analysis.build.cluster import ClusterJob, run_ray
 
-        work = ClusterJob(replace(job, folder=job.folder.resolve()), plan.data, plan.model, with_tasks, Path.cwd())
+        work = ClusterJob(
+            replace(job, folder=job.folder.resolve()), plan.data, plan.model, plan.cache, with_tasks, Path.cwd()
+        )
         run_ray(work, address=plan.ray_address, workers=plan.workers, progress=told)
     else:
         run_local(job, corpus, opened.get(), batch_tokens=plan.model.batch_tokens, progress=told)

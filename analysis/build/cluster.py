@@ -28,6 +28,7 @@ class ClusterJob:
     job: ShardJob
     data: DataPlan
     model: ModelPlan
+    cache: Path
     with_tasks: bool
     root: Path  # relative paths of the plan start here
 
@@ -41,7 +42,7 @@ class ShardWorker:
         os.chdir(work.root)
         torch.set_num_threads(threads)  # the same number as the local engine's: sums then agree to the last bit
         self._work = work
-        self._corpus: Corpus = load_corpus(work.data, work.model.prompts, with_tasks=work.with_tasks)
+        self._corpus: Corpus = load_corpus(work.data, work.model.prompts, cache=work.cache, with_tasks=work.with_tasks)
         self._backbone = open_backbone(work.model)
 
     def run(self, shard: int) -> int:

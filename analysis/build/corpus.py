@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -48,10 +49,10 @@ class Corpus:
         }
 
 
-def load_corpus(plan: DataPlan, prompts: str, *, with_tasks: bool = True) -> Corpus:
+def load_corpus(plan: DataPlan, prompts: str, *, cache: Path = Path("cache"), with_tasks: bool = True) -> Corpus:
     """Read the data of a plan in place. Raises DataError when nothing usable is found."""
-    pairs = load_pairs(plan.dataset, split=plan.split, limit=plan.limit, seed=plan.seed)
-    tasks = _tasks(plan, pairs) if with_tasks else {}
+    pairs = load_pairs(plan.dataset, split=plan.split, limit=plan.limit, seed=plan.seed, cache=cache)
+    tasks = _tasks(plan, pairs, cache) if with_tasks else {}
     return assemble(pairs, tasks, prompts)
 
 
@@ -92,17 +93,19 @@ def assemble(pairs: PairSet, tasks: dict[str, RetrievalSet], prompts: str) -> Co
     return Corpus(slug(pairs.name), pairs.split, pairs.revision, samples, task_rows, defects)
 
 
-def _tasks(plan: DataPlan, pairs: PairSet) -> dict[str, RetrievalSet]:
+def _tasks(plan: DataPlan, pairs: PairSet, cache: Path) -> dict[str, RetrievalSet]:
     """i2t and t2i come from the pairs themselves; every other code from M-BEIR folders beside them."""
     found: dict[str, RetrievalSet] = {}
     if plan.tasks is None or "i2t" in plan.tasks:
         found["i2t"] = pairs_as_retrieval(pairs, "i2t")
     if plan.tasks is None or "t2i" in plan.tasks:
         found["t2i"] = pairs_as_retrieval(pairs, "t2i")
-    for place in find_retrieval_tasks(plan.dataset):
+    for place in find_retrieval_tasks(plan.dataset, cache=cache):
         if place.task in found or (plan.tasks is not None and place.task not in plan.tasks):
             continue
-        found[place.task] = load_retrieval(place.path, task=place.task, limit_queries=plan.limit_queries)
+        found[place.task] = load_retrieval(
+            place.path, task=place.task, limit_queries=plan.limit_queries, seed=plan.seed, cache=cache
+        )
     missing = sorted(set(plan.tasks or ()) - set(found))
     if missing:
         raise DataError(f"{plan.dataset} holds the tasks {sorted(found)}, not {missing}: choose among those.")

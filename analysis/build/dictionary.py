@@ -80,10 +80,10 @@ def _train(
     from analysis.sae.train import TrainConfig, train_sae
 
     spec = extraction.config["backbone"]
-    data = plan.sae.data or _default_data(plan.data)
+    data = plan.sae.data or _default_data(plan.data, plan.cache)
     source = extraction
     if data != plan.data:
-        corpus = load_corpus(data, plan.model.prompts, with_tasks=False)
+        corpus = load_corpus(data, plan.model.prompts, cache=plan.cache, with_tasks=False)
         if corpus.config(data)["revision"] != extraction.corpus.revision or data.split != plan.data.split:
             say(f"SAE training data: {corpus.name} {corpus.split}, {len(corpus.samples)} samples")
             model = replace(plan.model, variants=("mean",))
@@ -131,12 +131,12 @@ def _train(
     return load_sae(folder), folder
 
 
-def _default_data(analysed: DataPlan) -> DataPlan:
+def _default_data(analysed: DataPlan, cache: Path) -> DataPlan:
     """The train split of the analysed data where there is one: concepts are then read on data the SAE never saw."""
     if analysed.split == "train":
         return analysed
     try:
-        load_pairs(analysed.dataset, split="train", limit=1)
+        load_pairs(analysed.dataset, split="train", limit=1, cache=cache)
     except DataError:  # there is no train split to prefer
         return analysed
     return DataPlan(analysed.dataset, split="train", seed=analysed.seed)
