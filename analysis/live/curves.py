@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.live.lab import Lab
 from analysis.retrieval.interventions import Intervention
-from analysis.retrieval.steps import Fusion, PrincipalComponents, ReAlign, Removal, Rerank
+from analysis.retrieval.steps import Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
 from analysis.retrieval.sweeps import (
     RankChoice,
     RecallOptions,
@@ -57,6 +58,26 @@ def kinds_for(intervention: Intervention) -> list[str]:
     return found
 
 
+def behind(kind: str, intervention: Intervention) -> Intervention:
+    """The part of an intervention that its curve depends on: equal for all settings that lie on one curve."""
+    removal, realign = (_step(intervention, step, None) for step in (Removal, ReAlign))
+    if kind == "r":
+        return Intervention((replace(removal, r=None),) if removal else ())
+    if kind == "share":
+        free = removal is not None and removal.score != "concepts"
+        return Intervention((replace(removal, r=None, share=Removal.share),) if free else ())
+    if kind == "alpha":
+        return Intervention((replace(realign, alpha=ReAlign.alpha),) if realign else ())
+    steps: list[Step] = []
+    for step in intervention.steps:
+        if isinstance(step, Rerank):
+            step = replace(step, n=Rerank.n)
+        elif isinstance(step, Fusion):
+            step = replace(step, weight=Fusion.weight)
+        steps.append(step)
+    return Intervention(tuple(steps))
+
+
 def curves(
     lab: Lab, kind: str, intervention: Intervention, *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
 ) -> Curves:
@@ -77,7 +98,9 @@ def curves(
             removal = replace(removal, score="attribution", concepts=())
         table = share_curve(lab.engine, lab.space, removal, SHARES, options)
         band = random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
-        return Curves(kind, {Intervention((removal,)).label: table}, {f"random concepts, {SEEDS} seeds": band}, removal.share)
+        return Curves(
+            kind, {Intervention((removal,)).label: table}, {f"random concepts, {SEEDS} seeds": band}, removal.share
+        )
     if kind == "alpha":
         realign = _step(intervention, ReAlign, ReAlign())
         table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps)
@@ -100,7 +123,11 @@ def _over_r(lab: Lab, removal: Removal, options: RecallOptions) -> Curves:
     drawn = replace(whole, score="attribution", concepts=()) if whole.score == "concepts" else whole
     if whole.score == "concepts":  # as many random concepts as were picked by hand
         drawn = replace(drawn, share=len(whole.concepts) / lab.space.dictionary.shape[0])
-    bands = {f"random concepts, {SEEDS} seeds": random_band(lab.engine, lab.space, drawn, rs=rs, seeds=SEEDS, options=options)}
+    bands = {
+        f"random concepts, {SEEDS} seeds": random_band(
+            lab.engine, lab.space, drawn, rs=rs, seeds=SEEDS, options=options
+        )
+    }
     components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))
     pca = rank_curve(lab.engine, components, [n for n in rs if n <= components.rank], options)
     named = {Intervention((replace(whole, r=None),)).label: table, "principal components, as many": pca}
@@ -114,5 +141,5 @@ def _ranks(most: int) -> list[int]:
     return sorted({0, *range(1, min(most, 8) + 1), *(int(step) for step in steps if step <= most), most})
 
 
-def _step(intervention: Intervention, kind: type, default):
+def _step(intervention: Intervention, kind: type, default: Any) -> Any:
     return next((step for step in intervention.steps if isinstance(step, kind)), default)

@@ -29,7 +29,7 @@ from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.scoring import RowScores, Scores
 from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import PrincipalComponents, Removal, Rerank, Step
+from analysis.retrieval.steps import Pool, PrincipalComponents, Removal, Rerank, Step
 
 PROJECTIONS = 12  # kept: ten seeds of a random control and the removal they stand beside
 FITS = 1  # kept at full size; the base is kept by the engine
@@ -120,6 +120,15 @@ class Lab:
                 self._projections, key, lambda: self.engine.projection(removal_basis(whole, self.space)), PROJECTIONS
             )
             return projection, projection.rank if step.r is None else min(step.r, projection.rank)
+
+    def basis(self, step: Step, intervention: Intervention) -> np.ndarray:
+        """(r, D) what a projecting step of an intervention takes away. Components are those of the embeddings that the
+        intervention pools."""
+        if not isinstance(step, PrincipalComponents) or intervention.pool == Pool():
+            projection, r = self.projection(step)
+            return projection.basis[:r]
+        pooled = self.fitted(Intervention((intervention.pool,)))
+        return principal_basis(step, [pooled.queries, pooled.candidates])
 
     def fitted(self, intervention: Intervention) -> Fitted:
         """Both sides transformed."""

@@ -46,7 +46,7 @@ def ask(store: Store, task: Task) -> Asked:
         source = "upload"
     st.session_state["_live_source"] = source
     st.segmented_control(
-        "Picture", list(SOURCES), format_func=SOURCES.__getitem__, key="_live_source", required=True, default=source,
+        "Picture", list(SOURCES), format_func=SOURCES.__getitem__, key="_live_source", required=True,
         on_change=lambda: state.put(state.SOURCE, st.session_state["_live_source"]),
     )  # fmt: skip
     if source == "data":

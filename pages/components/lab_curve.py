@@ -1,0 +1,110 @@
+"""Recall along one setting of the view's intervention, with its controls and the r that other queries chose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.figures.palette import method_style
+from analysis.figures.recall import recall_curve
+from analysis.figures.style import Curve, interval, percent, points
+from analysis.live.curves import Curves, behind, kinds_for
+from analysis.retrieval.steps import Removal
+from analysis.retrieval.sweeps import RankChoice
+from pages.components import caching, downloads, state
+from pages.components.errors import guard
+from pages.components.lab_view import LabView
+
+WORDS = {
+    "r": "rank r of the space",
+    "share": "share of concepts",
+    "alpha": "shrinkage α",
+    "n": "n of the first stage",
+    "weight": "weight of this model",
+}
+
+
+@st.fragment
+def section(view: LabView) -> None:
+    kinds = list(dict.fromkeys([*kinds_for(view.after), "r", "share", "alpha"]))
+    wanted = state.get(state.CURVE)
+    kind = wanted if wanted in kinds else kinds[0]
+    st.session_state["_lab_curve"] = kind
+    st.segmented_control(
+        "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
+        on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
+    )  # fmt: skip
+    with guard("The curve", stop=False):
+        found: Curves = caching.lab_curves(
+            view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition
+        )
+        choice = found.choice.get(view.k)
+        chart = recall_curve(
+            [_curve(name, table, view.k) for name, table in found.curves.items()],
+            setting=kind,
+            k=view.k,
+            bands=[_band(name, table, view.k) for name, table in found.bands.items()],
+            levels=_levels(view),
+            current=_now(view, kind, found),
+            chosen=float(choice.r) if choice is not None and choice.r else None,
+            data=f"{view.name}; {view.store.caption}",
+        )
+        downloads.figure(chart, f"{view.store.name}-{view.name}-curve-{kind}", command=view.command())
+        if choice is not None:
+            st.markdown(_chosen(choice))
+
+
+def _chosen(choice: RankChoice) -> str:
+    """The honest number: r from one half of the queries, recall on the other."""
+    if choice.r == 0:
+        return (
+            f"**Chosen on one half** ({choice.n_chosen_on:,} queries): r = 0, removing nothing is best for Recall@{choice.k}. "
+            f"The other half has {percent(float(choice.base.value))}."
+        )
+    low, high = float(choice.difference.low), float(choice.difference.high)
+    return (
+        f"**r chosen on one half** of the queries ({choice.n_chosen_on:,}): **r = {choice.r}**. Reported on the other half "
+        f"({choice.n_reported:,}): Recall@{choice.k} {percent(float(choice.reported.value))} "
+        f"{interval(float(choice.reported.low), float(choice.reported.high))}, base {percent(float(choice.base.value))}, "
+        f"difference {points(float(choice.difference.value))} points {interval(low, high)}."
+    )
+
+
+def _now(view: LabView, kind: str, found: Curves) -> float | None:
+    """Where the view's own setting stands on the curve; None where the view has no such step."""
+    for step in view.after.steps:
+        if isinstance(step, Removal):
+            if kind == "r":
+                return float(step.r if step.r is not None else (found.now or 0)) or None
+            if kind == "share" and step.score not in ("concepts", "random"):
+                return step.share
+        elif hasattr(step, kind):
+            return float(getattr(step, kind))
+    return None
+
+
+def _levels(view: LabView) -> list[Curve]:
+    """The base and ReAlign as horizontal lines: they depend on no setting of the curve."""
+    frame = view.recall()
+    rows = frame[(frame["k"] == view.k) & frame["spec"].isin(["base", "realign:alpha=0.1"])]
+    return [
+        Curve(row.method, np.zeros(1), np.array([row.recall]), method_style(row.method))
+        for row in rows.itertuples(index=False)
+    ]
+
+
+def _curve(name: str, table: pd.DataFrame, k: int) -> Curve:
+    part = table[table["k"] == k]
+    return Curve(
+        name, part["x"].to_numpy(), part["recall"].to_numpy(), method_style(name),
+        part["low"].to_numpy(), part["high"].to_numpy(),
+    )  # fmt: skip
+
+
+def _band(name: str, table: pd.DataFrame, k: int) -> Curve:
+    part = table[table["k"] == k]
+    return Curve(
+        name, part["x"].to_numpy(), part["recall"].to_numpy(), method_style(name),
+        part["band_low"].to_numpy(), part["band_high"].to_numpy(),
+    )  # fmt: skip

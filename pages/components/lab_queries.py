@@ -1,0 +1,148 @@
+"""Query by query: which ones changed, one of them in detail with both lists, and why its winner wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.figures.palette import SIGN
+from analysis.live.ranking import Comparison
+from analysis.retrieval.interventions import BASE
+from pages.components import caching, commands, gallery, lab_why, ranked_lists, state
+from pages.components.errors import guard
+from pages.components.lab_view import LabView
+
+PAGE = 50  # queries in the list at once
+FILTERS = {
+    "rescued": f"{SIGN['rescued']} rescued",
+    "lost": f"{SIGN['lost']} lost",
+    "near": "near misses",
+    "moved": "biggest movement",
+    "all": "all",
+}
+_STATUS = {"rescued": "rescued", "lost": "lost", "near": "near miss"}
+
+
+@st.fragment
+def section(view: LabView) -> None:
+    moved = view.moved()
+    chosen = _filter(view, moved)
+    rows = listed(moved, chosen)
+    left, right = st.columns([2, 5], gap="medium")
+    with left:
+        _list(view, rows, chosen)
+    query = state.get_int(
+        state.QUERY, low=0, high=len(moved) - 1, default=int(rows["query"].iloc[0]) if len(rows) else 0,
+        what=f"query of {view.name},",
+    )  # fmt: skip
+    comparison = compare(view, query)
+    with right:
+        _one(view, query, moved.iloc[query], comparison)
+    with guard("The explanation", stop=False):
+        lab_why.section(view, query, comparison)
+
+
+def listed(moved: pd.DataFrame, chosen: str) -> pd.DataFrame:
+    """Rows of a movement table behind one filter, the most telling first."""
+    if chosen in _STATUS:
+        part = moved[moved["status"] == _STATUS[chosen]]
+        by, ascending = ("after", True) if chosen == "near" else ("moved", chosen == "lost")
+        return part.sort_values(by, ascending=ascending, kind="stable")
+    if chosen == "moved":
+        return moved.iloc[np.argsort(-moved["moved"].abs().to_numpy(), kind="stable")]
+    return moved
+
+
+def compare(view: LabView, query: int) -> Comparison:
+    """Both lists of one query of the task."""
+    lab = caching.lab(view.store, view.name)
+    return Comparison(lab.lists(BASE), lab.lists(view.after), view.task.qrels, query)
+
+
+def _filter(view: LabView, moved: pd.DataFrame) -> str:
+    counts = moved["status"].value_counts()
+    words = {
+        key: f"{label} {counts.get(_STATUS[key], 0):,}" if key in _STATUS else label for key, label in FILTERS.items()
+    }
+    wanted = state.get(state.CHANGED)
+    if wanted is not None and wanted not in FILTERS:
+        state.notice(f"The link asks for queries that are {state.shown(wanted)}, expected one of {', '.join(FILTERS)}.")
+    st.session_state["_lab_changed"] = wanted if wanted in FILTERS else "rescued" if view.after.steps else "all"
+    st.pills(
+        "Queries", list(FILTERS), format_func=words.__getitem__, key="_lab_changed", required=True,
+        on_change=lambda: state.put(state.CHANGED, st.session_state["_lab_changed"]),
+        help=f"rescued: a target enters the first {view.k}; lost: it leaves them; near miss: it stays behind them, at a rank "
+        f"of at most {3 * view.k}. The article names near misses as the typical error of multimodal LLMs.",
+    )  # fmt: skip
+    return st.session_state["_lab_changed"]
+
+
+def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
+    """A page of queries to click on."""
+    if not len(rows):
+        st.info(f"No query is {FILTERS[chosen].lstrip('▲▼ ')} with this method at k = {view.k}.")
+        return
+    pages = -(-len(rows) // PAGE)
+    page = st.number_input(f"Page, of {pages}", 1, pages, key=f"_lab_page_{chosen}", width=140) if pages > 1 else 1
+    part = rows.iloc[(page - 1) * PAGE : page * PAGE]
+    sample_rows = view.task.query_rows[part["query"].to_numpy()]
+    pictures = [caching.strip(view.store, (int(row),), 48) for row in sample_rows]
+    table = pd.DataFrame(
+        {
+            "query": part["query"].to_numpy(),
+            "": pictures,
+            "text": [str(view.store.samples["text"].iat[int(row)])[:120] for row in sample_rows],
+            "rank": [_ranks(int(b), int(a)) for b, a in zip(part["before"], part["after"], strict=True)],
+        }
+    )
+    table = table.drop(columns=[name for name in ("", "text") if not any(table[name])])
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        height=560,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"_lab_list_{chosen}_{page}_{view.after.spec}_{view.k}",
+        column_config={
+            "": st.column_config.ImageColumn("", width="small"),
+            "query": st.column_config.Column(width="small"),
+        },
+        alt="Queries and the rank of their best target before and after",
+    )
+    picked = list(event.selection.rows) if event is not None else []
+    token = (chosen, page, tuple(picked))
+    if picked and token != st.session_state.get("_lab_picked"):
+        st.session_state["_lab_picked"] = token
+        state.put(state.QUERY, int(table["query"].iat[picked[0]]))
+    st.caption(f"{len(rows):,} queries. Rank of the best target, before → after. Click a row to see its lists.")
+
+
+def _ranks(before: int, after: int) -> str:
+    if not before:
+        return "no target"
+    sign = SIGN["rescued"] if after < before else SIGN["lost"] if after > before else SIGN["unchanged"]
+    return f"{before:,} → {after:,} {sign}"
+
+
+def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> None:
+    """The query, what happened to it, and the two lists."""
+    row = int(view.task.query_rows[query])
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        if caching.picture(view.store, row):
+            st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
+        with st.container(gap="small"):
+            st.markdown(f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}")
+            st.markdown(ranked_lists.outcome(comparison, view.k) if moved["status"] != "no target" else
+                        "No target of this query is in the pool: it counts as a miss.")  # fmt: skip
+            state.page_link(
+                "live_query", "Open as a live query", icon=":material/image_search:", store=caching.store_id(view.store),
+                task=view.name, query=query, source="data", method=view.after.spec,
+            )  # fmt: skip
+    ranked_lists.side_by_side(
+        view.store, view.task.candidate_rows, comparison, k=min(view.k if view.k > 3 else 5, 10),
+        titles=("Before: base", f"After: {gallery.escape(view.after.label)}"),
+    )  # fmt: skip
+    with st.popover("Command", icon=":material/terminal:", type="tertiary"):
+        st.code(view.command(query), language="bash", wrap_lines=True)
+    st.caption(f"{commands.place(view.store.path)}, {view.name}: {len(view.task.candidate_rows):,} candidates.")

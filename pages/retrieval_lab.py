@@ -1,0 +1,79 @@
+"""Retrieval lab: one task before and after an intervention, over all queries and query by query."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.store import Store
+from pages.components import (
+    caching,
+    lab_curve,
+    lab_diagnostics,
+    lab_queries,
+    lab_table,
+    lab_view,
+    layout,
+    method_builder,
+    pickers,
+)
+from pages.components.errors import guard
+
+
+def main() -> None:
+    layout.header(
+        "retrieval_lab",
+        "What does correcting the embeddings do to retrieval?",
+        "Choose what is done to them; see recall with its controls, then single queries before and after.",
+    )
+    with layout.controls("retrieval_lab") as row:
+        store = pickers.store()
+        name = pickers.task(store)
+        if name is not None:
+            k, ks, definition = lab_view.recall_controls()
+            view = lab_view.LabView(store, store.task(name), method_builder.current(), k, ks, definition)
+            row.command = view.command()
+            row.title = f"{store.label}, {name}: {view.after.label}"
+            row.facts = _facts(view)
+    layout.store_line(store)
+    if name is None:
+        st.info(
+            f"{store.label} holds no retrieval task. Build it again with `--tasks`, or from data that hold one.",
+            icon=":material/info:",
+        )
+        st.stop()
+    lab_view.facts(view)
+    method_builder.build(method_builder.Builder(store, "lab", partners=partners(store, name)), view.after)
+    with guard("The comparison"):
+        frame = lab_table.section(view)
+        if frame is None:
+            st.stop()
+        st.markdown(lab_table.headline(view, frame))
+    lab_curve.section(view)
+    st.subheader("Query by query", anchor=False)
+    lab_queries.section(view)
+    lab_diagnostics.section(view)
+
+
+def partners(store: Store, task: str) -> tuple[str, ...]:
+    """Stores of other backbones that hold the same task of the same data, for hybrids."""
+    found: list[str] = []
+    for ref in caching.stores():
+        other = ref.ok and ref.dataset == store.dataset and ref.backbone not in (store.backbone, *found)
+        if other and task in caching.open_ref(ref).tasks:
+            found.append(ref.backbone)
+    return tuple(found)
+
+
+def _facts(view: lab_view.LabView) -> dict[str, float]:
+    """Numbers that a pinned view keeps; none where the method has no answer, which the page says below."""
+    try:
+        caching.measured(view.store, view.name, view.after.spec)
+    except AnalysisError:
+        return {}
+    frame = caching.recall(view.store, view.name, ("base", view.after.spec), view.ks, view.definition)
+    return {f"{row.method}, R@{row.k}": round(float(row.recall), 5) for row in frame.itertuples(index=False)}
+
+
+with guard():
+    main()
