@@ -373,13 +373,13 @@ def lab(store: Store, task: str) -> Any:
     """One task with its similarities in memory (analysis.live.lab.Lab). A hybrid's partner is named by its store id."""
     from analysis.live.lab import Lab
 
-    return Lab(task_space(store, task), lambda name: task_space(by_id(name), task))
+    return Lab(task_space(store, task), lambda name: task_space(by_id(name, store.dataset), task))
 
 
-def by_id(name: str) -> Store:
-    """The store of an id, or the first one of a backbone. StoreError when there is none."""
+def by_id(name: str, dataset: str) -> Store:
+    """The store of an id, or the first one of a backbone on a data set. StoreError when there is none."""
     for ref in stores():
-        if ref.ok and name in (store_id(ref), ref.path.name, ref.backbone):
+        if ref.ok and (name in (store_id(ref), ref.path.name) or (name, dataset) == (ref.backbone, ref.dataset)):
             return open_ref(ref)
     raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")
 
