@@ -14,6 +14,7 @@ import click
 
 from analysis import __version__
 from analysis.errors import AnalysisError
+from analysis.live.command import query
 
 
 class Commands(click.Group):
@@ -293,3 +294,6 @@ def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
     from analysis.demo.pipeline import run_demo
 
     run_demo(only=only, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
+
+
+main.add_command(query)
