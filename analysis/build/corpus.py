@@ -3,7 +3,9 @@ of every task. What occurs twice (a caption that is also a candidate) is embedde
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from analysis.data.retrieval import pairs_as_retrieval
 from analysis.data.samples import PairSet, RetrievalSet, Sample
 from analysis.errors import DataError
 from analysis.models.prompts import instruction_for
+
+COMPARED = 100_000  # queries and candidates up to which pictures are compared by their bytes
+Content = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -57,40 +62,58 @@ def load_corpus(plan: DataPlan, prompts: str, *, cache: Path = Path("cache"), wi
 
 
 def assemble(pairs: PairSet, tasks: dict[str, RetrievalSet], prompts: str) -> Corpus:
-    """One list of samples, each (content, instruction) once."""
-    rows: dict[tuple[str, str, str], int] = {}
-    samples: list[Sample] = []
+    """One list of samples: those of the pairs, then what the tasks add. A query or candidate with the content and
+    instruction of an earlier sample is that sample."""
+    samples = [
+        replace(sample, instruction=instruction_for(prompts, None, None, sample.modality)) for sample in pairs.samples
+    ]
+    compare = sum(len(task.queries) + len(task.candidates) for task in tasks.values()) <= COMPARED
+    position: dict[Content, int] = {}
+    for row, sample in enumerate(samples):
+        position.setdefault(_content(sample, compare), row)
+    own = {(sample.sample_id, sample.instruction): row for row, sample in enumerate(samples)}
 
-    def add(batch: Iterable[Sample], instruction: str | None, *, prefix: str) -> np.ndarray:
+    def rows_of(batch: Iterable[Sample], instruction: str) -> np.ndarray:
         found = []
         for sample in batch:
-            sentence = instruction_for(prompts, None, None, sample.modality) if instruction is None else instruction
-            key = (prefix if sample.pair_id < 0 else "", sample.sample_id, sentence)
-            if key not in rows:
-                rows[key] = len(samples)
-                samples.append(replace(sample, instruction=sentence))
-            found.append(rows[key])
+            said = replace(sample, instruction=instruction)
+            row = own.get((said.sample_id, instruction), -1) if said.pair_id >= 0 else -1
+            if row < 0:
+                row = position.setdefault(_content(said, compare), len(samples))
+            if row == len(samples):
+                samples.append(said)
+            found.append(row)
         return np.asarray(found, np.int32)
 
-    add(pairs.samples, None, prefix="")
     task_rows = {}
     for name, source in tasks.items():
-        prefix = source.name or name
-        sentences = {
-            side: instruction_for(prompts, name, side, _modality(batch))
+        query, candidate = (
+            instruction_for(prompts, name, side, _modality(batch))
             for side, batch in (("query", source.queries), ("candidate", source.candidates))
-        }
+        )
         task_rows[name] = TaskRows(
             source,
-            add(source.queries, sentences["query"], prefix=f"{prefix}/query"),
-            add(source.candidates, sentences["candidate"], prefix=f"{prefix}/candidate"),
-            {"queries": sentences["query"], "candidates": sentences["candidate"]},
+            rows_of(source.queries, query),
+            rows_of(source.candidates, candidate),
+            {"queries": query, "candidates": candidate},
         )
     defects = [*pairs.defects.lines()]
     for name, source in tasks.items():
         if source.defects is not pairs.defects:  # i2t and t2i made of the pairs share theirs
             defects += [f"{name}: {line}" for line in source.defects.lines()]
     return Corpus(slug(pairs.name), pairs.split, pairs.revision, samples, task_rows, defects)
+
+
+def _content(sample: Sample, compare: bool) -> Content:
+    """What makes two samples one: the same text, instruction and picture, byte for byte. Beyond COMPARED samples
+    pictures are told apart by the sample's id, since reading millions of files to compare them costs more than it saves."""
+    picture = ""
+    if sample.picture is not None:
+        picture = sample.sample_id
+        if compare:
+            with suppress(DataError):  # a picture that cannot be read is reported when it is to be embedded
+                picture = hashlib.sha256(sample.picture.bytes()).hexdigest()
+    return sample.modality, sample.text, picture, sample.instruction
 
 
 def _tasks(plan: DataPlan, pairs: PairSet, cache: Path) -> dict[str, RetrievalSet]:

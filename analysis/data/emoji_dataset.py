@@ -27,6 +27,8 @@ from analysis.data.emoji_grounds import SIDE
 from analysis.data.emoji_scenes import CHANGES, Scene, captions, render, vary_scene
 
 N_COMPOSED = 200  # queries of i2i, it2i and it2it
+N_DESCRIBED = 400  # test pictures in the pool of it2it, the queries' own among them, beside the targets
+POOLS = 2  # raised when the same seed would give other queries or candidates
 GENERATOR = 1  # raised when the same seed would give other pictures or captions
 LICENCE = "MIT; pictures composed of Noto Emoji, Apache-2.0"
 TASK_NUMBERS = {"t2i": 1, "i2t": 4, "i2i": 5, "it2i": 7, "it2it": 8}  # as the paper's code counts
@@ -63,7 +65,14 @@ def write_dataset(
 
     About 2.5 kB a picture; 24,000 + 1,000 scenes take about two minutes on one core.
     """
-    asked = {"name": "emoji-scenes", "generator": GENERATOR, "n_train": n_train, "n_test": n_test, "seed": seed}
+    asked = {
+        "name": "emoji-scenes",
+        "generator": GENERATOR,
+        "pools": POOLS,
+        "n_train": n_train,
+        "n_test": n_test,
+        "seed": seed,
+    }
     done = root / "dataset.json"
     if done.is_file() and json.loads(done.read_text()) == asked:
         return root
@@ -78,8 +87,9 @@ def write_dataset(
 
 
 def retrieval_tasks(train: EmojiSplit, test: EmojiSplit, *, seed: int) -> dict[str, Task]:
-    """The five tasks. Composed queries say how the target differs from the picture; the pool of it2i and it2it holds
-    every test picture, the query's own among them, so that copying the picture is not an answer."""
+    """The five tasks. Composed queries say how the target differs from the picture; the pool of it2i holds every test
+    picture, that of it2it N_DESCRIBED of them with a caption, the query's own among them, so that copying the picture
+    is not an answer."""
     pictures = [encode_picture(picture) for picture in test.pictures]
     images = [Item(f"i:{i}", picture=data) for i, data in enumerate(pictures)]
     texts = [Item(f"t:{i}.{j}", text) for i, five in enumerate(test.captions) for j, text in enumerate(five)]
@@ -101,6 +111,7 @@ def retrieval_tasks(train: EmojiSplit, test: EmojiSplit, *, seed: int) -> dict[s
         candidates = [
             Item(item.identifier, test.captions[i][0] if described else None, item.picture)
             for i, item in enumerate(images)
+            if not described or start <= i < start + max(N_DESCRIBED, n)
         ]
         for i, scene, _ in changed:
             caption = captions(scene, random.Random(f"{seed}/{task}/{i}/caption"))[0]
