@@ -38,11 +38,11 @@ def main() -> None:
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
         view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key=state.VIEW, bind="query-params")
         words = concept_filters.words()
-        by, descending = concept_filters.sorting()
+        with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            by, descending = concept_filters.sorting()
+            filters = concept_filters.filters(words)
         row.command = commands.concepts_table(store, "energy" if by in ("id", "name") else by, not descending)
         row.title = f"Concepts of {store.label}"
-    filters = concept_filters.filters(words)
-    layout.notices()
     layout.store_line(store)
 
     ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending)
@@ -63,12 +63,12 @@ def main() -> None:
 def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
     table = store.concepts
-    color = concept_filters.score("Colour", state.COLOR, default="modality_score")
-    values = table[color].to_numpy(float)[ids]
+    color = concept_filters.score("Colour", state.COLOR, default="modality")
+    values = table[color.column].to_numpy(float)[ids]
     names = [caching.concept_name(store, int(i)) or f"concept {i}" for i in ids] if len(ids) <= NAMED else None
     chart = concept_scatter(
         table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
-        color=values, color_title=scores.SCORES[color].axis, names=names, data=store.caption,
+        color=values, color_title=color.axis, names=names, data=store.caption,
     )  # fmt: skip
     event = downloads.figure(chart, f"{store.name}-map", select=("points", "box", "lasso"), command=commands.LIST)
     selected = selected_ids(event)
@@ -80,10 +80,10 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
 
 def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """How a score is distributed; a brushed range fills the list below."""
-    score = concept_filters.score("Score", state.SCORE, default="modality_score")
-    values = store.concepts[score].to_numpy(float)[ids]
-    chart = score_histogram(values, title=scores.SCORES[score].axis, data=store.caption, height=320)
-    event = downloads.figure(chart, f"{store.name}-{score}", select=("box",), note=scores.SCORES[score].help)
+    score = concept_filters.score("Score", state.SCORE, default="modality")
+    values = store.concepts[score.column].to_numpy(float)[ids]
+    chart = score_histogram(values, title=score.axis, data=store.caption, height=320)
+    event = downloads.figure(chart, f"{store.name}-{score.column}", select=("box",), note=score.help)
     return browse.brushed(event, values, ids)
 
 
@@ -119,6 +119,7 @@ def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
     table["name"] = [caching.concept_name(store, int(i)) for i in shown]
+    table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for column in COLUMNS:
         percent = scores.SCORES[column].decimals == "percent"
         table[column] = part[column].to_numpy() * (100 if percent else 1)
@@ -133,20 +134,19 @@ def full_table(store: Store, ids: np.ndarray) -> pd.DataFrame:
 
 
 def column_config() -> dict[str, Any]:
+    kinds = dict(scores.modality_words(value) for value in (0.0, 0.2, 0.5, 0.8, 1.0, float("nan")))
     config: dict[str, Any] = {
         "pictures": st.column_config.ImageColumn("strongest pictures", width=190),
-        "id": st.column_config.NumberColumn("id", format="%d", width=60),
-        "name": st.column_config.TextColumn("name", width=220),
+        "id": st.column_config.NumberColumn("id", format="%d", width=56),
+        "name": st.column_config.TextColumn("name", width=170),
+        "kind": st.column_config.MultiselectColumn(
+            "fires on", options=list(kinds), color=list(kinds.values()), width=120
+        ),
     }
     for column in COLUMNS:
         score = scores.SCORES[column]
         style = "%.1f %%" if score.decimals == "percent" else score.decimals
-        if column == "modality_score":
-            config[column] = st.column_config.ProgressColumn(
-                "modality", help=score.help, format="%.2f", min_value=0, max_value=1, color="auto-inverse", width=110
-            )
-        else:
-            config[column] = st.column_config.NumberColumn(score.label, help=score.help, format=style, width=110)
+        config[column] = st.column_config.NumberColumn(score.label, help=score.help, format=style, width=92)
     return config
 
 

@@ -39,10 +39,35 @@ def main() -> None:
         row.command = "\n".join(commands.overlap(store, 0.01, "bridge_max") for store in stores)
         row.facts = {"stores": names}
     layout.stores_line(stores)
+    with guard("The summary", stop=False):
+        headlines(stores, names)
     for part in (text_dominates, energy_is_concentrated, loud_concepts, distractors, cards):
         st.space("small")
         with guard("This section", stop=False):
             part(stores, names)
+
+
+def headlines(stores: list[Store], names: list[str]) -> None:
+    """One number a finding for the first model, the others beside it."""
+    tasks = pickers.common_tasks(stores)
+    task = pickers.chosen_task(tasks)
+    found = findings.headlines(
+        names,
+        [caching.modality_shares(store) for store in stores],
+        [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores],
+        [caching.results(store, task) if task else None for store in stores],
+        K_OF_SENTENCE,
+    )
+    for column, (label, value, others) in zip(st.columns(len(found)), found, strict=True):
+        column.metric(
+            f"{label}, {names[0]}",
+            value,
+            others or None,
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+            height="stretch",
+        )
 
 
 def text_dominates(stores: list[Store], names: list[str]) -> None:
@@ -109,12 +134,12 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
 
 def distractors(stores: list[Store], names: list[str]) -> None:
     words, picture = _section("3", "Do the loudest concepts distract?")
-    tasks = {task: None for store in stores for task in store.tasks}
+    tasks = pickers.common_tasks(stores)
     with words:
         if not tasks:
             st.caption("None of these stores holds a retrieval task; build one with `--tasks`.")
             return
-        task = pickers.task_of(list(tasks))
+        task = pickers.task_of(tasks)
         everything = st.toggle("All methods", key=state.METHOD, bind="query-params")
         found = {
             name: table

@@ -194,7 +194,7 @@ class Store:
         stored = self._array(f"embeddings/{variant}.npy")
         if f"embeddings/{variant}.rows.npy" not in self.manifest.files:
             return np.asarray(stored if rows is None else stored[rows], dtype=np.float32)
-        result = self.embeddings("mean", rows)
+        result = np.array(self.embeddings("mean", rows))  # a copy: without rows it is the memory map itself
         wanted = np.arange(self.n_samples) if rows is None else np.asarray(rows)
         slot = np.full(self.n_samples, -1, np.int64)
         slot[self._array(f"embeddings/{variant}.rows.npy")] = np.arange(len(stored))

@@ -123,3 +123,35 @@ def _row(rows: pd.DataFrame, word: str) -> pd.Series | None:
 
 def _in_brackets(parts: Sequence[str]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def headlines(
+    names: Sequence[str],
+    shares: Sequence[ModalityShares],
+    readouts: Sequence[dict[float, int]],
+    results: Sequence[pd.DataFrame | None],
+    k: int,
+) -> list[tuple[str, str, str]]:
+    """(label, value of the first model, the same of the others) of each finding: what a meeting sees first."""
+
+    def beside(values: Sequence[str]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
+
+    text = [percent(share.text_share) for share in shares]
+    half = [f"{readout[0.5]:,}" for readout in readouts]
+    recall = [_before_after(table, k) for table in results]
+    return [
+        ("live concepts that fire mainly on text", text[0], beside(text)),
+        ("concepts that hold half of the energy", half[0], beside(half)),
+        (f"R@{k} before and after removal", recall[0], beside(recall)),
+    ]
+
+
+def _before_after(table: pd.DataFrame | None, k: int) -> str:
+    if table is None:
+        return "–"
+    rows = table[table["k"] == k].set_index("method")
+    base, removal = _row(rows, "base"), _row(rows, "removal")
+    if base is None or removal is None:
+        return "–"
+    return f"{100 * base['recall']:.1f} → {percent(removal['recall'])}"

@@ -25,6 +25,7 @@ class Controls:
     command: str = ""  # reproduces the numbers of the view
     title: str = ""  # of the finding when the view is pinned
     facts: dict[str, Any] = field(default_factory=dict)  # numbers to keep with a pin
+    more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
 def header(page: str, question: str, lead: str = "") -> None:
@@ -43,9 +44,11 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
         store = pickers.store()
         row.command = commands.concept_row(store, 5)
     """
-    row = Controls(title=title or state.PAGES[page].title)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    line = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    row = Controls(title=title or state.PAGES[page].title, more=st.container())
+    with line:
         yield row
+    with line:
         st.space("stretch")
         actions(page, row)
     notices()

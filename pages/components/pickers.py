@@ -63,6 +63,17 @@ def task(opened: Store, label: str = "Task") -> str | None:
     return task_of(list(opened.tasks), label, whose=opened.label) if opened.tasks else None
 
 
+def common_tasks(opened: list[Store]) -> list[str]:
+    """Tasks of any of the stores, in the order in which they name them."""
+    return list(dict.fromkeys(name for item in opened for name in item.tasks))
+
+
+def chosen_task(tasks: list[str]) -> str | None:
+    """The task that `task_of` will show, without its picker; None without tasks."""
+    wanted = state.get(state.TASK)
+    return wanted if wanted in tasks else next(iter(tasks), None)
+
+
 def task_of(tasks: list[str], label: str = "Task", *, whose: str = "This view") -> str:
     """One of some retrieval tasks: the one in the URL if it is among them."""
     wanted = state.get(state.TASK)

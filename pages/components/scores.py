@@ -40,36 +40,36 @@ SCORES: dict[str, Score] = {
             "attribution (squared length of embeddings, Eq. 6)",
         ),
         Score(
-            "bridge_max", "bridge (max)", "Eq. 5",
+            "bridge_max", "bridge max", "Eq. 5",
             "Strongest link of the concept to one concept of the other modality: how often both fire on a pair, times the "
             "cosine of their directions; larger of row and column maximum.",
             "bridge score, max (Eq. 5)",
         ),
         Score(
-            "bridge_diagonal", "bridge (diagonal)", "Eq. 5",
+            "bridge_diagonal", "bridge diagonal", "Eq. 5",
             "The concept's link to itself: it fires on the image and on the caption of one pair.",
             "bridge score, diagonal (Eq. 5)",
         ),
         Score(
-            "bridge_off_diagonal", "bridge (off-diagonal)", "Eq. 5",
+            "bridge_off_diagonal", "bridge off-diagonal", "Eq. 5",
             "All links of the concept to other concepts: attribution less twice the diagonal.",
             "bridge score, off-diagonal (Eq. 5)",
         ),
         Score(
-            "bridge_abs_sum", "bridge (absolute sum)", "Eq. 5",
+            "bridge_abs_sum", "bridge abs. sum", "Eq. 5",
             "Mean of the absolute row and column sums of the bridge matrix, as IsoEnergy counts it.",
             "bridge score, absolute sum (Eq. 5)",
         ),
         Score(
-            "frequency", "fires on", "",
+            "frequency", "frequency", "",
             "Share of all samples on which the concept is active at all.", "share of samples on which it fires", "percent",
         ),
         Score(
-            "frequency_image", "fires on images", "",
+            "frequency_image", "on images", "",
             "Share of the images on which the concept is active.", "share of images on which it fires", "percent",
         ),
         Score(
-            "frequency_text", "fires on captions", "",
+            "frequency_text", "on captions", "",
             "Share of the captions on which the concept is active.", "share of captions on which it fires", "percent",
         ),
         Score(
@@ -88,6 +88,8 @@ SCORES: dict[str, Score] = {
         ),
     )
 }  # fmt: skip
+
+BY_LABEL: dict[str, Score] = {score.label: score for score in SCORES.values()}  # labels stand in pickers and URLs
 
 REDUCTIONS: dict[str, str] = {
     "max": "bridge_max",
