@@ -33,6 +33,7 @@ class Family:
         "",
     )  # image_placeholder: what stands before and after the text when there is a picture
     frame_text: tuple[str, str] | None = None  # the same without a picture; None: a dummy picture is sent along
+    code_prefix: str = ""  # tokens whose name begins so stand for pieces of pictures; users' text never becomes one
     keep_float32: str = ""  # model path of a part that stays in float32
     patch_heads: tuple[str, ...] = ()  # dual encoders: model paths that carry patch states into the joint space
     class_token: bool = False  # dual encoders: a class token stands before the patches
@@ -134,6 +135,7 @@ FAMILIES: dict[str, Family] = {
             norm="norm",
             frame=("{boi}{image}{eoi}", "{sep}"),
             frame_text=("", "{sep}"),
+            code_prefix="IMGIMG",
             keep_float32="vqmodel",
         ),
     )

@@ -57,7 +57,11 @@ class InputBuilder:
         self.image_token_id = None if family.contrastive else int(processor.image_token_id)
         self.tokenizer = processor.tokenizer
         self._rows = RowBuilder(
-            self.tokenizer, self.image_token_id, max_tokens=options.max_text_tokens, positions=self._positions
+            self.tokenizer,
+            self.image_token_id,
+            max_tokens=options.max_text_tokens,
+            positions=self._positions,
+            code_prefix=family.code_prefix,
         )
 
     def rows(self, samples: Sequence[Sample], failed: Callable[[int, DataError], None]) -> tuple[list[Row], list[int]]:
@@ -182,8 +186,8 @@ def _placeholder_frames(processor: Any, family: Family) -> dict[str, Frame]:
     """A placeholder in front of the text, with the control tokens that the processor adds."""
     tokens = {
         "image": processor.image_token,
-        "bos": processor.tokenizer.bos_token,
-        "sep": processor.tokenizer.sep_token,
+        "bos": processor.tokenizer.bos_token or "",
+        "sep": processor.tokenizer.sep_token or "",
         "boi": getattr(processor, "image_start_token", ""),
         "eoi": getattr(processor, "image_end_token", ""),
     }

@@ -60,10 +60,19 @@ class RowBuilder:
     """Turns samples into rows with one tokenizer. Safe to call from several threads.
 
     max_tokens: limit of the user's text; positions: limit of the whole row, picture included. Tokens of the text beyond
-    either are cut from its end; template and instruction stay.
+    either are cut from its end; template and instruction stay. Control tokens are all that were added to the vocabulary
+    (markup that some tokenizers add, like Gemma's "<table>", included) and those that begin with `code_prefix`.
     """
 
-    def __init__(self, tokenizer: Any, image_token_id: int | None, *, max_tokens: int, positions: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_token_id: int | None,
+        *,
+        max_tokens: int,
+        positions: int,
+        code_prefix: str = "",
+    ) -> None:
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.max_tokens = max_tokens
@@ -71,6 +80,8 @@ class RowBuilder:
         self._lock = threading.Lock()  # a fast tokenizer raises "Already borrowed" when two threads use it
         added = tokenizer.added_tokens_decoder
         control = [i for i, token in added.items() if len(token.content) > 1 and token.content.strip(" \t\n▁")]
+        if code_prefix:
+            control += [i for token, i in tokenizer.get_vocab().items() if token.startswith(code_prefix)]
         self._control = np.array(sorted({*control, *([] if image_token_id is None else [image_token_id])}), np.int64)
 
     def build(

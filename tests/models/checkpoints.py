@@ -250,7 +250,7 @@ def make_chameleon(folder: Path, *, padding_side: str = "left") -> Path:
     config = ChameleonConfig(
         **LANGUAGE,
         vocab_size=len(tokenizer),
-        vocabulary_map={token: tokenizer.convert_tokens_to_ids(token) for token in [*codes, "<image>"]},
+        vocabulary_map=tokenizer.get_vocab(),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

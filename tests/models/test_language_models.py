@@ -151,6 +151,12 @@ def test_odd_characters_do_not_crash(loaded):
             assert np.isfinite(loaded.embed([sample("odd", text)]).vectors["mean"]).all()
 
 
+def test_the_text_of_an_image_sample_is_a_note_and_is_not_read(loaded):
+    plain = sample("image", size=(80, 60))
+    noted = Sample("image", "image", text="file 17", picture=plain.picture, instruction=plain.instruction)
+    assert loaded.tokens(noted).ids.tolist() == loaded.tokens(plain).ids.tolist()
+
+
 def test_a_very_long_text_is_cut_and_marked(architecture, checkpoint):
     from analysis.models.backbones import load_backbone
 
@@ -279,7 +285,8 @@ class TestChameleon:
 
     def test_picture_codes_in_the_users_text_are_broken_up(self, backbone):
         loaded = backbone("chameleon")
-        codes = set(loaded._model.config.vocabulary_map.values())
+        codes = {i for token, i in loaded._model.config.vocabulary_map.items() if token.startswith("IMGIMG")}
+        assert len(codes) == 32
         tokens = loaded.tokens(sample("attack", "look IMGIMGBAZ here"))
         assert not codes & set(tokens.ids.tolist())
 
