@@ -17,6 +17,7 @@ from analysis.errors import AnalysisError, StoreError
 from analysis.sae.codes import Codes
 from analysis.store.schema import MANIFEST, SIDES, Manifest
 
+FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
 DEMO_NOTE = "demo: small models trained on EmojiScenes"
 
 
@@ -250,7 +251,8 @@ class Store:
     # --- retrieval ------------------------------------------------------------------------------------------------
     @property
     def tasks(self) -> tuple[str, ...]:
-        return tuple(self.manifest.tasks)
+        """Tasks of the store, those of the paper's first table of retrieval first."""
+        return tuple(sorted(self.manifest.tasks, key=lambda task: (task not in FIRST_TASKS, task)))
 
     def task(self, task: str) -> Task:
         if task not in self.manifest.tasks:
