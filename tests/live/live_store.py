@@ -11,13 +11,14 @@ from PIL import Image, ImageDraw
 
 from analysis.build.build import backbone_config
 from analysis.data.samples import Picture, Sample
+from analysis.models import tiny
 from analysis.models.backbones import Backbone, load_backbone
 from analysis.models.prompts import instruction_for
+from analysis.models.tiny import MAKERS
 from analysis.sae.checkpoint import Sae, save_sae
 from analysis.sae.encode import encode
 from analysis.store.write import StoreWriter
 from tests import synthetic_store
-from tests.models import checkpoints
 
 COLORS = ("crimson", "steelblue", "seagreen", "goldenrod", "slateblue", "coral", "teal", "orchid")
 SHAPES = ("ellipse", "rectangle")
@@ -53,7 +54,7 @@ def samples() -> list[Sample]:
 
 def make_checkpoint(folder: Path, family: str = "qwen2_vl") -> Path:
     """A random checkpoint of one family: qwen2_vl or clip."""
-    return getattr(checkpoints, f"make_{family}")(folder)
+    return getattr(tiny, f"make_{family}")(folder)
 
 
 def make_live_store(cache: Path, checkpoint: Path, *, seed: int = 0) -> Path:

@@ -18,7 +18,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def get(architecture: str, **options: str) -> Path:
         key = (architecture, *sorted(options.items()))
         if key not in made:
-            from tests.models.checkpoints import MAKERS
+            from analysis.models.tiny import MAKERS
 
             folder = tmp_path_factory.mktemp("checkpoints") / "-".join([architecture, *options.values()])
             made[key] = MAKERS[architecture](folder, **options)

@@ -1,4 +1,5 @@
-"""Tiny random checkpoints of every supported architecture, written with save_pretrained like the real ones."""
+"""Tiny random checkpoints of every supported architecture, written with save_pretrained like the real ones: what tests
+and benchmarks run where no real weights are at hand. Imports transformers: import this module inside functions only."""
 
 from __future__ import annotations
 
