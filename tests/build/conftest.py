@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.writers import write_coco_json
 from analysis.models.tiny import make_qwen2_vl
+from tests.data.writers import write_coco_json
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 60, 200), "green": (40, 160, 60), "white": (240, 240, 240)}
 
