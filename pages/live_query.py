@@ -25,19 +25,19 @@ def main() -> None:
     with layout.controls("live_query") as row:
         store = pickers.store("Candidates")
         name = pickers.task(store)
-        request = live_model.pickers(store)
         row.command = f"python -m analysis query {commands.place(store.path)} --task {name} --image PICTURE --text TEXT"
     layout.store_line(store)
     if name is None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
         st.stop()
     task = store.task(name)
-    live_model.panel(request)
+    request, settle = live_model.panel(store)
     asked = live_input.ask(store, task)
     if not asked:
         st.info("Give a picture, a text, or both. “From the data” shows queries of the store, no model needed.")
         return
     live = _live(store, task, request, asked)
+    settle()
     if live is not None:
         live_results.show(live)
         live_compare.section(live, request)

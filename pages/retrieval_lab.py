@@ -16,8 +16,11 @@ from pages.components import (
     layout,
     method_builder,
     pickers,
+    state,
 )
 from pages.components.errors import guard
+
+TABS = ("All queries", "Query by query", "Why it works")
 
 
 def main() -> None:
@@ -43,16 +46,23 @@ def main() -> None:
         )
         st.stop()
     lab_view.facts(view)
-    method_builder.build(method_builder.Builder(store, "lab", partners=partners(store, name)), view.after)
+    method_builder.build(method_builder.Builder(store, "lab_method", partners=partners(store, name)), view.after)
     with guard("The comparison"):
-        frame = lab_table.section(view)
+        frame = lab_table.measured(view)
         if frame is None:
             st.stop()
-        st.markdown(lab_table.headline(view, frame))
-    lab_curve.section(view)
-    st.subheader("Query by query", anchor=False)
-    lab_queries.section(view)
-    lab_diagnostics.section(view)
+    st.markdown(lab_table.headline(view, frame))
+    over_all, single, why = st.tabs(list(TABS), key=state.TAB, bind="query-params")
+    if over_all.open:
+        with over_all:
+            lab_table.section(view, frame)
+            lab_curve.section(view)
+    if single.open:
+        with single:
+            lab_queries.section(view)
+    if why.open:
+        with why:
+            lab_diagnostics.section(view)
 
 
 def partners(store: Store, task: str) -> tuple[str, ...]:

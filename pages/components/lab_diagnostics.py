@@ -67,7 +67,8 @@ def _hubs(store: Store, view: LabView, label: str, shape: Diagnostics) -> None:
 
 
 def _arrow(before: float, after: float) -> str:
-    return f"{score(before)} → {score(after)}" if before != after else score(before)
+    text = f"{score(before)} → {score(after)}" if before != after else score(before)
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _small(view: LabView) -> bool:

@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.figures.palette import SIGN
 from analysis.live.ranking import Comparison
 from analysis.retrieval.interventions import BASE
-from pages.components import caching, commands, gallery, lab_why, ranked_lists, state
+from pages.components import caching, gallery, lab_why, ranked_lists, state
 from pages.components.errors import guard
 from pages.components.lab_view import LabView
 
@@ -68,7 +68,8 @@ def _filter(view: LabView, moved: pd.DataFrame) -> str:
     wanted = state.get(state.CHANGED)
     if wanted is not None and wanted not in FILTERS:
         state.notice(f"The link asks for queries that are {state.shown(wanted)}, expected one of {', '.join(FILTERS)}.")
-    st.session_state["_lab_changed"] = wanted if wanted in FILTERS else "rescued" if view.after.steps else "all"
+    telling = next((key for key in ("rescued", "lost") if counts.get(_STATUS[key], 0)), "moved")
+    st.session_state["_lab_changed"] = wanted if wanted in FILTERS else telling if view.after.steps else "all"
     st.pills(
         "Queries", list(FILTERS), format_func=words.__getitem__, key="_lab_changed", required=True,
         on_change=lambda: state.put(state.CHANGED, st.session_state["_lab_changed"]),
@@ -145,4 +146,4 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     )  # fmt: skip
     with st.popover("Command", icon=":material/terminal:", type="tertiary"):
         st.code(view.command(query), language="bash", wrap_lines=True)
-    st.caption(f"{commands.place(view.store.path)}, {view.name}: {len(view.task.candidate_rows):,} candidates.")
+    st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")

@@ -17,11 +17,22 @@ from pages.components.lab_view import LabView
 MOST_ROWS = 24
 
 
-def section(view: LabView) -> pd.DataFrame | None:
-    """Draw it and return the frame of its numbers; None when a method cannot be measured (the reason is shown)."""
-    frame = _measured(view)
-    if frame is None:
+def measured(view: LabView) -> pd.DataFrame | None:
+    """The frame without the rows that have no answer on this store; each of those is one sentence."""
+    good = []
+    for spec in view.specs[:MOST_ROWS]:
+        try:
+            caching.measured(view.store, view.name, spec)
+            good.append(spec)
+        except AnalysisError as error:
+            st.warning(f"{parse(spec).label}: {error}", icon=":material/block:")
+    if "base" not in good or view.after.spec not in good:
         return None
+    return caching.recall(view.store, view.name, tuple(good), view.ks, view.definition)
+
+
+def section(view: LabView, frame: pd.DataFrame) -> None:
+    """Bars and table of the frame that `measured` gave."""
     downloads.figure(
         recall_bars(frame, data=_data(view), definition=view.definition),
         f"{view.store.name}-{view.name}-recall",
@@ -36,7 +47,6 @@ def section(view: LabView) -> pd.DataFrame | None:
         "Percent with the 95 % bootstrap interval over queries; change: paired with the base over the same queries. Random "
         "controls: mean of their seeds, the range of the seeds in brackets."
     )
-    return frame
 
 
 def headline(view: LabView, frame: pd.DataFrame) -> str:
@@ -52,20 +62,6 @@ def headline(view: LabView, frame: pd.DataFrame) -> str:
         f"Recall@{view.k} goes from **{percent(base['recall'])}** to **{percent(after['recall'])}**, "
         f"{points(after['difference'])} points {bounds}.{verdict}"
     )
-
-
-def _measured(view: LabView) -> pd.DataFrame | None:
-    """The frame without the rows that have no answer on this store; each of those is one sentence."""
-    good = []
-    for spec in view.specs[:MOST_ROWS]:
-        try:
-            caching.measured(view.store, view.name, spec)
-            good.append(spec)
-        except AnalysisError as error:
-            st.warning(f"{parse(spec).label}: {error}", icon=":material/block:")
-    if "base" not in good or view.after.spec not in good:
-        return None
-    return caching.recall(view.store, view.name, tuple(good), view.ks, view.definition)
 
 
 def _readable(frame: pd.DataFrame) -> pd.DataFrame:

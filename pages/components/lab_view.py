@@ -72,17 +72,25 @@ class LabView:
 
 def recall_controls() -> tuple[int, tuple[int, ...], str]:
     """(k in view, all cut-offs, definition of recall), each in the URL."""
-    chosen = st.pills(
-        "Recall at k", CUTS, selection_mode="multi", default=[1, 5, 10], key=state.KS, bind="query-params",
-        help="Cut-offs in the table. The lists, the curve and what counts as rescued use the one chosen beside.",
-    )  # fmt: skip
+    state.check_choice(state.DEFINITION, list(DEFINITIONS), default="hit", what="a definition of recall")
+    with st.popover("Recall", icon=":material/tune:", help="Cut-offs and definition of recall"):
+        chosen = st.pills(
+            "Cut-offs k in the table",
+            CUTS,
+            selection_mode="multi",
+            default=[1, 5, 10],
+            key=state.KS,
+            bind="query-params",
+        )
+        definition = st.radio(
+            "What counts", list(DEFINITIONS), format_func=DEFINITIONS.__getitem__, key=state.DEFINITION, bind="query-params",
+            help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
+        )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
     state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
-    k = st.segmented_control("k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True)
-    state.check_choice(state.DEFINITION, list(DEFINITIONS), default="hit", what="a definition of recall")
-    definition = st.selectbox(
-        "Counts", list(DEFINITIONS), format_func=DEFINITIONS.__getitem__, key=state.DEFINITION, bind="query-params",
-        width=230, help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
+    k = st.segmented_control(
+        "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
+        help="The lists, the curve and what counts as rescued use this cut-off.",
     )  # fmt: skip
     return int(k or ks[-1]), ks, definition
 

@@ -11,7 +11,7 @@ from analysis.figures.style import score
 from analysis.live.ranking import Comparison
 from analysis.live.why import Explanation, explain, explains
 from analysis.retrieval.interventions import BASE
-from pages.components import caching, concept_cards, downloads, gallery, method_builder
+from pages.components import caching, concept_cards, downloads, gallery, method_builder, state
 from pages.components.lab_view import LabView
 
 
@@ -80,7 +80,11 @@ def _concept(view: LabView, clicked: list[int], found: Explanation) -> None:
         return
     st.caption("Clicked:" if clicked else "Speaks most against the target; click a bar for another:")
     given = (float(pair.contribution[pair.concept_ids == concept].sum()) for pair in (found.target, found.rival))
-    concept_cards.row(view.store, concept, "target {}, rival {}".format(*map(score, given)))
+    state.page_link(
+        "concept", concept_cards.title(view.store, concept), icon=":material/center_focus_strong:",
+        store=caching.store_id(view.store), concept=concept,
+    )  # fmt: skip
+    st.caption("Gives the target {}, the rival {}.".format(*map(score, given)))
     rows = concept_cards.top_rows(view.store, concept, 4)
     if rows:
         gallery.pictures(view.store, rows, width=72)

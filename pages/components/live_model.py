@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,15 +14,60 @@ from analysis.live.slot import LoadedModel, ModelRequest, device_memory, memory_
 from analysis.models.devices import DTYPES
 from analysis.models.specs import BACKBONES
 from analysis.store import Store
-from pages.components import caching, state
+from pages.components import caching, gallery, state
 from pages.components.errors import guard
 
 AUTO_LOAD = 1_000_000_000  # bytes up to which a model is loaded as soon as a query needs it
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def pickers(store: Store) -> ModelRequest:
-    """Model, device and number format; the store's own backbone, run as the store's was, unless another is chosen."""
+def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
+    """One row: model, device, number format; whether it is loaded, how large it is, Load or Unload.
+
+    The store's own backbone, run as the store's was, unless another one is chosen. Returns the request, and what a page
+    calls after a query, which may have loaded the model: the row then says so.
+    """
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        request = _chosen(store)
+        holder = st.empty()
+    before = _ready(request)
+    with holder.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _state(request)
+
+    def settle() -> None:
+        if _ready(request) != before:
+            with holder.container(horizontal=True, vertical_alignment="center", gap="small"):
+                _state(request)
+
+    return request, settle
+
+
+def _state(request: ModelRequest) -> None:
+    loaded: LoadedModel | None = caching.model_slot().loaded
+    if loaded is not None and loaded.request == request:
+        st.button("Unload", on_click=caching.model_slot().unload, icon=":material/eject:", key="_live_unload")
+        st.markdown(
+            f":green-badge[:material/check_circle: loaded] :gray[{loaded.label}, {loaded.device}, {loaded.dtype}"
+            f"{_card(loaded.device)}]"
+        )
+        return
+    pressed = st.button(
+        "Load", icon=":material/memory:", help="Stays in memory until it is exchanged.", key="_live_load"
+    )
+    st.markdown(f":gray-badge[not loaded] :gray[{gallery.escape(estimate(request) + _other(loaded), 400)}]")
+    if pressed:
+        with guard("The model", stop=False), using(request):
+            pass
+        if _ready(request):
+            st.rerun()
+
+
+def _ready(request: ModelRequest) -> bool:
+    loaded = caching.model_slot().loaded
+    return loaded is not None and loaded.request == request
+
+
+def _chosen(store: Store) -> ModelRequest:
     own = request_for(store)
     name = state.get(state.MODEL) or own.name
     device = state.get(state.DEVICE) or "auto"
@@ -33,36 +78,14 @@ def pickers(store: Store) -> ModelRequest:
         )
         dtype = "auto"
     _picker(
-        "Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 220, "A known key, a hub id or a local folder."
+        "Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 240, "A known key, a hub id or a local folder."
     )
-    _picker("Device", state.DEVICE, DEVICES, device, "auto", 110, "auto takes the best; cuda:1 names a second card.")
+    _picker("Device", state.DEVICE, DEVICES, device, "auto", 120, "auto takes the best; cuda:1 names a second card.")
     _picker(
-        "Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 120, "float32 on a CPU, the model's own elsewhere."
+        "Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 130, "float32 on a CPU, the model's own elsewhere."
     )
     request = replace(own, device=device, dtype=None if dtype == "auto" else dtype)
     return request if name == own.name else ModelRequest(name, device, request.dtype)
-
-
-def panel(request: ModelRequest) -> None:
-    """One line: loaded or not, memory, and the buttons Load and Unload."""
-    loaded: LoadedModel | None = caching.model_slot().loaded
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if loaded is not None and loaded.request == request:
-            st.badge(f"{loaded.label} is loaded", icon=":material/check_circle:", color="green")
-            st.caption(
-                f"{loaded.device}, {loaded.dtype}, {loaded.revision[:18]}{_card(loaded.device)}", width="content"
-            )
-            st.button("Unload", on_click=caching.model_slot().unload, type="tertiary", icon=":material/eject:")
-            return
-        st.badge("Model not loaded", icon=":material/radio_button_unchecked:", color="gray")
-        st.caption(f"{estimate(request)}{_other(loaded)}", width="content")
-        if st.button(
-            "Load", icon=":material/memory:", help="Loads the model and keeps it until it is exchanged or unloaded"
-        ):
-            with guard("The model", stop=False), using(request):
-                pass
-            if caching.model_slot().loaded is not None:
-                st.rerun()
 
 
 def estimate(request: ModelRequest) -> str:
@@ -75,8 +98,7 @@ def estimate(request: ModelRequest) -> str:
 
 def may_load(request: ModelRequest) -> bool:
     """Whether a query may load this model by itself: it is there already, or small."""
-    loaded = caching.model_slot().loaded
-    if loaded is not None and loaded.request == request:
+    if _ready(request):
         return True
     try:
         needed = memory_need(request).needed
@@ -88,8 +110,7 @@ def may_load(request: ModelRequest) -> bool:
 @contextmanager
 def using(request: ModelRequest) -> Iterator:
     """The loaded model for one piece of work; what is waited for stands in a status line meanwhile."""
-    loaded = caching.model_slot().loaded
-    if loaded is not None and loaded.request == request:
+    if _ready(request):
         with caching.model_slot().use(request, tell=st.toast) as backbone:
             yield backbone
         return

@@ -83,43 +83,46 @@ def show(live: Live) -> None:
     intervention = method_builder.current()
     concept = live_concepts.looked_at(live.store)
     _notes(live)
-    with guard("The tokens", stop=False):
-        if live.query is not None:
-            live_tokens.show(live.store, live.query, mask, live.preview, concept)
-        elif live.asked.row is not None:
-            live_tokens.cached(live.store, live.asked.row, concept)
-    with guard("The settings", stop=False):
-        method_builder.build(method_builder.Builder(live.store, "live", CHIPS), intervention)
-    with guard("The ranking", stop=False):
-        comparison = live.compare(mask, intervention)
-        _lists(live, comparison, mask, intervention, concept)
+    inputs, lists = st.columns([5, 7], gap="medium")
+    with inputs:
+        with guard("The tokens", stop=False):
+            if live.query is not None:
+                live_tokens.show(live.store, live.query, mask, live.preview, concept)
+            elif live.asked.row is not None:
+                live_tokens.cached(live.store, live.asked.row, concept)
+        with guard("The settings", stop=False):
+            method_builder.build(method_builder.Builder(live.store, "live_method", CHIPS), intervention)
+    with lists, guard("The ranking", stop=False):
+        _lists(live, live.compare(mask, intervention), mask, intervention)
+    with guard("The concepts", stop=False):
+        _concepts(live, mask, intervention, concept)
         _reproduction(live, mask, intervention)
 
 
-def _lists(
-    live: Live, comparison: Comparison, mask: TokenMask, intervention: Intervention, concept: int | None
-) -> None:
-    rows = live.task.candidate_rows
+def _lists(live: Live, comparison: Comparison, mask: TokenMask, intervention: Intervention) -> None:
     changes = " · ".join(part for part in (mask.label, intervention.label) if part and part != "base")
     sentence = ranked_lists.outcome(comparison)
     if sentence:
         st.markdown(sentence)
-    lists, concepts = st.columns([2, 1], gap="medium")
-    with lists:
-        ranked_lists.side_by_side(
-            live.store,
-            rows,
-            comparison,
-            k=K,
-            titles=("Before", f"After: {gallery.escape(changes) or 'nothing changed'}"),
-        )
-        st.caption(f"{len(rows):,} candidates of {live.task.task}. {live.store.caption}")
-    with concepts, st.container(border=True):
-        st.markdown("**Concepts of this query**")
-        _, h_after = live.embeddings(mask, intervention)
-        if concept is not None:
-            live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
+    ranked_lists.side_by_side(
+        live.store, live.task.candidate_rows, comparison, k=K,
+        titles=("Before", f"After: {gallery.escape(changes) or 'nothing changed'}"),
+    )  # fmt: skip
+    st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {live.store.caption}")
+
+
+def _concepts(live: Live, mask: TokenMask, intervention: Intervention, concept: int | None) -> None:
+    """Bars of the strongest concepts, and the one that is looked at beside them."""
+    _, h_after = live.embeddings(mask, intervention)
+    st.subheader("Which concepts fire on it?", anchor=False)
+    bars, detail = st.columns([7, 5], gap="medium")
+    with bars:
         live_concepts.show(live.store, h_after, what="Embedding after the mask" if mask else "Embedding of the query")
+    with detail:
+        if concept is None:
+            st.caption("Click a bar: what the concept means, and which tokens of your query it comes from.")
+        else:
+            live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
 
 
 def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> None:

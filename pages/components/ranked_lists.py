@@ -8,7 +8,6 @@ import numpy as np
 import streamlit as st
 
 from analysis.figures.palette import SIGN
-from analysis.figures.style import score
 from analysis.live.ranking import Comparison, Place
 from analysis.store import Store
 from pages.components import caching, gallery
@@ -51,7 +50,7 @@ def line(store: Store, row: int, place: Place, *, side: str, with_picture: bool)
     if with_picture and not words:
         words = f":gray[{gallery.escape(caching.description(store, row), 90)}]"
     target = f":green-badge[{SIGN['target']} target] " if place.is_target else ""
-    return f"{target}{words}  \n:gray[{score(place.similarity)}] {movement(place, side=side)}"
+    return f"{target}{words}  \n:gray[{place.similarity:.3f}] {movement(place, side=side)}"
 
 
 def movement(place: Place, *, side: str) -> str:

@@ -42,6 +42,7 @@ WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
 RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
 K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
+TAB = "tab"  # of the retrieval lab
 VIEW = "view"  # of the concept browser: table | map | histogram
 WORDS = "words"
 MODALITY = "modality"

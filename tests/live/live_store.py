@@ -14,7 +14,6 @@ from analysis.data.samples import Picture, Sample
 from analysis.models import tiny
 from analysis.models.backbones import Backbone, load_backbone
 from analysis.models.prompts import instruction_for
-from analysis.models.tiny import MAKERS
 from analysis.sae.checkpoint import Sae, save_sae
 from analysis.sae.encode import encode
 from analysis.store.write import StoreWriter
