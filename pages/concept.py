@@ -40,6 +40,7 @@ def main() -> None:
         concept = pickers.concept(store)
         pickers.concept_jump(store, concept)
         label_editor.popover(store, concept)
+        pickers.chosen_task(list(store.tasks), whose=store.label)
         row.command = commands.concept_row(store, concept)
         row.title = f"Concept {concept_cards.title(store, concept)} of {store.label}"
         row.facts = {"concept": concept, "energy": float(store.concepts["energy"].iat[concept])}

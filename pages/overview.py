@@ -36,21 +36,20 @@ def main() -> None:
     with layout.controls("overview", title="Overview") as row:
         stores = sorted(pickers.stores(), key=lambda store: store.contrastive)  # the model in question first
         names = caching.short_names(stores)
+        task = pickers.chosen_task(pickers.common_tasks(stores))
         row.command = "\n".join(commands.overlap(store, 0.01, "bridge_max") for store in stores)
         row.facts = {"stores": names}
     layout.stores_line(stores)
     with guard("The summary", stop=False):
-        headlines(stores, names)
+        headlines(stores, names, task)
     for part in (text_dominates, energy_is_concentrated, loud_concepts, distractors, cards):
         st.space("small")
         with guard("This section", stop=False):
             part(stores, names)
 
 
-def headlines(stores: list[Store], names: list[str]) -> None:
+def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     """One number a finding for the first model, the others beside it."""
-    tasks = pickers.common_tasks(stores)
-    task = pickers.chosen_task(tasks)
     found = findings.headlines(
         names,
         [caching.modality_shares(store) for store in stores],

@@ -44,6 +44,7 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
         store = pickers.store()
         row.command = commands.concept_row(store, 5)
     """
+    state.begin_notices()
     line = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
     row = Controls(title=title or state.PAGES[page].title, more=st.container())
     with line:
@@ -51,7 +52,7 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
     with line:
         st.space("stretch")
         actions(page, row)
-    notices()
+    state.place_notices(st.container())
 
 
 def actions(page: str, row: Controls) -> None:
@@ -66,12 +67,6 @@ def actions(page: str, row: Controls) -> None:
         st.code(row.command or commands.LIST, language="bash", wrap_lines=True)
     with st.popover("Pin", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"):
         _pin_form(page, row)
-
-
-def notices() -> None:
-    """What was wrong with the address, one sentence each."""
-    for sentence in state.take_notices():
-        st.warning(sentence, icon=":material/link_off:")
 
 
 def caption(text: str) -> None:

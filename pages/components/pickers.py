@@ -68,24 +68,27 @@ def common_tasks(opened: list[Store]) -> list[str]:
     return list(dict.fromkeys(name for item in opened for name in item.tasks))
 
 
-def chosen_task(tasks: list[str]) -> str | None:
-    """The task that `task_of` will show, without its picker; None without tasks."""
-    wanted = state.get(state.TASK)
-    return wanted if wanted in tasks else next(iter(tasks), None)
-
-
-def task_of(tasks: list[str], label: str = "Task", *, whose: str = "This view") -> str:
-    """One of some retrieval tasks: the one in the URL if it is among them."""
+def chosen_task(tasks: list[str], *, whose: str = "This view") -> str | None:
+    """The task in the URL if it is among some, else the first; None without tasks. Where its picker stands further down a
+    page, call this with the controls, so that the link at the top names it."""
+    if not tasks:
+        return None
     wanted = state.get(state.TASK)
     if wanted is not None and wanted not in tasks:
         state.notice(f"{whose} has no task {state.shown(wanted)}, only {', '.join(tasks)}; showing {tasks[0]}.")
     value = wanted if wanted in tasks else tasks[0]
+    state.put(state.TASK, value)
+    return value
+
+
+def task_of(tasks: list[str], label: str = "Task", *, whose: str = "This view") -> str:
+    """Picker for one of some retrieval tasks (at least one)."""
+    value = chosen_task(tasks, whose=whose) or tasks[0]
     st.session_state["_pick_task"] = value
     st.selectbox(
         label, tasks, key="_pick_task", width=130, help=TASK_HELP,
         on_change=lambda: state.put(state.TASK, st.session_state["_pick_task"]),
     )  # fmt: skip
-    state.put(state.TASK, value)
     return value
 
 
@@ -176,7 +179,7 @@ def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:
             return caching.open_ref(candidate)
         except AnalysisError as error:
             state.notice(str(error))
-    layout.notices()
+    state.place_notices(st.container())
     layout.empty_cache(caching.stores())
     raise AssertionError("empty_cache ends the page")
 

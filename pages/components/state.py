@@ -89,7 +89,8 @@ PAGES: dict[str, PageInfo] = {
     ),
     "concept": PageInfo(
         "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
-        "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.", (STORE, CONCEPT),
+        "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
+        (STORE, CONCEPT, TASK),
     ),
     "retrieval_lab": PageInfo(
         "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
@@ -184,14 +185,29 @@ def check_choice(key: str, options: Sequence[str], *, default: str, what: str) -
 
 
 def notice(sentence: str) -> None:
-    """One sentence for the visitor, shown once where the page calls `layout.notices`."""
-    found = st.session_state.setdefault(_NOTICES, [])
+    """One sentence for the visitor, below the controls row; the same sentence once a run."""
+    found, slot = st.session_state.setdefault(_NOTICES, ([], None))
     if sentence not in found:
         found.append(sentence)
+        if slot is not None:
+            _show_notice(slot, sentence)
 
 
-def take_notices() -> list[str]:
-    return st.session_state.pop(_NOTICES, [])
+def begin_notices() -> None:
+    """Start of a run: nothing to say yet."""
+    st.session_state.pop(_NOTICES, None)
+
+
+def place_notices(slot: Any) -> None:
+    """Show in this container what was noticed so far, and what will be further down the page."""
+    found, _ = st.session_state.setdefault(_NOTICES, ([], None))
+    st.session_state[_NOTICES] = (found, slot)
+    for sentence in found:
+        _show_notice(slot, sentence)
+
+
+def _show_notice(slot: Any, sentence: str) -> None:
+    slot.warning(sentence, icon=":material/link_off:")
 
 
 def shown(raw: str) -> str:

@@ -1,0 +1,32 @@
+"""Opening a page as a visitor does, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).parents[2]
+
+
+def open_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
+    """Run pages/<name>.py alone with the given URL parameters."""
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(cache))
+    app = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=120)
+    for key, value in params.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception, [error.value for error in app.exception]
+    return app
+
+
+def words(app: AppTest) -> str:
+    """Everything a visitor can read, as one text."""
+    kinds = ("title", "subheader", "markdown", "caption", "warning", "error", "info", "success", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
+
+
+def sentences(app: AppTest) -> list[str]:
+    """What the page complains about."""
+    return [str(element.value) for kind in ("warning", "error") for element in getattr(app, kind)]

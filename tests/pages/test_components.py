@@ -1,0 +1,99 @@
+"""What pages share: addresses, words of the overview, commands, text from the data."""
+
+from __future__ import annotations
+
+import ast
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.store import open_store
+from pages.components import commands, findings, gallery, scores, state
+from tests.synthetic_store import make_store
+
+
+def test_address_carries_what_is_given_and_nothing_else() -> None:
+    assert (
+        state.page_url("concept", store="clip-mini/x-1", concept=5, task=None)
+        == "inspect?store=clip-mini/x-1&concept=5"
+    )
+    assert state.page_url("stores") == "caches"
+    assert state.page_url("overview", share=2) == "./?share=2"
+
+
+@pytest.mark.parametrize("raw", ["a\nb", "x" * 1000, "<b>"])
+def test_values_from_the_address_are_shown_short_and_on_one_line(raw: str) -> None:
+    found = state.shown(raw)
+    assert "\n" not in found
+    assert len(found) <= 63
+
+
+def test_text_from_the_data_is_never_formatting() -> None:
+    assert gallery.escape("**a** [b](c) :red[d] $e$ `f`\n# g") == r"\*\*a\*\* \[b\]\(c\) \:red\[d\] \$e\$ \`f\` \# g"
+    assert gallery.escape("x" * 400, 10) == "x" * 10 + "…"
+
+
+def test_modality_in_words_has_the_colour_of_its_side() -> None:
+    assert [scores.modality_words(value) for value in (0.0, 0.5, 1.0, float("nan"))] == [
+        ("image only", "blue"),
+        ("both modalities", "violet"),
+        ("text only", "red"),
+        ("never active", "gray"),
+    ]
+
+
+def test_shares_leave_out_dead_concepts() -> None:
+    shares = findings.modality_shares(np.asarray([0.0, 0.9, 1.0, np.nan]), np.asarray([1.0, 1.0, 2.0, 0.0]))
+    assert (shares.live, shares.dead) == (3, 1)
+    assert shares.text_share == pytest.approx(2 / 3)
+    assert shares.text_energy == pytest.approx(3 / 4)
+    nothing = findings.modality_shares(np.asarray([np.nan]), np.asarray([0.0]))
+    assert np.isnan(nothing.text_share)
+
+
+def test_removal_sentence_says_when_nothing_is_shown() -> None:
+    def table(low: float, after: float) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "method": ["base", "removal", "random control"],
+                "k": [10, 10, 10],
+                "recall": [0.5, after, 0.4],
+                "delta": [0, after - 0.5, -0.1],
+                "delta_low": [0, low, -0.2],
+                "delta_high": [0, after - 0.4, 0],
+            }
+        )
+
+    unsure = findings.removal_sentence(["m"], [table(-0.1, 0.52)], 10)
+    assert "includes no change" in unsure
+    assert "at random gives 40.0 %" in unsure
+    assert "includes no change" not in findings.removal_sentence(["m"], [table(0.1, 0.7)], 10)
+    assert "**lowers**" in findings.removal_sentence(["m"], [table(-0.4, 0.2)], 10)
+
+
+def test_command_on_screen_gives_the_number_on_screen(tmp_path: Path) -> None:
+    store = open_store(make_store(tmp_path / "a folder"))
+    command = commands.concept_row(store, 2)
+    done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, check=True)
+    energy = next(line.split()[-1] for line in done.stdout.splitlines() if line.startswith("energy "))
+    assert float(energy) == pytest.approx(store.concepts["energy"][2], rel=1e-5)
+
+
+def test_every_command_is_valid_python_or_a_subcommand(tmp_path: Path) -> None:
+    store = open_store(make_store(tmp_path))
+    for command in (
+        commands.concept_row(store, 1),
+        commands.concept_examples(store, 1),
+        commands.concepts_table(store, "energy", False),
+        commands.overlap(store, 0.01, "bridge_max"),
+        commands.results(store, "i2t"),
+    ):
+        parts = shlex.split(command)
+        assert parts[:2] == ["python", "-c"]
+        ast.parse(parts[2])
+    assert commands.retrieve(store, "i2t", ("removal:concepts=1",)).startswith("python -m analysis retrieve ")

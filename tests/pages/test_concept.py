@@ -1,0 +1,206 @@
+"""The concept page shows what the store holds about one concept; its examples are chosen by pure functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.store import notebook, open_store
+from pages.components import examples
+from pages.components.examples import Firing
+from tests.pages.opening import open_page, sentences, words
+from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("cache"), tokens=True)
+
+
+@pytest.fixture
+def cache(path: Path) -> Path:
+    return path.parents[1]
+
+
+def test_bridge_fires_on_both_sides_of_its_pairs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = words(open_page("concept", cache, monkeypatch, concept=str(BRIDGE)))
+    assert "What does concept 2, “dog”, stand for?" in text
+    assert "both modalities" in text
+    assert "on **100 %** of the captions of its top pictures" in text
+    assert "on **100 %** of the pictures of its top captions" in text
+
+
+def test_image_only_concept_has_no_captions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = words(open_page("concept", cache, monkeypatch, concept=str(IMAGE_ONLY)))
+    assert "image only" in text
+    assert "It fires on no caption." in text
+    assert "on **0 %** of the captions of its top pictures" in text
+
+
+def test_text_only_concept_has_no_pictures(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = words(open_page("concept", cache, monkeypatch, concept=str(TEXT_ONLY)))
+    assert "text only" in text
+    assert "It fires on no picture." in text
+
+
+def test_strongest_caption_comes_first_with_its_value(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(path)
+    rows, values = store.postings.rows(BOAT_TEXT)
+    text = words(open_page("concept", cache, monkeypatch, concept=str(BOAT_TEXT)))
+    assert f":gray[`{values[0]:#.3g}`] {store.samples['text'][int(rows[0])]}" in text
+
+
+def test_bridge_partner_and_neighbour_lead_to_each_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE))
+    assert "cosine 0.60" in words(app)
+    assert "on the captions" in words(app)
+    link = next(button for button in app.button if button.label.startswith(f"{BOAT_TEXT} ·"))
+    link.click().run()
+    assert not app.exception
+    assert f"What does concept {BOAT_TEXT}, “boat" in app.title[0].value
+    assert app.query_params["concept"] in (str(BOAT_TEXT), [str(BOAT_TEXT)])
+
+
+def test_next_and_previous_go_round(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch, concept="31")
+    assert "never fires on this data" in words(app)
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert "concept 0," in app.title[0].value
+    next(button for button in app.button if button.label == "Previous").click().run()
+    assert "concept 31" in app.title[0].value
+
+
+def test_concept_typed_in_is_shown(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch)
+    app.number_input(key="_jump").set_value(7).run()
+    assert "concept 7," in app.title[0].value
+
+
+@pytest.mark.parametrize("concept", ["32", "-1", "dog", "", "1e3", "9" * 400])
+def test_unknown_concept_is_one_sentence(concept: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch, concept=concept)
+    assert sum("The link asks for concept" in sentence for sentence in sentences(app)) == 1
+    assert "stand for?" in app.title[0].value
+    app.run()
+    assert not sentences(app)
+
+
+def test_scores_stand_with_rank_equation_and_meaning(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_page("concept", cache, monkeypatch, concept=str(BRIDGE)).table[0].value
+    energy = open_store(path).concepts["energy"]
+    rank = int((energy > energy[BRIDGE]).sum()) + 1
+    row = table.loc["energy"]
+    assert row["rank"].replace("\N{NO-BREAK SPACE}", " ") == f"{rank} of 32"
+    assert row["paper"] == "Eq. 3"
+    assert row["what it says"]
+
+
+def test_label_is_kept_with_history_and_becomes_the_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(make_store(tmp_path))
+    app = open_page("concept", tmp_path, monkeypatch, concept="2")
+    for text in ("hound", "poodle"):
+        app.text_input[0].set_value(text)
+        app.text_input[1].set_value("Ada")
+        next(button for button in app.button if button.label == "Keep").click().run()
+        assert not app.exception
+    assert "“poodle”" in app.title[0].value
+    kept = notebook.history(tmp_path / "notes", store.config["sae"]["sha256"], 2)
+    assert [(label.text, label.author) for label in kept] == [("poodle", "Ada"), ("hound", "Ada")]
+
+
+def test_pin_keeps_the_view_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path)
+    app = open_page("concept", tmp_path, monkeypatch, concept="2")
+    next(area for area in app.text_area if "What does it show" in area.label).set_value("dogs on both sides")
+    next(button for button in app.button if button.label == "Pin this view").click().run()
+    assert not app.exception
+    (finding,) = notebook.findings(tmp_path / "notes")
+    assert finding.page == "concept"
+    assert finding.params["concept"] == ["2"]
+    assert finding.note == "dogs on both sides"
+    assert "concepts.loc[2]" in finding.command
+
+
+def test_retrieval_without_the_concept_is_measured_when_asked(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE))
+    assert not app.dataframe
+    app.toggle(key="show").set_value(True).run()
+    assert not app.exception
+    table = app.dataframe[0].value
+    assert table.iloc[:, 0].tolist() == ["R@1", "R@5", "R@10"]
+
+    store = open_store(path)
+    task = store.task("i2t")
+    direction = store.sae().dictionary[BRIDGE]
+
+    def hits(h: np.ndarray, c: np.ndarray) -> float:
+        unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (h, c)]
+        best = np.argsort(-(unit[0] @ unit[1].T), axis=1, kind="stable")[:, :5]
+        return float(np.mean([task.qrels[[q], :].toarray()[0, best[q]].any() for q in range(len(best))]))
+
+    sides = [store.embeddings("mean", rows).astype(np.float64) for rows in (task.query_rows, task.candidate_rows)]
+    without = [x - np.outer(x @ direction, direction) for x in sides]
+    assert table["base"].iloc[1].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * hits(*sides):.1f} %"
+    assert table["without the concept"].iloc[1].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * hits(*without):.1f} %"
+
+
+def test_tokens_show_where_they_are_kept_and_are_silent_elsewhere(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Where it fires" in words(open_page("concept", cache, monkeypatch, concept="0"))
+    make_store(tmp_path)
+    assert "Where it fires" not in words(open_page("concept", tmp_path, monkeypatch, concept="0"))
+
+
+# --- the pure functions -------------------------------------------------------------------------------------------
+FIRING = Firing(np.arange(100), np.linspace(10, 1, 100))
+
+
+@pytest.mark.parametrize("quantile", [0.75, 0.5, 0.25])
+def test_examples_of_a_quantile_surround_it(quantile: float) -> None:
+    found = examples.around(FIRING, quantile, 6)
+    assert len(found) == 6
+    assert found.values.min() <= np.quantile(FIRING.values, quantile) <= found.values.max()
+
+
+def test_quantile_of_few_examples_is_all_of_them() -> None:
+    assert examples.around(FIRING[:3], 0.25, 6).rows.tolist() == [0, 1, 2]
+    assert len(examples.around(FIRING[:0], 0.5, 6)) == 0
+
+
+def test_random_examples_are_the_same_for_everybody_and_sorted() -> None:
+    first, again = examples.at_random(FIRING, 6, seed=4), examples.at_random(FIRING, 6, seed=4)
+    assert first.rows.tolist() == again.rows.tolist()
+    assert len(set(first.rows.tolist())) == 6
+    assert (np.diff(first.values) < 0).all()
+    assert examples.at_random(FIRING, 6, seed=5).rows.tolist() != first.rows.tolist()
+
+
+def test_near_duplicates_stand_once() -> None:
+    texts = np.asarray(["A cat", "a  cat ", "dog", "a cat"], object)
+    found = examples.distinct(Firing(np.arange(4), np.asarray([4.0, 3, 2, 1])), texts, 3)
+    assert found.rows.tolist() == [0, 2]
+
+
+def test_paired_share_is_that_of_the_simple_loop() -> None:
+    rng = np.random.default_rng(0)
+    pair_id = np.repeat(np.arange(30), 3)
+    kind = np.tile([examples.IMAGE, examples.TEXT, examples.TEXT], 30)
+    fires = rng.random(90) < 0.4
+    top = np.flatnonzero(fires & (kind == examples.IMAGE))[:8]
+    partners = np.flatnonzero(fires & (kind == examples.TEXT))
+    captions = [row for row in range(90) if kind[row] == examples.TEXT and pair_id[row] in set(pair_id[top])]
+    expected = np.mean([fires[row] for row in captions])
+    assert examples.paired_share(top, partners, pair_id, np.full(30, 2)) == pytest.approx(expected)
+    assert np.isnan(examples.paired_share(top[:0], partners, pair_id, np.full(30, 2)))
+
+
+def test_samples_of_retrieval_only_are_no_examples() -> None:
+    kind = examples.kinds(np.asarray(["image", "text", "image", "image_text"], object), np.asarray([0, 0, -1, -1]))
+    pictures, captions = examples.split(np.arange(4), np.ones(4), kind)
+    assert pictures.rows.tolist() == [0]
+    assert captions.rows.tolist() == [1]

@@ -1,0 +1,144 @@
+"""The browser shows the concepts that pass the filters, in the order asked for, and a click opens one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.store import open_store
+from analysis.store.notebook import add_label
+from pages.components import browse
+from pages.components.browse import Filters
+from tests.pages.opening import open_page, sentences, words
+from tests.synthetic_store import BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def cache(path: Path) -> Path:
+    return path.parents[1]
+
+
+def shown(cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> list[int]:
+    return open_page("concepts", cache, monkeypatch, **params).dataframe[0].value["id"].tolist()
+
+
+def test_default_is_every_live_concept_loudest_first(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    energy = open_store(path).concepts["energy"]
+    assert shown(cache, monkeypatch) == energy[energy > 0].sort_values(ascending=False, kind="stable").index.tolist()
+
+
+def test_dead_concepts_come_when_asked_for_and_last(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(cache, monkeypatch, alive="false", sort="modality")[-1] == 31
+
+
+def test_sorting_by_label_of_the_score(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = shown(cache, monkeypatch, sort="attribution", order="ascending")
+    values = open_store(path).concepts["attribution"].to_numpy()[found]
+    assert (np.diff(values) >= 0).all()
+
+
+def test_modality_range_keeps_its_own_side(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concepts", cache, monkeypatch)
+    app.slider(key="modality").set_value((0.0, 0.05)).run()
+    assert set(app.dataframe[0].value["id"]) == {IMAGE_ONLY, 3}
+    app.slider(key="modality").set_value((0.95, 1.0)).run()
+    assert set(app.dataframe[0].value["id"]) == {TEXT_ONLY, 4}
+
+
+def test_words_find_names_and_captions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = shown(cache, monkeypatch, words="DOG")
+    assert BRIDGE in found
+    assert len(found) < 31
+    assert shown(cache, monkeypatch, words="17") == [17]
+
+
+def test_label_is_found_and_shown_instead_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(make_store(tmp_path))
+    add_label(tmp_path / "notes", store.config["sae"]["sha256"], 9, "zebra crossing", "Ada")
+    app = open_page("concepts", tmp_path, monkeypatch, words="zebra")
+    assert app.dataframe[0].value["id"].tolist() == [9]
+    assert app.dataframe[0].value["name"].tolist() == ["zebra crossing"]
+
+
+def test_nothing_found_says_so_and_offers_the_way_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concepts", cache, monkeypatch, words="unicorn")
+    assert "No concept" in words(app)
+    app.button[-1].click().run()
+    assert len(app.dataframe[0].value) == 31
+
+
+def test_picked_cell_opens_its_concept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, object] = {}
+    monkeypatch.setattr("pages.components.state.open_page", lambda page, **params: opened.update(page=page, **params))
+    app = open_page("concepts", cache, monkeypatch)
+    app.session_state["_open_concept"] = 5
+    app.run()
+    assert opened["page"] == "concept"
+    assert opened["concept"] == 5
+    assert str(opened["store"]).startswith("clip-mini/")
+
+
+@pytest.mark.parametrize("view", ["map", "histogram"])
+def test_pictures_show_without_complaint(view: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concepts", cache, monkeypatch, view=view)
+    assert not sentences(app)
+    assert "live" in words(app) or "concepts" in words(app)
+    assert len(app.dataframe[0].value) == 31
+
+
+def test_rows_have_pictures_also_for_concepts_of_captions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_page("concepts", cache, monkeypatch).dataframe[0].value.set_index("id")
+    assert table["pictures"][TEXT_ONLY].startswith("data:image/webp;base64,")
+
+
+# --- the pure functions -------------------------------------------------------------------------------------------
+def test_selection_of_a_range_on_a_histogram_becomes_ids() -> None:
+    values, ids = np.asarray([0.1, 0.5, 0.9, np.nan]), np.asarray([4, 7, 2, 9])
+    event = {"selection": {"points": [], "box": [{"x": [0.95, 0.4], "y": [0, 1]}]}}
+    assert browse.brushed(event, values, ids).tolist() == [7, 2]
+    assert browse.brushed({"selection": {"box": []}}, values, ids) is None
+    assert browse.brushed(None, values, ids) is None
+
+
+def test_filters_agree_with_the_simple_loop(path: Path) -> None:
+    table = open_store(path).concepts
+    rank = table["energy"].rank(ascending=False, method="first").to_numpy()
+    filters = Filters((0.2, 0.8), 50.0, (2.0, 60.0), True)
+    kept = [
+        i
+        for i, row in table.iterrows()
+        if row["energy"] > 0
+        and 0.2 <= row["modality_score"] <= 0.8
+        and rank[i] <= 16
+        and 2 <= 100 * row["frequency"] <= 60
+    ]
+    assert browse.select(table, rank, filters).tolist() == kept
+    assert kept
+
+
+def test_order_puts_missing_scores_last_both_ways(path: Path) -> None:
+    table = open_store(path).concepts
+    ids = np.arange(len(table))
+    for descending in (True, False):
+        assert browse.order(table, ids, "modality_score", descending=descending)[-1] == 31
+
+
+def test_word_index_has_the_captions_of_the_strongest_samples(path: Path) -> None:
+    store = open_store(path)
+    samples = store.samples
+    pair_id, texts = samples["pair_id"].to_numpy(), samples["text"].to_numpy(object)
+    first = np.asarray([samples.index[(pair_id == p) & (texts != "")][0] for p in range(pair_id.max() + 1)])
+    index = browse.word_index(store.postings.offsets, store.postings.sample_rows, texts, pair_id, first)
+    assert len(index) == 32
+    assert index[31] == ""
+    for concept in (0, 1, 2, 9):
+        rows = store.postings.rows(concept)[0][: browse.SEARCHED]
+        expected = {texts[row] if texts[row] else texts[first[pair_id[row]]] for row in rows}
+        assert set(index[concept].split(" | ")) == expected

@@ -1,0 +1,148 @@
+"""What holds for every page: it runs alone, on an empty cache, from a nonsense link, beside a damaged store; and no visitor
+ever sees a traceback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.components.state import PAGES
+from tests.pages.opening import ROOT, open_page, sentences, words
+from tests.synthetic_store import make_store
+
+MINE = ("overview", "concepts", "concept", "stores")
+NONSENSE = {
+    "store": "../../etc/passwd",
+    "stores": "a,b,,<script>",
+    "concept": "-3e9",
+    "task": "x2y",
+    "query": "NaN",
+    "share": "many",
+    "reduction": "' OR 1=1",
+    "weighting": "heavy",
+    "view": "sideways",
+    "sort": "colour",
+    "modality": "9",
+    "page": "-7",
+    "words": "(((",
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    make_store(folder, backbone="clip-mini")
+    make_store(folder, backbone="qwen2-vl-mini", tokens=True, seed=3, demo=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_page_runs_alone(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page(name, cache, monkeypatch)
+    assert not app.error
+    assert app.title[0].value.endswith("?")
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_empty_cache_says_what_is_missing_and_the_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page(name, tmp_path / "nothing", monkeypatch)
+    assert app.title[0].value.endswith("?")
+    assert "There is no store" in words(app)
+    assert any("python -m analysis demo" in block.value for block in app.code)
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_nonsense_link_gets_sentences_and_the_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page(name, cache, monkeypatch, **NONSENSE)
+    assert not app.error
+    assert len(app.main) > 3
+    assert "Traceback" not in words(app)
+    if "store" in PAGES[name].params:
+        assert any("no store" in sentence and "etc/passwd" in sentence for sentence in sentences(app))
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_truncated_store_is_one_sentence_and_the_others_work(
+    name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cache, tmp_path / "cache")
+    broken = next((tmp_path / "cache").glob("clip-mini/*/codes/values.npy"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    identity = f"clip-mini/{broken.parents[1].name}"
+    app = open_page(name, tmp_path / "cache", monkeypatch, store=identity, stores=identity)
+    assert sum("truncated or altered" in sentence for sentence in sentences(app)) == 1
+    assert "qwen2-vl-mini" in words(app)
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_only_damaged_stores_is_an_empty_state_with_reasons(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store(tmp_path)
+    (path / "manifest.json").write_text('{"schema": 99}')
+    app = open_page(name, tmp_path, monkeypatch)
+    assert any("schema 99" in sentence for sentence in sentences(app))
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_store_damaged_while_the_page_is_open_is_noticed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store(tmp_path)
+    make_store(tmp_path, backbone="qwen2-vl-mini")
+    app = open_page(name, tmp_path, monkeypatch, store="clip-mini", stores="clip-mini")
+    assert not sentences(app)
+    (path / "postings/values.npy").write_bytes(b"gone")
+    app.run()
+    assert not app.exception
+    assert any("postings/values.npy" in sentence for sentence in sentences(app))
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_second_run_shows_the_same(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page(name, cache, monkeypatch)
+    before = words(app)
+    app.run()
+    assert words(app) == before
+
+
+def test_bug_in_a_page_is_a_sentence_and_a_log_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from pages.components import caching
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("secret internals")
+
+    monkeypatch.setattr(caching, "ranks", fail)
+    app = open_page("concept", cache, monkeypatch)
+    assert any("could not be shown (ZeroDivisionError)" in sentence for sentence in sentences(app))
+    assert "secret internals" not in words(app)
+    assert "secret internals" in caplog.text
+
+
+def test_router_opens_the_overview_and_every_page_after_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(cache))
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=120).run()
+    assert not app.exception
+    assert app.title[0].value == "Why do generative giants retrieve badly?"
+    for name in MINE:
+        app.switch_page(PAGES[name].file).run()
+        assert not app.exception
+        assert app.title[0].value.endswith("?")
+
+
+def test_chosen_store_goes_along_from_page_to_page(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(cache))
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=120).run()
+    app.switch_page("pages/concepts.py").run()
+    app.selectbox(key="_pick_store").select_index(1).run()
+    chosen = app.query_params["store"]
+    app.switch_page("pages/concept.py").run()
+    assert app.query_params["store"] == chosen
+    assert app.selectbox(key="_pick_store").value == (chosen[0] if isinstance(chosen, list) else chosen)

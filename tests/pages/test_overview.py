@@ -1,0 +1,90 @@
+"""The overview's sentences are computed from the chosen stores, and published numbers stay apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.store import open_store
+from tests.pages.opening import open_page, words
+from tests.synthetic_store import make_store
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    return make_store(folder, backbone="clip-mini"), make_store(
+        folder, backbone="qwen2-vl-mini", n_captions=3, r2=0.4, seed=1
+    )
+
+
+@pytest.fixture
+def cache(paths: tuple[Path, Path]) -> Path:
+    return paths[0].parents[1]
+
+
+def test_text_share_is_that_of_the_store(
+    paths: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("overview", cache, monkeypatch)
+    score = open_store(paths[1]).concepts["modality_score"].to_numpy()
+    share = np.mean(score[~np.isnan(score)] > 0.5)
+    assert f"**{100 * share:.1f} %** of the live concepts of qwen2-vl-mini fire mainly on text (clip-mini:" in words(
+        app
+    )
+
+
+def test_one_store_alone_needs_no_comparison(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("overview", cache, monkeypatch, stores="clip-mini")
+    assert "of the live concepts of clip-mini fire mainly on text;" in words(app)
+    assert "qwen2-vl-mini" not in words(app)
+
+
+def test_jaccard_follows_share_and_reduction(
+    paths: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("overview", cache, monkeypatch, stores="clip-mini", share="10", reduction="diagonal")
+    table = open_store(paths[0]).concepts
+    tops = {name: set(table[name].nlargest(3).index) for name in ("energy", "attribution", "bridge_diagonal")}
+
+    def overlap(*names: str) -> float:
+        sets = [tops[name] for name in names]
+        return len(set.intersection(*sets)) / len(set.union(*sets))
+
+    measured = app.dataframe[0].value
+    assert measured["J(E, A)"].iloc[0] == pytest.approx(overlap("energy", "attribution"))
+    assert measured["J(A, B)"].iloc[0] == pytest.approx(overlap("attribution", "bridge_diagonal"))
+    assert measured["reduction"].iloc[0] == "diagonal"
+
+
+def test_published_rows_stand_in_a_table_of_their_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("overview", cache, monkeypatch)
+    measured, published = app.dataframe[0].value, app.dataframe[1].value
+    assert len(published) == 6
+    assert set(published["source"]) == {"paper, Table 1"}
+    assert set(measured["model"]).isdisjoint(published["model"])
+
+
+def test_removal_sentence_has_the_numbers_of_the_store(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = words(open_page("overview", cache, monkeypatch, task="t2i"))
+    assert "**raises** R@10 of qwen2-vl-mini from 45.0 % to **50.0 %** (+5.0 points [+3.0, +7.0])" in text
+
+
+def test_poor_sae_is_warned_about(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("overview", cache, monkeypatch)
+    assert ["qwen2-vl-mini" in warning.value and "40 %" in warning.value for warning in app.warning] == [True]
+
+
+def test_demo_is_labelled(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "demo: small models" not in words(open_page("overview", cache, monkeypatch))
+    make_store(tmp_path, demo=True)
+    assert "demo: small models trained on EmojiScenes" in words(open_page("overview", tmp_path, monkeypatch))
+
+
+def test_store_without_tasks_still_shows_the_other_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, tasks=())
+    text = words(open_page("overview", tmp_path, monkeypatch))
+    assert "fire mainly on text" in text
+    assert "None of these stores holds a retrieval task" in text

@@ -1,0 +1,99 @@
+"""Rules of the house that no single module can keep: who imports whom, what starts fast, where state and caches live."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pages.components.state import PAGES
+
+ROOT = Path(__file__).parents[1]
+FAST = ("analysis.store", "analysis.concepts", "analysis.retrieval", "analysis.figures")
+HEAVY = ("torch", "transformers", "streamlit", "umap", "sklearn", "matplotlib", "numba")
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", sources("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_library_never_imports_the_interface(path: Path) -> None:
+    assert imports(path).isdisjoint({"streamlit", "pages", "app"})
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which heavy modules are in memory after running some code in a fresh interpreter."""
+    probe = f"import sys; {code}; print(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_browsing_packages_load_no_deep_learning() -> None:
+    everything = ", ".join(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in FAST
+        for path in sources(package.replace(".", "/"))
+        if "kernels" not in path.stem  # compiled kernels are imported inside the functions that need them
+    )
+    assert loaded_after(f"import {everything}").isdisjoint(HEAVY)
+
+
+def test_first_page_loads_no_deep_learning(tmp_path: Path) -> None:
+    code = (
+        "import os; os.environ['RETRIEVALLENS_CACHE'] = 'nowhere'; "
+        "from pages.components import caching, layout, pickers, gallery, downloads, state, concept_cards, browse, findings"
+    )
+    assert loaded_after(code) <= {"streamlit"}
+
+
+def test_address_of_a_page_is_not_the_stem_of_its_file() -> None:
+    stems = {path.stem for path in (ROOT / "pages").glob("*.py")}
+    for page in PAGES.values():
+        assert (ROOT / page.file).is_file()
+        assert page.url_path
+        assert page.url_path not in stems
+    assert len({page.url_path for page in PAGES.values()}) == len(PAGES)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    files = {f"pages/{path.name}" for path in (ROOT / "pages").glob("*.py") if path.stem != "__init__"}
+    assert files == {page.file for page in PAGES.values()}
+
+
+@pytest.mark.parametrize("path", sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_caches_stand_in_one_module_and_are_bounded(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    caches = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("cache_data", "cache_resource")
+    ]
+    if path.name != "caching.py":
+        assert not caches
+        return
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func in caches]
+    assert len(calls) == len(caches), "a cache without arguments has no bound"
+    assert all(any(keyword.arg == "max_entries" for keyword in call.keywords) for call in calls)
+
+
+@pytest.mark.parametrize("path", sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_write_no_html_and_name_query_parameters_only_in_state(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "unsafe_allow_html" not in text
+    assert "unsafe_allow_javascript" not in text
+    if path.name != "state.py":
+        assert "st.query_params" not in text
