@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.retrieval.deflation import Deflated
 from analysis.retrieval.lowrank import ProjectedScores, Projection, nested_tiles
 from analysis.retrieval.ranks import RankCounter, TargetRanks, canonical_qrels
 from analysis.retrieval.rows import RowSource
@@ -25,28 +26,17 @@ class LabEngine:
     def __init__(self, queries: np.ndarray, candidates: RowSource, qrels: sp.csr_array, *, device: str = "cpu") -> None:
         self.rows = RowScores(queries, candidates, device=device)
         self.qrels = canonical_qrels(qrels)
-        self._similarity: np.ndarray | None = None
-        self._base = Projection(self.rows, np.empty((0, self.rows.queries.width)))
-
-    @property
-    def similarity(self) -> np.ndarray:
-        """(Q, C) float32 similarities of the rows as given."""
-        if self._similarity is None:
-            similarity = np.empty((self.rows.n_queries, self.rows.n_candidates), np.float32)
-            for tile in self.rows.tiles():
-                b, c = tile.values.shape
-                similarity[tile.first : tile.first + b, tile.start : tile.start + c] = tile.values
-            self._similarity = similarity
-        return self._similarity
+        self._deflated = Deflated(self.rows)
+        self._base = self.projection(np.empty((0, self.rows.queries.width)))
 
     def projection(self, basis: np.ndarray) -> Projection:
         """For every r up to the rank of `basis` (m, D), orthonormal rows, the most important first."""
-        return Projection(self.rows, basis)
+        return Projection(self._deflated, basis)
 
     def scores(self, projection: Projection | None = None, r: int | None = None) -> ProjectedScores:
         """What is left after removing the first r directions (None: all) of a projection (None: nothing removed)."""
         chosen = projection or self._base
-        return ProjectedScores(self.similarity, chosen, chosen.rank if r is None else r)
+        return ProjectedScores(chosen, chosen.rank if r is None else r)
 
     def ranks(
         self, projection: Projection | None = None, r: int | None = None, *, exact_to: int | None = None
@@ -60,7 +50,7 @@ class LabEngine:
         """`ranks` for several r, in the order of `rs`, for about the cost of the largest."""
         wanted = [projection.rank if r is None else min(r, projection.rank) for r in rs]
         ascending = sorted(set(wanted))
-        scores = [ProjectedScores(self.similarity, projection, r) for r in ascending]
+        scores = [ProjectedScores(projection, r) for r in ascending]
         counters = [RankCounter(score, self.qrels, exact_to=exact_to) for score in scores]
         for tile, index in nested_tiles(scores) if scores else ():
             counters[index].add(tile)

@@ -2,6 +2,10 @@
 
 With orthonormal v_1 .. v_r, s'(q, c) = (q·c - sum_j (q·v_j)(c·v_j)) / (|q'| |c'|) and |x'|² = |x|² - sum_j (x·v_j)².
 The directions are nested: one projection serves every r, so moving r costs 2 Q C r operations instead of 2 Q C D.
+
+Rows come as x = a m + y (see `deflation`). With w_j = v_j·m, k = 1 - sum_j w_j² and b = sum_j w_j (y·v_j):
+q·c - sum_j (q·v_j)(c·v_j) = y_q·y_c - sum_j (y_q·v_j)(y_c·v_j) - a_q b_c - b_q a_c + k a_q a_c, in which nothing large
+cancels when the removed directions contain the common one.
 """
 
 from __future__ import annotations
@@ -10,64 +14,75 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from analysis.retrieval.deflation import Deflated, Split
 from analysis.retrieval.removal import check_basis
 from analysis.retrieval.rows import VOID, Rows
-from analysis.retrieval.scoring import RowScores, Tile, error_bound, pair_slices, settled
+from analysis.retrieval.scoring import Tile, error_bound, pair_slices, settled
 
-_QUERIES, _CANDIDATES = 1500, 1024  # fastest shape of a thin product (r = 327): 6 MB tiles, 1.0 times the peak rate
+_QUERIES, _CANDIDATES = 1500, 1024  # fastest shape of a thin product (r = 327): 6 MB tiles
 _STEP = 64  # directions that are projected on at once, when r first reaches them
+_ROUNDING = 2.4e-7  # of values around 1 that are added up in float32: four units in the last place
 
 
 class Projection:
     """Coefficients of both sides along a basis (m, D) of orthonormal rows, computed as far as they are needed."""
 
-    def __init__(self, rows: RowScores, basis: np.ndarray) -> None:
-        check_basis(basis, rows.queries.width)
+    def __init__(self, rows: Deflated, basis: np.ndarray) -> None:
+        check_basis(basis, rows.queries.rows.width)
         self.rows = rows
         self.basis = np.asarray(basis, np.float64)
+        self.shared = self.basis @ rows.direction  # w
         self._ready = 0
-        self._query = np.empty((rows.n_queries, len(basis)), np.float32)
-        self._candidate = np.empty((rows.n_candidates, len(basis)), np.float32)
-        self._squares = (_squares(rows.queries), _squares(rows.candidates))
+        self._query = np.empty((len(rows.queries.rows), len(basis)), np.float32)
+        self._candidate = np.empty((len(rows.candidates.rows), len(basis)), np.float32)
 
     @property
     def rank(self) -> int:
         return len(self.basis)
 
     def coefficients(self, r: int) -> tuple[np.ndarray, np.ndarray]:
-        """(Q, r) and (C, r) float32."""
+        """(Q, r) and (C, r) float32: y·v_j."""
         if r > self._ready:
             stop = min(-(-r // _STEP) * _STEP, self.rank)
-            columns = slice(self._ready, stop)
-            _project(self.rows.queries, self.basis[columns], self._query[:, columns])
-            _project(self.rows.candidates, self.basis[columns], self._candidate[:, columns])
+            for side, out in ((self.rows.queries, self._query), (self.rows.candidates, self._candidate)):
+                self._project(side, slice(self._ready, stop), out)
             self._ready = stop
         return self._query[:, :r], self._candidate[:, :r]
 
-    def norms(self, r: int) -> tuple[np.ndarray, np.ndarray]:
-        """(Q,) and (C,) float32 lengths of what is left; VOID at least, so that they can be divided by."""
-        pairs = zip(self._squares, self.coefficients(r), strict=True)
-        left = (squares - np.einsum("ij,ij->i", part, part) for squares, part in pairs)
-        query, candidate = (np.sqrt(np.maximum(rest, VOID**2)).astype(np.float32) for rest in left)
-        return query, candidate
+    def _project(self, side: Split, columns: slice, out: np.ndarray) -> None:
+        directions = np.ascontiguousarray(self.basis[columns].T)
+        for start, stop in side.rows.spans(2048):
+            rest = self.rows.rest(side, start, stop)
+            out[start:stop, columns] = rest @ directions.astype(rest.dtype, copy=False)
 
 
 class ProjectedScores:
-    """Scores with the first r directions of a projection removed (r = 0: none). similarity: (Q, C) float32, cached."""
+    """Scores with the first r directions of a projection removed (r = 0: none)."""
 
-    def __init__(self, similarity: np.ndarray, projection: Projection, r: int) -> None:
-        self.n_queries, self.n_candidates = similarity.shape
+    def __init__(self, projection: Projection, r: int) -> None:
         self.r = min(r, projection.rank)
-        self._similarity, self._projection, self._rows = similarity, projection, projection.rows
-        self.query_norm, self.candidate_norm = projection.norms(self.r)
+        self.projection, self._rows = projection, projection.rows
+        self.n_queries, self.n_candidates = len(self._rows.queries.rows), len(self._rows.candidates.rows)
+        shared = projection.shared[: self.r]
+        kept = 1 - float(shared @ shared)  # k: how much of the common direction stays
+        (left, right), sides = projection.coefficients(self.r), (self._rows.queries, self._rows.candidates)
+        both = [part @ shared.astype(np.float32) for part in (left, right)]  # b
+        self.query_norm, self.candidate_norm = (
+            _norms(side, part, b, kept) for side, part, b in zip(sides, (left, right), both, strict=True)
+        )
+        # What is subtracted beside the coefficients: a_q (b_c - k/2 a_c) + (b_q - k/2 a_q) a_c.
+        self.query_shift, self.candidate_shift = (
+            (b - kept / 2 * side.along).astype(np.float32) for side, b in zip(sides, both, strict=True)
+        )
+        self.error = 2 * error_bound(len(self._rows.direction)) * self._rows.reach + _ROUNDING * self._rows.shared
 
     @property
     def void_queries(self) -> np.ndarray:
         """(Q,) which queries lie entirely in the removed subspace."""
-        suspects = np.flatnonzero(self.query_norm < 1e-2)  # float32 coefficients leave a few 1e-4 of a row that is void
-        left, place = self._left(self._rows.queries, suspects)
+        suspects = np.flatnonzero(self.query_norm < 1e-2)  # a void row keeps a few 1e-4 of float32's rounding
+        _, _, length = self._exact(self._rows.queries.rows, suspects)
         void = np.zeros(self.n_queries, bool)
-        void[suspects] = ~left[place].any(axis=1)
+        void[suspects] = length <= VOID
         return void
 
     def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
@@ -75,41 +90,51 @@ class ProjectedScores:
             yield tile
 
     def rough(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        left, right = self._projection.coefficients(self.r)
-        values = self._similarity[queries, candidates] - np.einsum("ij,ij->i", left[queries], right[candidates])
-        return values / (self.query_norm[queries] * self.candidate_norm[candidates])
+        left, right = self.projection.coefficients(self.r)
+        values = self._rows.similarity[queries, candidates].astype(np.float64)
+        values -= np.einsum("ij,ij->i", left[queries], right[candidates])
+        values -= self._rows.queries.along[queries] * self.candidate_shift[candidates]
+        values -= self.query_shift[queries] * self._rows.candidates.along[candidates]
+        return values / (self.query_norm[queries].astype(np.float64) * self.candidate_norm[candidates])
 
     def pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         result = np.empty(len(queries))
-        for part in pair_slices(len(queries), self._rows.queries.width):
-            q, q_place = self._left(self._rows.queries, queries[part])
-            c, c_place = self._left(self._rows.candidates, candidates[part])
-            result[part] = np.einsum("ij,ij->i", q[q_place], c[c_place])
+        for part in pair_slices(len(queries), len(self._rows.direction)):
+            (q_ids, q_place), (c_ids, c_place) = (
+                np.unique(ids[part], return_inverse=True) for ids in (queries, candidates)
+            )
+            q, q_along, q_length = self._exact(self._rows.queries.rows, q_ids)
+            c, c_along, c_length = self._exact(self._rows.candidates.rows, c_ids)
+            value = np.einsum("ij,ij->i", q[q_place], c[c_place])
+            value -= np.einsum("ij,ij->i", q_along[q_place], c_along[c_place])
+            result[part] = _cosine(value, q_length[q_place], c_length[c_place])
         return settled(result)
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
-        q, place = self._left(self._rows.queries, queries)
-        c, _ = self._left(self._rows.candidates, np.arange(start, stop))
-        return settled((q @ c.T)[place])
+        q, q_along, q_length = self._exact(self._rows.queries.rows, queries)
+        c, c_along, c_length = self._exact(self._rows.candidates.rows, np.arange(start, stop))
+        return settled(_cosine(q @ c.T - q_along @ c_along.T, q_length[:, None], c_length[None, :]))
 
-    def _left(self, rows: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(what is left of each distinct row in float64, of length 1 or zero; the place of each id among them)."""
-        distinct, place = np.unique(ids, return_inverse=True)
-        basis = self._projection.basis[: self.r]
-        x = rows.take(distinct)
-        x -= (x @ basis.T) @ basis
-        length = np.sqrt(np.einsum("ij,ij->i", x, x))
-        return x * np.where(length > VOID, 1 / np.maximum(length, VOID), 0.0)[:, None], place
+    def _exact(self, rows: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows, their coefficients, the length of what is left) in float64."""
+        x = rows.take(ids)
+        along = x @ self.projection.basis[: self.r].T
+        left = np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", along, along)
+        return x, along, np.sqrt(np.maximum(left, 0))
 
 
 def nested_tiles(scores: Sequence[ProjectedScores], queries: np.ndarray | None = None) -> Iterator[tuple[Tile, int]]:
     """(tile, which of the scores) for several r of one projection, ascending in r: each continues where the one before
     stopped, so all of them cost as much as the largest."""
-    first, largest = scores[0], scores[-1]
-    left, right = first._projection.coefficients(largest.r)
-    similarity = first._similarity if queries is None else first._similarity[queries]
-    left = left if queries is None else left[queries]
-    error = 2 * error_bound(first._rows.queries.width)  # of the cached product and of the update
+    first = scores[0]
+    chosen = slice(None) if queries is None else queries
+    similarity = first._rows.similarity[chosen]
+    factors, before = [], None
+    for score in scores:
+        left, right = _factors(score, before)
+        factors.append((np.ascontiguousarray(left[chosen]), right))
+        before = score
+    norms = [(score.query_norm[chosen], score.candidate_norm) for score in scores]
     rows = min(_QUERIES, max(len(similarity), 1))
     values, update = np.empty((2, rows * _CANDIDATES), np.float32)
     for start in range(0, first.n_candidates, _CANDIDATES):
@@ -119,22 +144,38 @@ def nested_tiles(scores: Sequence[ProjectedScores], queries: np.ndarray | None =
             shape = (part.stop - top, columns.stop - start)
             tile = values[: shape[0] * shape[1]].reshape(shape)
             change = update[: tile.size].reshape(shape)
-            known, done = similarity[part, columns], 0
-            for index, score in enumerate(scores):
-                np.matmul(left[part, done : score.r], right[columns, done : score.r].T, out=change)
+            known = similarity[part, columns]
+            for index, ((left, right), (query_norm, candidate_norm)) in enumerate(zip(factors, norms, strict=True)):
+                np.matmul(left[part], right[columns].T, out=change)
                 np.subtract(known, change, out=tile)
-                known, done = tile, score.r
-                norm = score.query_norm if queries is None else score.query_norm[queries]
-                yield Tile(top, start, tile, error, norm[part], score.candidate_norm[columns]), index
+                known = tile
+                yield Tile(top, start, tile, scores[index].error, query_norm[part], candidate_norm[columns]), index
 
 
-def _project(rows: Rows, basis: np.ndarray, out: np.ndarray) -> None:
-    exact = rows.dtype == np.float64
-    directions = np.ascontiguousarray(basis.T, dtype=np.float64 if exact else np.float32)
-    for start, stop in rows.spans(4096):
-        out[start:stop] = rows.read(start, stop, np.float64 if exact else np.float32) @ directions
+def _factors(score: ProjectedScores, before: ProjectedScores | None) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, n) and (C, n) float32 whose product is what has to be subtracted beyond what `before` subtracted."""
+    done = 0 if before is None else before.r
+    left, right = score.projection.coefficients(score.r)
+    rows = score.projection.rows
+    query_shift, candidate_shift = score.query_shift, score.candidate_shift
+    if before is not None:
+        query_shift, candidate_shift = query_shift - before.query_shift, candidate_shift - before.candidate_shift
+    along = (side.along.astype(np.float32)[:, None] for side in (rows.queries, rows.candidates))
+    query_along, candidate_along = along
+    return (
+        np.concatenate([left[:, done:], query_along, query_shift[:, None]], axis=1),
+        np.concatenate([right[:, done:], candidate_shift[:, None], candidate_along], axis=1),
+    )
 
 
-def _squares(rows: Rows) -> np.ndarray:
-    parts = [rows.read(start, stop, np.float32) for start, stop in rows.spans(4096)]
-    return np.concatenate([np.einsum("ij,ij->i", part, part) for part in parts] or [np.empty(0, np.float32)])
+def _norms(side: Split, coefficients: np.ndarray, shared: np.ndarray, kept: float) -> np.ndarray:
+    """(n,) float32 lengths of what is left, at least VOID, so that they can be divided by."""
+    left = side.squares - np.einsum("ij,ij->i", coefficients, coefficients)
+    left += side.along * (kept * side.along - 2 * shared)
+    return np.sqrt(np.maximum(left, VOID**2)).astype(np.float32)
+
+
+def _cosine(value: np.ndarray, query_length: np.ndarray, candidate_length: np.ndarray) -> np.ndarray:
+    """value / lengths; 0 where one of them is void."""
+    void = (query_length <= VOID) | (candidate_length <= VOID)
+    return np.where(void, 0.0, value / np.where(void, 1.0, query_length * candidate_length))

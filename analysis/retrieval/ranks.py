@@ -13,7 +13,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.scoring import Scores, Tile
 
 NO_RANK = np.iinfo(np.int64).max  # of a query without any target in the pool
-EXACT_TO = 100  # in a large problem ranks up to this are exact; beyond it nobody reads single places
+EXACT_TO = 30  # in a large problem ranks up to this are exact: recall and near misses at the usual k <= 10
 _LARGE = 20_000_000  # pairs from which on that matters, and numba's speed is worth the second that its import takes
 _CROWDED = 256  # a target with more undecided rivals than this is settled by whole rows instead of pair by pair
 
@@ -100,7 +100,7 @@ def target_ranks(scores: Scores, qrels: sp.csr_array, *, exact_to: int | None = 
     """Rank of each relevant candidate, without keeping or sorting any similarities.
 
     Exact up to rank `exact_to` (ties: lower position first); a rank beyond it may be off by the few candidates whose
-    similarity agrees with the target's to six digits. None: all ranks up to 20 million pairs, the first 100 above.
+    similarity agrees with the target's to six digits. None: all ranks up to 20 million pairs, the first 30 above.
     """
     counter = RankCounter(scores, qrels, exact_to=exact_to)
     for tile in scores.tiles():

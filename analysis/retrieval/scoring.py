@@ -64,9 +64,9 @@ class Scores(Protocol):
 class RowScores:
     """Dot products of query rows with candidate rows, which need not fit into memory at once."""
 
-    def __init__(self, queries: RowSource, candidates: RowSource, *, device: str = "cpu") -> None:
-        self.queries = Rows(queries, what="queries")
-        self.candidates = Rows(candidates, what="candidates")
+    def __init__(self, queries: RowSource | Rows, candidates: RowSource | Rows, *, device: str = "cpu") -> None:
+        self.queries = queries if isinstance(queries, Rows) else Rows(queries, what="queries")
+        self.candidates = candidates if isinstance(candidates, Rows) else Rows(candidates, what="candidates")
         if self.queries.width != self.candidates.width:
             raise RetrievalError(
                 f"Queries have {self.queries.width} dimensions and candidates {self.candidates.width}; "
@@ -74,6 +74,7 @@ class RowScores:
             )
         self.n_queries, self.n_candidates = len(self.queries), len(self.candidates)
         self.candidate_norm: np.ndarray | None = None
+        self.device = device
         self._products = Products(device)
 
     def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
