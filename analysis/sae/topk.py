@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 BLOCK_ROWS = 1024  # the block of products stays near the cache: 15 MB at K = 7168 in bfloat16
+WORTH_BFLOAT16 = 2**19  # size of the encoder from which the faster product outweighs the bookkeeping
 
 
 class TopK:
     """Holds the encoder and the reused buffers. Call `refresh` after the weights were changed in place."""
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray, k: int, *, bfloat16: bool | None = None) -> None:
-        """weight (K, D) float32 C-contiguous, bias (K,) float32; bfloat16=None: where the processor computes it."""
+        """weight (K, D) float32 C-contiguous, bias (K,) float32; bfloat16=None: where that is faster."""
         self.weight, self.bias, self.k = weight, bias, min(k, weight.shape[0])
-        self.bfloat16 = has_bfloat16() if bfloat16 is None else bfloat16
+        if bfloat16 is None:
+            bfloat16 = weight.size >= WORTH_BFLOAT16 and has_bfloat16()
+        self.bfloat16 = bfloat16
         self._product = np.empty(0, np.uint16 if self.bfloat16 else np.float32)
         if self.bfloat16:
             self._weight_rounded = _Rounded(*weight.shape)
