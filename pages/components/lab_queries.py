@@ -71,7 +71,7 @@ def _filter(view: LabView, moved: pd.DataFrame) -> str:
     telling = next((key for key in ("rescued", "lost") if counts.get(_STATUS[key], 0)), "moved")
     st.session_state["_lab_changed"] = wanted if wanted in FILTERS else telling if view.after.steps else "all"
     st.pills(
-        "Queries", list(FILTERS), format_func=words.__getitem__, key="_lab_changed", required=True,
+        "Queries", list(FILTERS), format_func=words.__getitem__, key="_lab_changed", required=True, wrap=True,
         on_change=lambda: state.put(state.CHANGED, st.session_state["_lab_changed"]),
         help=f"rescued: a target enters the first {view.k}; lost: it leaves them; near miss: it stays behind them, at a rank "
         f"of at most {3 * view.k}. The article names near misses as the typical error of multimodal LLMs.",
@@ -91,17 +91,17 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
     pictures = [caching.strip(view.store, (int(row),), 48) for row in sample_rows]
     table = pd.DataFrame(
         {
-            "query": part["query"].to_numpy(),
+            "rank": [_ranks(int(b), int(a)) for b, a in zip(part["before"], part["after"], strict=True)],
             "": pictures,
             "text": [str(view.store.samples["text"].iat[int(row)])[:120] for row in sample_rows],
-            "rank": [_ranks(int(b), int(a)) for b, a in zip(part["before"], part["after"], strict=True)],
+            "query": part["query"].to_numpy(),
         }
     )
     table = table.drop(columns=[name for name in ("", "text") if not any(table[name])])
     event = st.dataframe(
         table,
         hide_index=True,
-        height=560,
+        height=min(560, 40 + 36 * len(table)),
         on_select="rerun",
         selection_mode="single-row",
         key=f"_lab_list_{chosen}_{page}_{view.after.spec}_{view.k}",
@@ -116,7 +116,9 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
     if picked and token != st.session_state.get("_lab_picked"):
         st.session_state["_lab_picked"] = token
         state.put(state.QUERY, int(table["query"].iat[picked[0]]))
-    st.caption(f"{len(rows):,} queries. Rank of the best target, before → after. Click a row to see its lists.")
+    st.caption(
+        f"{len(rows):,} quer{'y' if len(rows) == 1 else 'ies'}. Rank of the best target, before → after. Click a row to see its lists."
+    )
 
 
 def _ranks(before: int, after: int) -> str:
@@ -129,7 +131,7 @@ def _ranks(before: int, after: int) -> str:
 def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> None:
     """The query, what happened to it, and the two lists."""
     row = int(view.task.query_rows[query])
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="medium"):
         if caching.picture(view.store, row):
             st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
         with st.container(gap="small"):

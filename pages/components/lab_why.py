@@ -64,7 +64,7 @@ def _pictures(view: LabView, found: Explanation) -> None:
         strict=True,
     ):
         row = int(view.task.candidate_rows[candidate])
-        with column, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with column, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
             picture = caching.picture(view.store, row)
             if picture:
                 st.image(picture, width=64, alt=gallery.alt(view.store, row))

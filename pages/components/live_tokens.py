@@ -93,7 +93,7 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.session_state["_live_roles"] = [role for role in present if role in mask.roles]
         st.pills(
-            "Leave out", present, selection_mode="multi", key="_live_roles", on_change=roles_changed,
+            "Leave out", present, selection_mode="multi", key="_live_roles", on_change=roles_changed, wrap=True,
             format_func=lambda role: f"w/o {_WORDS[role]}",
             help="w/o image and w/o prompt (text and instruction together) are the masks of the paper's Fig. 4. Single "
             "tokens and patches: click them, or drag over patches. Hidden states are kept, so nothing is computed anew.",

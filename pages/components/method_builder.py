@@ -82,7 +82,7 @@ def build(builder: Builder, intervention: Intervention) -> None:
     st.session_state[chips_key] = [chip for chip in chips if chip in on]
     st.pills(
         "After: what is done to the embeddings", chips, selection_mode="multi", format_func=lambda chip: CHIPS[chip],
-        key=chips_key, on_change=_switch, args=(builder, chips_key),
+        key=chips_key, on_change=_switch, args=(builder, chips_key), wrap=True,
         help="\n\n".join(f"**{CHIPS[chip]}**: {HELP[chip]}" for chip in chips),
     )  # fmt: skip
     for step in intervention.steps:

@@ -26,31 +26,32 @@ def side_by_side(
     """The first k places before and after. rows (C,): rows of the samples of the candidates."""
     left, right = st.columns(2, gap="medium", border=True)
     for column, side, title in ((left, "before", titles[0]), (right, "after", titles[1])):
-        with column:
+        with column, st.container(key=f"ranked_{side}"):  # the key names the list for tests and for people's scripts
             st.markdown(f"**{title}**")
             one_list(store, rows, comparison.places(side, k), side=side)
 
 
 def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: str) -> None:
     """One list. The "after" list says how far each candidate moved, the "before" list where it went."""
+    if not any(caching.picture(store, int(rows[place.candidate])) for place in places):
+        st.markdown("\n\n".join(line(store, int(rows[place.candidate]), place, side=side) for place in places))
+        return
     for place in places:
         row = int(rows[place.candidate])
-        picture = caching.picture(store, row)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{place.rank}**", width=26)
+        with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+            picture = caching.picture(store, row)
             if picture:
                 st.image(picture, width=THUMB, alt=gallery.alt(store, row))
-            st.markdown(line(store, row, place, side=side, with_picture=bool(picture)), width="stretch")
+            st.markdown(line(store, row, place, side=side), width="stretch")
 
 
-def line(store: Store, row: int, place: Place, *, side: str, with_picture: bool) -> str:
-    """Caption, target mark, similarity and movement of one place, as markdown."""
+def line(store: Store, row: int, place: Place, *, side: str) -> str:
+    """Rank, target mark, caption, similarity and movement of one place, as markdown."""
     text = str(store.samples["text"].iat[row])
-    words = gallery.escape(text, 160) if text else ""
-    if with_picture and not words:
-        words = f":gray[{gallery.escape(caching.description(store, row), 90)}]"
+    words = gallery.escape(text, 160) if text else f":gray[{gallery.escape(caching.description(store, row), 90)}]"
     target = f":green-badge[{SIGN['target']} target] " if place.is_target else ""
-    return f"{target}{words}  \n:gray[{place.similarity:.3f}] {movement(place, side=side)}"
+    similarity = f"{place.similarity:.3f}".replace("-", "\N{MINUS SIGN}")
+    return f"**{place.rank}**\u2002{target}{words}  \n:gray[{similarity}] {movement(place, side=side)}"
 
 
 def movement(place: Place, *, side: str) -> str:
