@@ -52,7 +52,12 @@ def build_options(function: Callable) -> Callable:
         click.option("--dataset", required=True, metavar="NAME|PATH", help="A known dataset or a folder, read in place."),
         click.option("--split", default=None, help="Split of the dataset, where it has several."),
         click.option("--limit", type=click.IntRange(min=1), default=None, help="Use n image-caption groups only."),
-        click.option("--tasks", default=None, metavar="i2t,t2i,...", help="Retrieval tasks; all that the data holds."),
+        click.option("--limit-queries", type=click.IntRange(min=1), default=None,
+                     help="Use n queries of each retrieval task that lies in a folder; its pool stays whole."),
+        click.option("--tasks", default=None, metavar="i2t,t2i,...",
+                     help="Retrieval tasks, by code or folder; all that the data holds."),
+        click.option("--pool", type=click.Choice(["local", "global"]), default="local", show_default=True,
+                     help="Candidates of M-BEIR as published: the task's own, or the union of all tasks."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one."),
         click.option("--sae-unit", type=click.Choice(["pooled", "token"]), default="pooled", show_default=True,
@@ -69,6 +74,8 @@ def build_options(function: Callable) -> Callable:
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
                      help="Arithmetic of the backbone; its own by default."),
         click.option("--revision", default=None, help="Revision of a hub model."),
+        click.option("--tap", type=click.Choice(["post_norm", "pre_norm"]), default=None,
+                     help="MLLMs: hidden states after or before the final norm; the backbone's own by default."),
         click.option("--fusion", type=click.Choice(["sum_of_unit_vectors"]), default=None,
                      help="What image + text means to a dual encoder; without it such samples are refused."),
         click.option("--dummy-image", type=click.Choice(["exclude", "include"]), default="exclude", show_default=True,
@@ -98,7 +105,10 @@ def _plan(options: dict[str, Any]) -> Any:
     def listed(text: str | None) -> tuple[str, ...] | None:
         return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
 
-    data = DataPlan(options["dataset"], options["split"], options["limit"], options["seed"], listed(options["tasks"]))
+    data = DataPlan(
+        options["dataset"], options["split"], options["limit"], options["seed"], listed(options["tasks"]),
+        options["limit_queries"], options["pool"],
+    )  # fmt: skip
     sae_data = None
     if options["sae_data"] or options["sae_split"] or options["sae_limit"]:
         sae_data = DataPlan(
@@ -108,19 +118,22 @@ def _plan(options: dict[str, Any]) -> Any:
             options["seed"],
         )
     model = ModelPlan(
-        options["backbone"], options["revision"], options["device"], options["dtype"], options["prompts"],
-        listed(options["variants"]), options["fusion"], options["dummy_image"], options["batch_tokens"],
-    )  # fmt: skip
+        **{
+            name: options[name]
+            for name in ("backbone", "revision", "device", "dtype", "prompts", "fusion", "dummy_image")
+        },
+        **{name: options[name] for name in ("batch_tokens", "tap")},
+        variants=listed(options["variants"]),
+    )
     sae = SaePlan(
         options["sae"], options["sae_unit"], sae_data, options["concepts"], options["top_k"],
         options["sae_steps"], options["seed"],
     )  # fmt: skip
-    return BuildPlan(
-        data, model, sae, cache=options["cache"], weighting=options["weighting"],
-        embedding_dtype=options["embedding_dtype"], token_views=options["token_views"],
-        thumb_side=options["thumb_side"], thumb_quality=options["thumb_quality"], shard_size=options["shard_size"],
-        engine=options["engine"], ray_address=options["ray_address"], workers=options["workers"],
+    own = (
+        "cache", "weighting", "embedding_dtype", "token_views", "thumb_side", "thumb_quality", "shard_size", "engine",
+        "ray_address", "workers",
     )  # fmt: skip
+    return BuildPlan(data, model, sae, **{name: options[name] for name in own})
 
 
 class Bars:

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.build.build import git_commit, versions
+from analysis.build.diagnose import TRAINED_HERE, TRIED, Diagnosis, diagnose
+from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say
+from analysis.build.files import disk_errors_of, link_or_copy, only_one, save_blocks
 from analysis.build.plan import BuildPlan, Config
-from analysis.build.score import PairRows, bridge_table, concept_table, neighbour_table, pair_rows
+from analysis.build.quality import as_facts, is_poor, measure
+from analysis.build.score import (
+    PairRows,
+    bridge_table,
+    caption_pairs,
+    concept_table,
+    neighbour_table,
+    retrieval_pairs,
+    words_of_samples,
+)
 from analysis.build.shards import read_shards
-from analysis.errors import AnalysisError
+from analysis.build.stored_tasks import StoredTask, stored_tasks, write_results, write_tasks
+from analysis.build.token_views import choose_rows, write_token_views
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
-from analysis.sae.quality import R2_WARN, Quality, reconstruction
-from analysis.store.schema import store_key
+from analysis.sae.quality import R2_WARN, Quality
+from analysis.store.schema import MANIFEST, SAMPLE_COLUMNS, store_key
 from analysis.store.write import StoreWriter
-
-if TYPE_CHECKING:
-    from analysis.build.build import Extraction, Progress, Say, _Backbone
-
-SUPPORT_VARIANT = "mean"
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """What the scores need: kept samples as a table, their codes, and where the pairs are."""
+    """What the tables are made of: samples in the order of the store, their embeddings as stored (a memory map), their
+    codes, the pairs of the concept scores and the retrieval tasks."""
 
     samples: pd.DataFrame
+    vectors: np.ndarray
     codes: Codes
     rows: PairRows
+    tasks: list[StoredTask]
 
 
 def assemble_store(
@@ -42,143 +57,167 @@ def assemble_store(
     config: Config,
     extraction: Extraction,
     sae: Sae,
-    opened: _Backbone,
+    opened: OpenBackbone,
     *,
     until: str,
     say: Say,
     progress: Progress,
-    target: Path,
 ) -> Path:
-    """Encode, score, retrieve and publish; with `until` before "publish" the tables stay in the work folder."""
+    """Encode, score, retrieve and publish; with `until` before "publish" the tables stay in the work folder, which is
+    returned. A store of this configuration that stands is returned as it is."""
     work = plan.cache / "work" / f"store-{store_key(config)}"
-    work.mkdir(parents=True, exist_ok=True)
-    vectors, _ = extraction.vectors("mean", plan.embedding_dtype)
-    codes = _encode(work, sae, vectors, plan)
-    samples = _sample_table(extraction)
-    rows = pair_rows(samples["pair_id"].to_numpy(), samples["modality"].to_numpy())
-    quality = _quality(sae, vectors, codes, rows, say)
-    if until == "encode":
-        return work
-    assembled = Assembled(samples, codes, rows)
-    concepts, bridges = _score(work, plan, sae, assembled, progress)
-    if until == "score":
-        return work
-    with StoreWriter(plan.cache, extraction.config["backbone"]["key"], extraction.corpus.name, config) as writer:
-        writer.concepts(concepts)
-        writer.bridges(bridges)
-        writer.array("neighbours.npy", neighbour_table(sae))
-        writer.array("codes/indices.npy", codes.indices)
-        writer.array("codes/values.npy", codes.values)
-        _postings(writer, codes)
-        _embeddings(writer, plan, extraction)
-        samples["thumb"] = _thumbs(writer, extraction)
-        writer.samples(samples)
-        token_facts = _token_views(writer, plan, extraction, sae, opened, samples, progress)
-        tasks = _tasks(writer, extraction)
-        facts = _facts(plan, extraction, assembled, quality, token_facts)
-        _results(writer, facts, tasks, progress)
-        path = writer.publish(facts, tasks)
-    shutil.rmtree(work, ignore_errors=True)
+    target = plan.cache / extraction.config["backbone"]["key"] / f"{extraction.corpus.name}-{store_key(config)}"
+    with only_one(work, "assembling a store"):
+        if until == "publish" and (target / MANIFEST).is_file():
+            say(f"This configuration is already built: {target}")
+            shutil.rmtree(work, ignore_errors=True)
+            return target
+        with disk_errors_of(f"The store of {extraction.corpus.name}"):
+            assembled = _assemble(work, plan, extraction, sae)
+            if until == "encode":
+                return work
+            quality = measure(sae, assembled.vectors, assembled.codes, assembled.rows)
+            diagnosis = _diagnosis(plan, quality, extraction, sae, opened, assembled.rows, say)
+            concepts, bridges = _score(work, plan, sae, assembled, progress)
+            if until == "score":
+                return work
+            with StoreWriter(plan.cache, target.parent.name, extraction.corpus.name, config) as writer:
+                _remove_abandoned(target)
+                writer.concepts(concepts)
+                writer.bridges(bridges)
+                writer.array("neighbours.npy", neighbour_table(sae))
+                writer.array("codes/indices.npy", assembled.codes.indices)
+                writer.array("codes/values.npy", assembled.codes.values)
+                _postings(writer, assembled.codes)
+                _embeddings(writer, work, plan, extraction)
+                writer.samples(assembled.samples.assign(thumb=_thumbs(writer, extraction)))
+                tokens = write_token_views(
+                    writer, extraction, sae, opened, assembled.rows, count=plan.token_views, progress=progress
+                )
+                tasks = write_tasks(writer, assembled.tasks)
+                facts = _facts(plan, extraction, assembled, quality, diagnosis, tokens)
+                write_results(writer, facts, tasks, progress)
+                path = writer.publish(facts, tasks)
+        shutil.rmtree(work, ignore_errors=True)
     say(f"Published {path}")
     return path
 
 
-def _encode(work: Path, sae: Sae, vectors: np.ndarray, plan: BuildPlan) -> Codes:
-    """Codes of the vectors as stored, so that encode(sae, store.embeddings()) gives the store's codes again."""
-    done = work / "codes.npz"
+def versions() -> dict[str, str]:
+    """What a number may depend on beside the config: recorded as a fact."""
+    names = ("torch", "transformers", "numpy", "scipy", "pillow", "numba")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def git_commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except OSError:  # git is not installed: the fact stays empty
+        return ""
+    return done.stdout.strip()
+
+
+def _assemble(work: Path, plan: BuildPlan, extraction: Extraction, sae: Sae) -> Assembled:
+    """Embeddings are written once, shard by shard, and read back as a map: codes are made of the vectors as stored, so
+    encode(sae, store.embeddings()) gives the store's codes again."""
+    path, done = work / "mean.npy", work / "codes.npz"
+    if not path.is_file():
+        shape = (len(extraction.kept), extraction.width)
+        blocks = (block for block, _ in extraction.blocks("mean", plan.embedding_dtype))
+        save_blocks(path, blocks, shape, plan.embedding_dtype)
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     if done.is_file():
         with np.load(done, allow_pickle=False) as file:
-            return Codes(file["indices"], file["values"], sae.n_concepts)
-    device = "cpu" if plan.model.device == "auto" else plan.model.device
-    codes = encode(sae, vectors.astype(np.float32), device=device)
-    np.savez(work / ".codes.npz", indices=codes.indices, values=codes.values)
-    (work / ".codes.npz").replace(done)
-    return codes
+            codes = Codes(file["indices"], file["values"], sae.n_concepts)
+    else:
+        codes = encode(sae, vectors, device="cpu" if plan.model.device == "auto" else plan.model.device)
+        np.savez(work / ".codes.npz", indices=codes.indices, values=codes.values)
+        os.replace(work / ".codes.npz", done)
+    samples, tasks = _sample_table(extraction), stored_tasks(extraction)
+    modality = samples["modality"].to_numpy()
+    if extraction.corpus.has_pairs:
+        rows = caption_pairs(samples["pair_id"].to_numpy(), modality)
+    else:
+        rows = retrieval_pairs(modality, [(task.name, task.queries, task.candidates, task.qrels) for task in tasks])
+    return Assembled(samples, vectors, codes, rows, tasks)
 
 
 def _sample_table(extraction: Extraction) -> pd.DataFrame:
-    kept = [extraction.corpus.samples[row] for row in extraction.kept]
-    return pd.DataFrame(
-        {
-            "sample_id": [s.sample_id for s in kept],
-            "pair_id": np.asarray([s.pair_id for s in kept], np.int32),
-            "modality": [s.modality for s in kept],
-            "text": [s.text for s in kept],
-            "instruction": [s.instruction for s in kept],
-            "thumb": "",
-            "source": [s.source for s in kept],
-            "split": [s.split for s in kept],
-            "licence": [s.licence for s in kept],
-        }
-    )
+    """Shard by shard: millions of rows are then held as columns, never as objects."""
+    job, corpus = extraction.job, extraction.corpus
+    borders = np.searchsorted(extraction.kept, [job.span(shard).start for shard in range(len(job))])
+    parts = []
+    for shard, kept in enumerate(np.split(extraction.kept, borders[1:])):
+        span = job.span(shard)
+        here = corpus.samples[span]
+        parts.append(_columns([here[row - span.start] for row in kept.tolist()]))
+    return pd.concat(parts, ignore_index=True)
 
 
-def _quality(sae: Sae, vectors: np.ndarray, codes: Codes, rows: PairRows, say: Say) -> dict[str, Quality]:
-    """Reconstruction on exactly what is analysed, by modality; a poor one is said, with what probably differs."""
-    found = {}
-    for name, where in (
-        ("all", np.concatenate([rows.images, rows.texts])),
-        ("image", rows.images),
-        ("text", rows.texts),
-    ):
-        if len(where):
-            found[name] = reconstruction(sae, vectors[where].astype(np.float32), codes[where])
-    if found and found["all"].r2_per_dimension < R2_WARN:
-        say(
-            f"The SAE reconstructs these embeddings poorly (R² {found['all'].r2_per_dimension:.2f}, below {R2_WARN}): its "
-            "concepts mean little here. Usually the tap (pre- or post-norm), the pooling or the unit (token or pooled "
-            "vectors) differs from what it was trained on."
-        )
+def _columns(samples: list) -> pd.DataFrame:
+    names = [name for name in SAMPLE_COLUMNS if name != "thumb"]
+    columns: dict[str, Any] = {name: [getattr(sample, name) for sample in samples] for name in names}
+    frame = pd.DataFrame({**columns, "thumb": ""}, index=range(len(samples)))
+    return frame.astype({"pair_id": np.int32, **{name: "str" for name in SAMPLE_COLUMNS if name != "pair_id"}})
+
+
+def _diagnosis(
+    plan: BuildPlan,
+    quality: dict[str, Quality],
+    extraction: Extraction,
+    sae: Sae,
+    opened: OpenBackbone,
+    rows: PairRows,
+    say: Say,
+) -> Diagnosis | None:
+    """Only where reconstruction is poor: what probably differs, from a few samples read in other ways."""
+    if not is_poor(quality):
+        return None
+    say(f"The SAE reconstructs these embeddings poorly: R² {quality['all'].r2_per_dimension:.2f}, below {R2_WARN}.")
+    if plan.sae.sae == "train" and plan.sae.unit == "pooled":
+        found = TRAINED_HERE
+    else:
+        found = diagnose(opened.get(), sae, extraction.samples(choose_rows(rows, TRIED)))
+    say(found.sentence)
     return found
 
 
 def _score(
     work: Path, plan: BuildPlan, sae: Sae, assembled: Assembled, progress: Progress
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    if (work / "concepts.parquet").is_file() and (work / "bridges.parquet").is_file():
-        return pd.read_parquet(work / "concepts.parquet"), pd.read_parquet(work / "bridges.parquet")
-    if not len(assembled.rows.pair_image):
-        raise AnalysisError(
-            "The data holds no image with a caption that could both be embedded; concept scores need pairs: "
-            "give a dataset with image-caption pairs."
-        )
+    tables = work / "concepts.parquet", work / "bridges.parquet"
+    if all(path.is_file() for path in tables):
+        return pd.read_parquet(tables[0]), pd.read_parquet(tables[1])
+    from analysis.concepts.map2d import concept_map
+    from analysis.concepts.names import name_concepts
+
+    codes, rows = assembled.codes, assembled.rows
     progress("score", 0, 4)
-    concepts = concept_table(assembled.codes, sae.dictionary, assembled.rows, weighting=plan.weighting)
+    concepts = concept_table(codes, sae.dictionary, rows, weighting=plan.weighting)
     progress("score", 1, 4)
-    bridges = bridge_table(assembled.codes, sae.dictionary, assembled.rows)
+    bridges = bridge_table(codes, sae.dictionary, rows)
     progress("score", 2, 4)
-    concepts["name"] = _names(assembled, concepts)
+    words = words_of_samples(assembled.samples["text"].tolist(), rows)
+    concepts["name"] = name_concepts(codes, words, n_concepts=len(concepts))
     progress("score", 3, 4)
-    concepts["map_x"], concepts["map_y"] = _map(sae, concepts, plan.sae.seed)
+    position = concept_map(sae.dictionary, alive=concepts["energy"].to_numpy() > 0, seed=plan.sae.seed)
+    concepts["map_x"], concepts["map_y"] = position[:, 0], position[:, 1]
     progress("score", 4, 4)
-    bridges.to_parquet(work / "bridges.parquet", index=False)
-    concepts.to_parquet(work / "concepts.parquet", index=False)
+    for path, table in zip(tables, (concepts, bridges), strict=True):
+        partial = path.with_name(f".{path.name}.part")
+        table.to_parquet(partial, index=False)
+        os.replace(partial, path)
     return concepts, bridges
 
 
-def _names(assembled: Assembled, concepts: pd.DataFrame) -> list[str]:
-    from analysis.concepts.names import name_concepts
-
-    samples = assembled.samples
-    captions: dict[int, list[str]] = {}
-    for pair, text in zip(
-        samples["pair_id"].to_numpy()[assembled.rows.texts],
-        samples["text"].to_numpy()[assembled.rows.texts],
-        strict=True,
-    ):
-        captions.setdefault(int(pair), []).append(text)
-    own_words = [
-        [text] if text else captions.get(int(pair), [])
-        for text, pair in zip(samples["text"], samples["pair_id"], strict=True)
-    ]
-    return name_concepts(assembled.codes, own_words, n_concepts=len(concepts))
-
-
-def _map(sae: Sae, concepts: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    from analysis.concepts.map2d import concept_map
-
-    position = concept_map(sae.dictionary, alive=concepts["energy"].to_numpy() > 0, seed=seed)
-    return position[:, 0].astype(np.float32), position[:, 1].astype(np.float32)
+def _remove_abandoned(target: Path) -> None:
+    """Temporary folders of this store that a killed build left. Ours is the newest; the lock keeps others out."""
+    folders = sorted(target.parent.glob(f".{target.name}.*.tmp"), key=lambda path: path.stat().st_mtime_ns)
+    for folder in folders[:-1]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _postings(writer: StoreWriter, codes: Codes) -> None:
@@ -190,22 +229,26 @@ def _postings(writer: StoreWriter, codes: Codes) -> None:
     writer.array("postings/values.npy", postings.values)
 
 
-def _embeddings(writer: StoreWriter, plan: BuildPlan, extraction: Extraction) -> None:
+def _embeddings(writer: StoreWriter, work: Path, plan: BuildPlan, extraction: Extraction) -> None:
+    link_or_copy(work / "mean.npy", writer.path("embeddings/mean.npy"))
     for variant in extraction.job.variants:
-        vectors, defined = extraction.vectors(variant, plan.embedding_dtype)
-        if defined.all():
-            writer.array(f"embeddings/{variant}.npy", vectors)
-        elif defined.any():
-            writer.array(f"embeddings/{variant}.npy", vectors[defined])
+        if variant == "mean":
+            continue
+        dtype = plan.embedding_dtype
+        defined = np.concatenate([where for _, where in extraction.blocks(variant, dtype)])
+        if not defined.any():
+            continue
+        blocks = (block[where] for block, where in extraction.blocks(variant, dtype))
+        shape = (int(defined.sum()), extraction.width)
+        save_blocks(writer.path(f"embeddings/{variant}.npy"), blocks, shape, dtype)
+        if not defined.all():
             writer.array(f"embeddings/{variant}.rows.npy", np.flatnonzero(defined).astype(np.int32))
 
 
 def _thumbs(writer: StoreWriter, extraction: Extraction) -> list[str]:
     """Write each different picture once; samples that share a picture share its file."""
-    import hashlib
-
     names: list[str] = []
-    for shard in read_shards(extraction.job):
+    for shard in read_shards(extraction.job, variants=()):
         for ok, thumb in zip(shard.ok, shard.thumbs, strict=True):
             if not ok:
                 continue
@@ -220,123 +263,30 @@ def _thumbs(writer: StoreWriter, extraction: Extraction) -> list[str]:
     return names
 
 
-def _token_views(
-    writer: StoreWriter,
-    plan: BuildPlan,
-    extraction: Extraction,
-    sae: Sae,
-    opened: _Backbone,
-    samples: pd.DataFrame,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Codes of every token of the first images and captions: heatmaps without a model."""
-    pairs = samples["pair_id"].to_numpy()
-    texts = pairs[np.flatnonzero((pairs >= 0) & (samples["modality"].to_numpy() == "text"))]
-    first_text = np.unique(texts, return_index=True)[1]
-    text_rows = np.flatnonzero((pairs >= 0) & (samples["modality"].to_numpy() == "text"))[first_text]
-    image_rows = np.flatnonzero((pairs >= 0) & (samples["modality"].to_numpy() == "image"))
-    half = plan.token_views // 2
-    chosen = np.concatenate([image_rows[:half], text_rows[: plan.token_views - half]]).astype(np.int64)
-    if not len(chosen):
-        return {}
-    backbone = opened.get()
-    entries, roles, states = [], [], []
-    start = 0
-    wanted = [extraction.corpus.samples[extraction.kept[row]] for row in chosen]
-    for place, view in backbone.stream_tokens(wanted):
-        row = chosen[place]
-        real = view.roles > 0
-        length = int(real.sum())
-        entries.append(
-            {
-                "row": int(row),
-                "start": start,
-                "length": length,
-                "grid_rows": view.grid[0] if view.grid else 0,
-                "grid_columns": view.grid[1] if view.grid else 0,
-                "strings": [s for s, keep in zip(view.strings, real, strict=True) if keep],
-            }
-        )
-        roles.append(view.roles[real].astype(np.int8))
-        states.append(view.states[real].astype(np.float32))
-        start += length
-        progress("token views", len(entries), len(chosen))
-    tokens = np.concatenate(states)
-    codes = encode(sae, tokens)
-    writer.table("tokens/index.parquet", pd.DataFrame(entries))
-    writer.array("tokens/roles.npy", np.concatenate(roles))
-    writer.array("tokens/indices.npy", codes.indices)
-    writer.array("tokens/values.npy", codes.values)
-    return {
-        "samples": len(entries),
-        "tokens": int(start),
-        "r2_tokens": round(reconstruction(sae, tokens, codes).r2_per_dimension, 4),
-        "r2_encode_then_pool": _r2_encode_then_pool(sae, states, codes),
-    }
-
-
-def _r2_encode_then_pool(sae: Sae, states: list[np.ndarray], codes: Codes) -> float:
-    """R² of the pooled vector from the mean of its tokens' codes (per-dimension mean): the other sample code."""
-    pooled = np.stack([state.mean(axis=0) for state in states])
-    lengths = np.asarray([len(state) for state in states])
-    owner = np.repeat(np.arange(len(states)), lengths)
-    dense = codes.to_csr() @ sae.dictionary
-    estimate = np.zeros_like(pooled)
-    np.add.at(estimate, owner, dense)
-    estimate /= lengths[:, None]
-    total = float(((pooled - pooled.mean(axis=0)) ** 2).sum())
-    return round(1 - float(((pooled - estimate) ** 2).sum()) / max(total, 1e-12), 4)
-
-
-def _tasks(writer: StoreWriter, extraction: Extraction) -> dict[str, dict[str, Any]]:
-    """Queries, candidates and qrels as rows of the sample table. Samples that could not be embedded leave the pool;
-    a query that loses all its targets that way counts as one without target."""
-    position = np.full(len(extraction.corpus.samples), -1, np.int64)
-    position[extraction.kept] = np.arange(len(extraction.kept))
-    facts = {}
-    for name, task in extraction.corpus.tasks.items():
-        queries, candidates = position[task.queries], position[task.candidates]
-        keep_q, keep_c = queries >= 0, candidates >= 0
-        if not keep_q.any() or not keep_c.any():
-            continue
-        before = task.source.qrels
-        qrels = before[keep_q][:, keep_c].tocoo()
-        lost = int(before[keep_q].nnz - qrels.nnz)
-        answerable = np.zeros(int(keep_q.sum()), bool)
-        answerable[qrels.row] = True
-        writer.array(f"retrieval/{name}/queries.npy", queries[keep_q].astype(np.int32))
-        writer.array(f"retrieval/{name}/candidates.npy", candidates[keep_c].astype(np.int32))
-        table = np.stack([qrels.row, qrels.col, np.maximum(qrels.data, 1).astype(np.int64)], axis=1)
-        writer.array(f"retrieval/{name}/qrels.npy", table.astype(np.int32))
-        facts[name] = {
-            "prompts": task.prompts,
-            "n_queries": int(keep_q.sum()),
-            "n_candidates": int(keep_c.sum()),
-            "missing_targets": task.source.missing_targets + lost,
-            "unanswerable_queries": int((~answerable).sum()),
-            "note": task.source.note,
-        }
-    return facts
-
-
 def _facts(
     plan: BuildPlan,
     extraction: Extraction,
     assembled: Assembled,
     quality: dict[str, Quality],
+    diagnosis: Diagnosis | None,
     tokens: dict[str, Any],
 ) -> dict[str, Any]:
+    corpus, rows = extraction.corpus, assembled.rows
     return {
-        "demo": extraction.corpus.name == "emoji-scenes" or bool(extraction.config["backbone"].get("demo")),
+        "demo": corpus.name == "emoji-scenes" or bool(extraction.config["backbone"].get("demo")),
         "counts": {
             "samples": len(assembled.samples),
-            "images": len(assembled.rows.images),
-            "captions": len(assembled.rows.texts),
-            "pairs": len(assembled.rows.pair_image),
+            "images": len(rows.images),
+            "captions": len(rows.texts),
+            "image_texts": len(rows.both),
+            "pairs": len(rows.pair_image),
         },
-        "quality": {name: vars(value) for name, value in quality.items()},
+        "pairs_from": rows.source,
+        "quality": as_facts(quality),
+        "diagnosis": diagnosis.as_facts() if diagnosis else None,
         "tokens": tokens,
-        "defects": extraction.corpus.defects,
+        "defects": corpus.defects,
+        "notes": corpus.notes,
         "skipped": {"count": len(extraction.skipped), "first": next(iter(extraction.skipped.items()), None)},
         "truncated_texts": len(extraction.truncated),
         "seconds_extract": round(extraction.seconds, 1),
@@ -344,21 +294,3 @@ def _facts(
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-def _results(writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress) -> None:
-    """Support statistics and the recall of the standard methods, through the same reader that every page uses."""
-    from analysis.retrieval.realign import statistics
-    from analysis.retrieval.spaces import space_from_store
-    from analysis.retrieval.standard import standard_results
-
-    preview = writer.preview(facts, tasks)
-    for done, name in enumerate(tasks):
-        progress("retrieve", done, len(tasks))
-        task = preview.task(name)
-        for side, rows in (("queries", task.query_rows), ("candidates", task.candidate_rows)):
-            if len(rows) >= 2:
-                found = statistics(preview.embeddings(SUPPORT_VARIANT, rows))
-                writer.support(name, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)
-        writer.table(f"retrieval/{name}/results.parquet", standard_results(space_from_store(preview, name)))
-    progress("retrieve", len(tasks), len(tasks))

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from analysis.build.corpus import Corpus, load_corpus
-from analysis.build.plan import DataPlan, ModelPlan
+from analysis.build.extraction import backbone_config
+from analysis.build.files import remove_partial
+from analysis.build.plan import Config, DataPlan, ModelPlan
 from analysis.build.shards import ShardJob, extract_shard, open_backbone
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, BackboneError, DataError
 
 RESTARTS = 3  # of one worker, and of one shard
+OBJECT_STORE = 128 << 20  # bytes of a local cluster's object store; only shard numbers travel
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ClusterJob:
     cache: Path
     with_tasks: bool
     root: Path  # relative paths of the plan start here
+    corpus: Config  # what the data and the backbone were where the command was given: a worker must find the same
+    backbone: Config
 
 
 class ShardWorker:
@@ -43,7 +48,21 @@ class ShardWorker:
         torch.set_num_threads(threads)  # the same number as the local engine's: sums then agree to the last bit
         self._work = work
         self._corpus: Corpus = load_corpus(work.data, work.model.prompts, cache=work.cache, with_tasks=work.with_tasks)
+        if len(self._corpus.samples) != work.job.n_samples or self._corpus.config(work.data) != work.corpus:
+            raise DataError(
+                f"A worker finds other data under {work.data.dataset} ({len(self._corpus.samples)} samples) than the machine "
+                f"that gave the command ({work.job.n_samples}); put them on a file system that all machines share."
+            )
         self._backbone = open_backbone(work.model)
+        found = backbone_config(self._backbone)
+        differs = [
+            f"{key} {found[key]} instead of {work.backbone[key]}" for key in found if found[key] != work.backbone[key]
+        ]
+        if differs:
+            raise BackboneError(
+                f"A worker runs the backbone otherwise than the machine that gave the command: {', '.join(differs)}; give "
+                "--device, --dtype and --revision, so that all machines do the same."
+            )
 
     def run(self, shard: int) -> int:
         job = self._work.job
@@ -69,13 +88,11 @@ def run_ray(
     import torch
 
     job = work.job
-    job.folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(job.folder)
     missing = job.missing()
-    if not missing:
-        return
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        _start(address)
     try:
         resources = _worker_resources(work.model.device, ray.cluster_resources())
         count = max(1, min(workers or resources["fit"], len(missing)))
@@ -93,14 +110,33 @@ def run_ray(
         raise AnalysisError(f"A shard failed on the cluster: {cause or str(error).splitlines()[-1]}") from error
     except RayActorError as error:
         raise AnalysisError(
-            f"A worker died more than {RESTARTS} times ({str(error).splitlines()[0]}); look at its machine's memory, then "
-            "run the command again: finished shards are kept."
+            f"A worker could not start, or died more than {RESTARTS} times ({_last_line(error)}); look at its machine's "
+            "memory, then run the command again: finished shards are kept."
         ) from error
     except RayError as error:
         raise AnalysisError(f"The Ray cluster failed ({str(error).splitlines()[0]}); run the command again.") from error
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    """Connect to a cluster, or start one here that tells nobody about itself."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    local: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise AnalysisError(
+            f"The Ray cluster {address or 'on this machine'} cannot be reached ({_last_line(error)}); check --ray-address, or "
+            "use --engine local."
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _worker_resources(device: str, cluster: dict[str, float]) -> dict[str, Any]:

@@ -5,39 +5,54 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.build.corpus import load_corpus
+from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say, extract
+from analysis.build.imports import find_sae
 from analysis.build.plan import BuildPlan, Config, DataPlan
 from analysis.data.registry import load_pairs
 from analysis.errors import AnalysisError, CheckpointError, DataError
-from analysis.sae.checkpoint import Sae, import_checkpoint, load_sae, save_sae
+from analysis.sae.checkpoint import Sae, load_sae, save_sae
 from analysis.store.schema import store_key
-
-if TYPE_CHECKING:
-    from analysis.build.build import Extraction, Progress, Say, _Backbone
 
 TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
 DEFAULT_TOP_K = 16
 DEFAULT_EXPANSION = 8  # concepts per dimension where the backbone's row names no size
 
 
-def obtain_sae(
-    plan: BuildPlan, extraction: Extraction, opened: _Backbone, *, say: Say, progress: Progress
-) -> tuple[Sae, Path, Config]:
-    """(SAE, its folder, what the store's config says of it)."""
+def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | None:
+    """(SAE, its folder in the cache) that the plan names, None where one is to be trained. key: of the backbone."""
     if plan.sae.sae == "train":
-        sae, folder = _train(plan, extraction, opened, say=say, progress=progress)
-    else:
-        sae, folder = _existing(plan, extraction, say)
-    width = extraction.vectors("mean")[0].shape[1]
+        return None
+    sae, folder = find_sae(plan.sae.sae, key, cache=plan.cache, top_k=plan.sae.top_k)
+    trained_on = sae.meta.get("backbone")
+    if trained_on not in (None, "", key):
+        say(f"Note: this SAE says that it was trained on {trained_on}.")
+    return sae, folder
+
+
+def check_width(sae: Sae, folder: Path, width: int, backbone: str) -> None:
     if sae.width != width:
         raise CheckpointError(
-            f"The SAE at {folder} reads {sae.width}-dimensional vectors, {extraction.config['backbone']['key']} gives "
-            f"{width}: choose an SAE that was trained on this backbone."
+            f"The SAE at {folder} reads {sae.width}-dimensional vectors, {backbone} gives {width}: choose an SAE that was "
+            "trained on this backbone."
         )
+
+
+def obtain_sae(
+    plan: BuildPlan,
+    extraction: Extraction,
+    opened: OpenBackbone,
+    *,
+    given: tuple[Sae, Path] | None,
+    say: Say,
+    progress: Progress,
+) -> tuple[Sae, Path, Config]:
+    """(SAE, its folder, what the store's config says of it): the one given, or one trained on the plan's data."""
+    sae, folder = given or _train(plan, extraction, opened, say=say, progress=progress)
+    check_width(sae, folder, extraction.width, extraction.config["backbone"]["key"])
     config: Config = {
         "path": folder.relative_to(plan.cache).as_posix(),
         "sha256": sae.sha256,
@@ -48,35 +63,9 @@ def obtain_sae(
     return sae, folder, config
 
 
-def _existing(plan: BuildPlan, extraction: Extraction, say: Say) -> tuple[Sae, Path]:
-    key = extraction.config["backbone"]["key"]
-    path = Path(plan.sae.sae)
-    home = plan.cache / "sae" / key
-    if not path.exists() and (home / plan.sae.sae).is_dir():
-        path = home / plan.sae.sae
-    if not path.exists():
-        known = sorted(folder.name for folder in home.iterdir()) if home.is_dir() else []
-        raise CheckpointError(
-            f"There is no SAE at {plan.sae.sae!r}; give 'train', a folder or .pt file, or one of {known or 'none yet'}."
-        )
-    if path.is_file():
-        say(f"Importing {path.name}")
-        sae = import_checkpoint(path, top_k=plan.sae.top_k)
-        folder = home / path.stem
-        save_sae(sae, folder)
-        return sae, folder
-    sae = load_sae(path)
-    if not path.resolve().is_relative_to(plan.cache.resolve()):
-        folder = home / path.name
-        save_sae(sae, folder)
-        return sae, folder
-    return sae, plan.cache / path.resolve().relative_to(plan.cache.resolve())
-
-
 def _train(
-    plan: BuildPlan, extraction: Extraction, opened: _Backbone, *, say: Say, progress: Progress
+    plan: BuildPlan, extraction: Extraction, opened: OpenBackbone, *, say: Say, progress: Progress
 ) -> tuple[Sae, Path]:
-    from analysis.build.build import extract
     from analysis.sae.train import TrainConfig, train_sae
 
     spec = extraction.config["backbone"]
@@ -142,7 +131,7 @@ def _default_data(analysed: DataPlan, cache: Path) -> DataPlan:
     return DataPlan(analysed.dataset, split="train", seed=analysed.seed)
 
 
-def _token_states(source: Extraction, opened: _Backbone, seed: int, progress: Progress) -> np.ndarray:
+def _token_states(source: Extraction, opened: OpenBackbone, seed: int, progress: Progress) -> np.ndarray:
     """(n, D) states of single tokens, of samples in a seeded order."""
     backbone = opened.get()
     chosen = [source.corpus.samples[row] for row in np.random.default_rng(seed).permutation(source.kept)]

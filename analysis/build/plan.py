@@ -14,6 +14,7 @@ SAMPLE_CODES = ("pool_then_encode",)
 UNITS = ("pooled", "token")
 WEIGHTINGS = ("samples", "balanced")
 ENGINES = ("local", "ray")
+POOLS = ("local", "global")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class DataPlan:
     seed: int = 0
     tasks: tuple[str, ...] | None = None  # None = every task the data holds
     limit_queries: int | None = None  # per task read from M-BEIR folders
+    pool: str = "local"  # candidates of M-BEIR as published: the task's own, or "global", the union of all tasks
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class ModelPlan:
     fusion: str | None = None  # dual encoders: what image + text means
     dummy_image: str = "exclude"  # PaliGemma: the black picture of a text-only sample
     batch_tokens: int | None = None
+    tap: str | None = None  # MLLMs: "post_norm" or "pre_norm"; None = the backbone's own
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class BuildPlan:
             ("embedding_dtype", self.embedding_dtype, EMBEDDING_DTYPES),
             ("unit", self.sae.unit, UNITS),
             ("engine", self.engine, ENGINES),
+            ("pool", self.data.pool, POOLS),
         ):
             if value not in legal:
                 raise AnalysisError(f"{name} is {value!r}; expected one of {', '.join(legal)}.")

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.build.corpus import Corpus
+from analysis.build.files import remove_partial, write_atomically
 from analysis.build.plan import ModelPlan
 from analysis.data.pictures import thumbnail_webp
 from analysis.data.samples import Sample
@@ -56,6 +57,7 @@ def open_backbone(plan: ModelPlan) -> Backbone:
         device=plan.device,
         dtype=plan.dtype,
         revision=plan.revision,
+        tap=plan.tap,
         fusion=plan.fusion,
         dummy_image=plan.dummy_image,
     )
@@ -65,7 +67,7 @@ def run_local(
     job: ShardJob, corpus: Corpus, backbone: Backbone, *, batch_tokens: int | None, progress: Progress
 ) -> None:
     """Compute the shards that are missing, in order. Ctrl-C or a kill loses at most the shard under way."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(job.folder)
     missing = job.missing()
     done = job.n_samples - sum(_length(job.span(shard)) for shard in missing)
     progress(done, job.n_samples)
@@ -76,7 +78,7 @@ def run_local(
 
 
 def extract_shard(
-    job: ShardJob, shard: int, samples: list[Sample], backbone: Backbone, *, batch_tokens: int | None = None
+    job: ShardJob, shard: int, samples: Sequence[Sample], backbone: Backbone, *, batch_tokens: int | None = None
 ) -> Path:
     """Embed one shard, make its thumbnails and write both in one file, atomically.
 
@@ -86,7 +88,8 @@ def extract_shard(
     embedded = backbone.embed(samples, variants=job.variants, on_error="skip", batch_tokens=batch_tokens)
     ok = np.ones(len(samples), bool)
     ok[list(embedded.skipped)] = False
-    thumbs = _thumbs(samples, ok, job)
+    thumbs, lost = _thumbs(samples, ok, job)
+    ok[list(lost)] = False
     arrays: dict[str, np.ndarray] = {"ok": ok}
     for variant in job.variants:
         arrays[f"vector.{variant}"] = embedded.vectors[variant].astype(np.float32)
@@ -94,7 +97,7 @@ def extract_shard(
     arrays["thumb_bytes"] = np.frombuffer(b"".join(thumbs), np.uint8)
     arrays["thumb_ends"] = np.cumsum([len(thumb) for thumb in thumbs], dtype=np.int64)
     notes = {
-        "skipped": {str(place): reason for place, reason in embedded.skipped.items()},
+        "skipped": {str(place): reason for place, reason in {**embedded.skipped, **lost}.items()},
         "truncated": list(embedded.truncated),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -119,8 +122,10 @@ class Shard:
     seconds: float
 
 
-def read_shards(job: ShardJob, *, thumbs: bool = True) -> Iterator[Shard]:
-    """Every shard in order. Raises AnalysisError when one is missing or damaged."""
+def read_shards(job: ShardJob, *, variants: Sequence[str] | None = None, thumbs: bool = True) -> Iterator[Shard]:
+    """Every shard in order, with the vectors of some variants (default: all). Raises AnalysisError when one is missing or
+    damaged."""
+    wanted = job.variants if variants is None else variants
     for shard in range(len(job)):
         path = job.path(shard)
         try:
@@ -132,8 +137,8 @@ def read_shards(job: ShardJob, *, thumbs: bool = True) -> Iterator[Shard]:
                 yield Shard(
                     job.span(shard),
                     file["ok"],
-                    {v: file[f"vector.{v}"] for v in job.variants},
-                    {v: file[f"defined.{v}"] for v in job.variants},
+                    {v: file[f"vector.{v}"] for v in wanted},
+                    {v: file[f"defined.{v}"] for v in wanted},
                     [blob[a:b] for a, b in zip(starts, ends, strict=True)] if thumbs else [],
                     {int(k): v for k, v in notes["skipped"].items()},
                     notes["truncated"],
@@ -145,35 +150,21 @@ def read_shards(job: ShardJob, *, thumbs: bool = True) -> Iterator[Shard]:
             ) from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """All bytes or no file, also when the disk is full."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise AnalysisError(
-            f"{path.name} could not be written ({error.strerror}); free some space and run the command again to resume."
-        ) from error
+def _thumbs(samples: Sequence[Sample], ok: np.ndarray, job: ShardJob) -> tuple[list[bytes], dict[int, str]]:
+    """(thumbnails, place -> reason of those whose picture went away between being embedded and being read again)."""
+    lost: dict[int, str] = {}
 
-
-def _thumbs(samples: list[Sample], ok: np.ndarray, job: ShardJob) -> list[bytes]:
-    def make(index: int) -> bytes:
-        sample = samples[index]
+    def make(index: int, sample: Sample) -> bytes:
         if sample.picture is None or not ok[index]:
             return b""
         try:
             return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
-        except DataError:
-            ok[index] = False  # the file went away between the two reads: the row is dropped with the others
+        except DataError as error:
+            lost[index] = str(error)
             return b""
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(make, range(len(samples))))
+        return list(pool.map(make, range(len(samples)), samples)), lost
 
 
 def _length(span: slice) -> int:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from analysis.data.disk import clean_text, file_digest
+from analysis.data.disk import clean_text, file_digest, fingerprint
 from analysis.data.mbeir_layout import Layout
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
 from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
@@ -106,6 +106,10 @@ class JsonlTable(SampleTable):
 
     def take(self, rows: np.ndarray) -> JsonlTable:
         return JsonlTable(self.layout, self.path, self.side, self.offsets[rows], self.bits[rows])
+
+    @property
+    def identity(self) -> str:
+        return fingerprint([str(self.path), self.side.name, self.offsets.tobytes(), self.bits.tobytes()])
 
     def identifier(self, row: int, file: BinaryIO | None = None) -> str:
         if file is None:

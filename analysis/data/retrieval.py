@@ -63,6 +63,11 @@ class SampleTable(ABC, Sequence[Sample]):
     @abstractmethod
     def identifier(self, row: int) -> str: ...
 
+    @property
+    def identity(self) -> str:
+        """Equal for two tables of the same rows of one file, as two tasks over one pool have them; "" where unknown."""
+        return ""
+
     def __len__(self) -> int:
         return len(self.bits)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -129,6 +131,15 @@ class Backbone:
                 "choose an MLLM for that."
             )
         return pool_states(tokens.states, keep)
+
+    def with_tap(self, tap: str) -> Backbone:
+        """The same model in memory, its token states taken at another tap. Raises BackboneError for a dual encoder."""
+        self._check_loaded()
+        if self.contrastive:
+            raise BackboneError(f"{self.spec.label} is a dual encoder: there is no tap to choose.")
+        other = copy(self)
+        other.spec, other._forward = replace(self.spec, tap=tap), self._forward.with_tap(tap)  # type: ignore[union-attr]
+        return other
 
     def unload(self) -> None:
         """Free the model's memory. The backbone cannot embed afterwards."""

@@ -33,6 +33,9 @@ class LanguageForward:
         self._model, self._family, self._tap = model, family, tap
         self._pixel_dtype = next(at_path(model, family.vision).parameters()).dtype
 
+    def with_tap(self, tap: str) -> LanguageForward:
+        return LanguageForward(self._model, self._family, tap)
+
     @torch.inference_mode()
     def pooled(self, batch: Batch, variants: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """(B, V, D) float32 and defined (B, V): every variant from one pass."""

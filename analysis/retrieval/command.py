@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluate import evaluate, lab_engine, lists_under, ranks_under
+from analysis.retrieval.evaluate import engine_that_fits, evaluate, lab_engine, lists_under, ranks_under
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import side_by_side
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
@@ -42,7 +42,7 @@ def run_retrieve(
         ks=ks,
         definition=definition,
         first=first,
-        engine=lab_engine(space),
+        engine=engine_that_fits(space),
     )
     if as_json:
         return json.dumps({**table.attrs, "rows": json.loads(table.to_json(orient="records"))}, indent=1)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.blocks import block_ranks, is_large
 from analysis.retrieval.bootstrap import RESAMPLES, bootstrap_interval
 from analysis.retrieval.engine import LabEngine
 from analysis.retrieval.hybrid import fused_ranks, two_stage_ranks
@@ -104,6 +105,8 @@ def ranks_under(
     Of an intervention with several random seeds the first is taken.
     """
     intervention = intervention.seeds()[0]
+    if engine is None and is_large(space):
+        return block_ranks(space, intervention, device=device)
     if engine is not None and not intervention.steps:
         return engine.ranks(), np.zeros(space.n_queries, bool)
     basis = projection_basis(intervention, space) if engine is not None else None
@@ -174,6 +177,11 @@ def lab_engine(space: RetrievalSpace, *, base: Fitted | None = None, device: str
     return LabEngine(base.queries, base.candidates, space.qrels, device=device)
 
 
+def engine_that_fits(space: RetrievalSpace) -> LabEngine | None:
+    """The slider engine, or None for a task larger than memory, which `evaluate` then takes in blocks."""
+    return None if is_large(space) else lab_engine(space)
+
+
 def _hits(
     space: RetrievalSpace,
     intervention: Intervention,
@@ -188,7 +196,7 @@ def _hits(
     hits, void = [], 0
     for single in intervention.seeds():
         ranks, empty = ranks_under(space, single, first=first, engine=engine, device=device)
-        hits.append(hits_of_ranks(ranks, ks, definition=definition))
+        hits.append(hits_of_ranks(ranks, ks, definition=definition, n_relevant=space.n_relevant))
         void = max(void, int(empty.sum()))
     return np.stack(hits), void
 

@@ -92,18 +92,29 @@ def removal_basis(removal: Removal, space: RetrievalSpace) -> np.ndarray:
 def principal_basis(step: PrincipalComponents, parts: Sequence[np.ndarray]) -> np.ndarray:
     """(n, D) leading eigenvectors of the second moments, or of the covariance, of the rows of all parts together."""
     width = parts[0].shape[1]
-    if step.n >= width:
-        raise RetrievalError(f"{step.n} components of {width} dimensions leave nothing; expected fewer.")
     mean = _mean(parts) if step.centred else np.zeros(width)
     moments = np.zeros((width, width))
     for part in parts:
         for start in range(0, len(part), 4096):
             block = (part[start : start + 4096] - mean).astype(part.dtype, copy=False)
             moments += block.T @ block
+    return leading_directions(moments, step.n)
+
+
+def leading_directions(moments: np.ndarray, n: int) -> np.ndarray:
+    """(n, D) eigenvectors of a symmetric matrix (D, D) with the largest eigenvalues, the largest first."""
+    width = len(moments)
+    if n >= width:
+        raise RetrievalError(f"{n} components of {width} dimensions leave nothing; expected fewer.")
     if width <= _FULL_EIGH:
-        return scipy.linalg.eigh(moments, subset_by_index=(width - step.n, width - 1))[1].T[::-1]
-    vectors = scipy.sparse.linalg.eigsh(moments, k=step.n, which="LA", v0=np.ones(width))[1]
+        return scipy.linalg.eigh(moments, subset_by_index=(width - n, width - 1))[1].T[::-1]
+    vectors = scipy.sparse.linalg.eigsh(moments, k=n, which="LA", v0=np.ones(width))[1]
     return np.linalg.qr(vectors)[0].T[::-1]
+
+
+def centred_at(mean: np.ndarray) -> Transform:
+    """Rows minus a mean (D,), brought to length 1."""
+    return partial(_subtract, mean=mean)
 
 
 def _fit_removal(step: Removal, context: Context) -> tuple[Transform, Transform]:
@@ -119,11 +130,8 @@ def _fit_components(step: PrincipalComponents, context: Context) -> tuple[Transf
 def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transform]:
     if step.means == "joint":
         together = _mean([context.queries.live, context.candidates.live])
-        return partial(_subtract, mean=together), partial(_subtract, mean=together)
-    return (
-        partial(_subtract, mean=context.query_mean()),
-        partial(_subtract, mean=_mean([context.candidates.live])),
-    )
+        return centred_at(together), centred_at(together)
+    return centred_at(context.query_mean()), centred_at(_mean([context.candidates.live]))
 
 
 def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.ranks import canonical_qrels
 from analysis.retrieval.realign import Statistics
 from analysis.sae.codes import Codes
 
@@ -66,6 +67,14 @@ class RetrievalSpace:
     missing_targets: int = 0
     task: str = ""
     label: str = ""
+    read_rows: Callable[[str, str, np.ndarray], np.ndarray] | None = None  # (side, variant, positions) -> some rows
+    missing_per_query: np.ndarray | None = None  # (Q,) relevant candidates in no pool; None where none is missing
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """(Q,) relevant candidates of each query, in the pool or missing: what recall by "fraction" divides by."""
+        in_pool = np.diff(canonical_qrels(self.qrels).indptr)
+        return in_pool if self.missing_per_query is None else in_pool + self.missing_per_query
 
     @property
     def n_queries(self) -> int:
@@ -148,6 +157,8 @@ def space_from_store(store: Any, task: str) -> RetrievalSpace:
         missing_targets=int(facts.missing_targets),
         task=task,
         label=store.label,
+        read_rows=lambda side, variant, positions: store.embeddings(variant, rows[side][positions]),
+        missing_per_query=facts.missing_per_query,
     )
 
 

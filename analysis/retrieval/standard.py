@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.errors import RetrievalError
 from analysis.retrieval.controls import random_control
 from analysis.retrieval.engine import LabEngine
-from analysis.retrieval.evaluate import KS, evaluate, lab_engine
+from analysis.retrieval.evaluate import KS, engine_that_fits, evaluate
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.pipeline import projection_basis
 from analysis.retrieval.spaces import RetrievalSpace
@@ -40,9 +40,10 @@ def standard_results(space: RetrievalSpace) -> pd.DataFrame:
     Columns: method, spec, task, k, recall, low, high (95 % bootstrap interval), delta, delta_low, delta_high (paired, to
     the base), band_low, band_high (least and largest of the random seeds, NaN elsewhere), queries. The method "removal,
     chosen r" reports the r that one half of the queries chose on the other half, which `queries` then counts, against
-    the base on that half. A method that has no answer here (whitening one query, say) has no rows.
+    the base on that half. A method that has no answer here (whitening one query, removal without concept scores, choosing r
+    on a task larger than memory) has no rows.
     """
-    engine = lab_engine(space)
+    engine = engine_that_fits(space)
     rows: list[dict[str, object]] = []
     for name, intervention in standard_methods(space).items():
         try:
@@ -70,12 +71,15 @@ def standard_results(space: RetrievalSpace) -> pd.DataFrame:
             }
             for k in KS
         ]
-    rows += _chosen_rank(space, engine)
+    rows += _chosen_rank(space, engine) if engine is not None else []
     return pd.DataFrame(rows)
 
 
 def _chosen_rank(space: RetrievalSpace, engine: LabEngine) -> list[dict[str, object]]:
-    basis = projection_basis(Intervention((Removal(),)), space)
+    try:
+        basis = projection_basis(Intervention((Removal(),)), space)
+    except RetrievalError:  # no concept has an attribution: the data hold no image-text pairs
+        return []
     if basis is None or space.n_queries < 2 or not len(basis):
         return []
     projection = engine.projection(basis)

@@ -33,6 +33,7 @@ class Task:
     missing_targets: int = 0
     unanswerable_queries: int = 0
     note: str = ""
+    missing_per_query: np.ndarray | None = None  # (Q,) targets that are in no pool; None where none is missing
 
 
 @dataclass(frozen=True)
@@ -266,9 +267,11 @@ class Store:
         qrels = sp.csr_array(
             (relevant[:, 2].astype(np.float32), (relevant[:, 0], relevant[:, 1])), shape=(len(queries), len(candidates))
         )
+        name = f"retrieval/{task}/missing.npy"
         return Task(
             task, queries, candidates, qrels, facts.get("prompts", {}),
             facts.get("missing_targets", 0), facts.get("unanswerable_queries", 0), facts.get("note", ""),
+            np.asarray(self._array(name)) if self.has(name) else None,
         )  # fmt: skip
 
     def support(self, task: str, side: str, variant: str = "mean") -> Support | None:

@@ -23,6 +23,7 @@ CONCEPT_COLUMNS = (
 )  # fmt: skip
 BRIDGE_COLUMNS = ("image_concept", "text_concept", "coactivation", "cosine", "bridge", "null_quantile", "excess")
 SIDES = ("queries", "candidates")
+NO_PAIRS = "none"  # facts.pairs_from of a store without image-text pairs: bridges and attribution are then missing
 
 
 @dataclass(frozen=True)

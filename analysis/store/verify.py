@@ -10,7 +10,15 @@ import numpy as np
 
 from analysis.errors import AnalysisError
 from analysis.store.read import Store, open_store
-from analysis.store.schema import BRIDGE_COLUMNS, CONCEPT_COLUMNS, SAMPLE_COLUMNS, file_sha256, folder_sha256, store_key
+from analysis.store.schema import (
+    BRIDGE_COLUMNS,
+    CONCEPT_COLUMNS,
+    NO_PAIRS,
+    SAMPLE_COLUMNS,
+    file_sha256,
+    folder_sha256,
+    store_key,
+)
 
 BLOCK = 65536
 
@@ -151,19 +159,30 @@ def _postings(store: Store) -> str:
 
 def _concepts(store: Store) -> str:
     table = store.concepts
-    live = table["energy"].to_numpy() > 0
+    counts = store.facts.get("counts", {})
+    live = (table["energy_image"] + table["energy_text"]).to_numpy() > 0
+    if not counts.get("images", 1) or not counts.get("captions", 1):
+        live[:] = False  # one modality is not in the data: no concept has a modality score
     score = table["modality_score"].to_numpy(float)
     if np.isnan(score[live]).any() or not np.isnan(score[~live]).all():
-        return "the modality score must be missing exactly for concepts that never fire"
+        return "the modality score must be missing exactly for concepts that fire on no image and no text"
     if ((score[live] < 0) | (score[live] > 1)).any():
         return "a modality score lies outside [0, 1]"
+    return _attribution(store)
+
+
+def _attribution(store: Store) -> str:
+    """Missing exactly where the facts say that there were no pairs; else the sum of its parts."""
+    table = store.concepts.filter(regex="^(attribution|bridge_(?!partner))")
+    if store.facts.get("pairs_from") == NO_PAIRS:
+        return "" if table.isna().all(axis=None) and store.bridges.empty else "scores of pairs without any pairs"
+    missing = table.columns[table.isna().any()].tolist()
+    if missing:
+        return f"{', '.join(missing)} are missing although the store has pairs"
     split = table["attribution_image"] + table["attribution_text"]
     scale = max(float(table["attribution"].abs().max()), 1e-12)
-    return (
-        ""
-        if (table["attribution"] - split).abs().max() <= 1e-5 * scale
-        else "attribution is not image part + text part"
-    )
+    off = (table["attribution"] - split).abs().max()
+    return "" if off <= 1e-5 * scale else "attribution is not image part + text part"
 
 
 def _tasks(store: Store) -> str:
@@ -172,6 +191,9 @@ def _tasks(store: Store) -> str:
         rows = np.concatenate([task.query_rows, task.candidate_rows])
         if rows.min(initial=0) < 0 or rows.max(initial=0) >= store.n_samples:
             return f"{name} points outside the samples"
+        missing = task.missing_per_query
+        if missing is not None and (missing.shape != task.query_rows.shape or missing.sum() != task.missing_targets):
+            return f"{name} says {task.missing_targets} targets are missing, its counts per query say otherwise"
         answerable = int((np.diff(task.qrels.indptr) > 0).sum())
         if answerable + task.unanswerable_queries != len(task.query_rows):
             return f"{name} has {len(task.query_rows) - answerable} queries without target, the manifest says otherwise"

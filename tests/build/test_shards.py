@@ -6,7 +6,8 @@ import pytest
 
 from analysis.build.corpus import load_corpus
 from analysis.build.plan import DataPlan, ModelPlan
-from analysis.build.shards import ShardJob, extract_shard, open_backbone, read_shards, run_local, write_atomically
+from analysis.build.files import write_atomically
+from analysis.build.shards import ShardJob, extract_shard, open_backbone, read_shards, run_local
 from analysis.errors import AnalysisError
 
 
@@ -88,7 +89,7 @@ def test_a_full_disk_leaves_no_file_and_says_what_to_do(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("analysis.build.shards.os.fsync", full)
+    monkeypatch.setattr("analysis.build.files.os.fsync", full)
     with pytest.raises(AnalysisError, match=r"No space left.*free some space"):
         write_atomically(tmp_path / "shard-00000.npz", b"data")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,200 @@
+"""The first half of a build: a corpus embedded in shards under `cache/work/`, and read back block by block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from analysis.build.corpus import Corpus
+from analysis.build.files import only_one, write_atomically
+from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan, slug
+from analysis.build.shards import ShardJob, open_backbone, read_shards, run_local
+from analysis.errors import AnalysisError, DataError
+from analysis.models.backbones import Backbone
+from analysis.store.schema import store_key
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]  # step, done, total
+
+
+@dataclass
+class Extraction:
+    """Embeddings of one corpus, as they lie in the work folder. `kept` are the corpus rows that could be embedded."""
+
+    corpus: Corpus
+    job: ShardJob
+    config: Config
+    kept: np.ndarray
+    skipped: dict[str, str] = field(default_factory=dict)  # sample id -> reason
+    truncated: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def width(self) -> int:
+        return int(self.config["backbone"]["width"])
+
+    def blocks(self, variant: str, dtype: str = "float32") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """((b, D) vectors of kept rows as a store would hold them, (b,) where the variant is defined), shard by shard."""
+        for shard in read_shards(self.job, variants=[variant], thumbs=False):
+            yield _storable(shard.vectors[variant][shard.ok], dtype), shard.defined[variant][shard.ok]
+
+    def vectors(self, variant: str, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+        """((n, D) vectors, (n,) where defined) of all kept rows in memory; training an SAE reads them in any order."""
+        vectors = np.empty((len(self.kept), self.width), dtype)
+        defined = np.empty(len(self.kept), bool)
+        start = 0
+        for block, is_defined in self.blocks(variant, dtype):
+            vectors[start : start + len(block)], defined[start : start + len(block)] = block, is_defined
+            start += len(block)
+        return vectors, defined
+
+    def samples(self, rows: Sequence[int] | np.ndarray) -> list:
+        """Samples by their row in the store."""
+        return [self.corpus.samples[int(self.kept[row])] for row in rows]
+
+
+class OpenBackbone:
+    """The backbone of a build: opened when first needed, closed at the end."""
+
+    def __init__(self, plan: ModelPlan) -> None:
+        self.plan = plan
+        self._backbone: Backbone | None = None
+
+    def __enter__(self) -> OpenBackbone:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def get(self) -> Backbone:
+        if self._backbone is None:
+            self._backbone = open_backbone(self.plan)
+        return self._backbone
+
+    def release(self) -> None:
+        if self._backbone is not None:
+            self._backbone.unload()
+            self._backbone = None
+
+
+def extract(
+    plan: BuildPlan,
+    model: ModelPlan,
+    corpus: Corpus,
+    opened: OpenBackbone,
+    *,
+    with_tasks: bool = True,
+    say: Say,
+    progress: Progress,
+) -> Extraction:
+    """Embed a corpus in shards under `cache/work/embeddings-<key>`, resuming what is there."""
+    backbone = opened.get()
+    variants = model.variants or tuple(v for v in ALL_VARIANTS if v in backbone.available_variants)
+    unknown = sorted(set(variants) - set(backbone.available_variants))
+    if unknown or "mean" not in variants:
+        raise AnalysisError(
+            f"Variants {', '.join(variants)} were asked for; {backbone.key} has {', '.join(backbone.available_variants)} "
+            "and 'mean' is always needed: choose among those."
+        )
+    config: Config = {
+        "backbone": backbone_config(backbone),
+        "prompts": model.prompts,
+        "data": corpus.config(plan.data),
+        "variants": sorted(variants),
+    }
+    cut = {"shard": plan.shard_size, "thumb": [plan.thumb_side, plan.thumb_quality]}
+    folder = plan.cache / "work" / f"embeddings-{store_key({**config, **cut})}"
+    job = ShardJob(folder, len(corpus.samples), plan.shard_size, tuple(variants), plan.thumb_side, plan.thumb_quality)
+    with only_one(folder, "embedding"):
+        write_atomically(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
+        _run(job, config, corpus, opened, replace(plan, model=model), with_tasks, progress)
+    return _read_back(corpus, job, config, say)
+
+
+def backbone_config(backbone: Backbone) -> Config:
+    """What identifies a backbone and the way it is run: the live page compares it before it mixes vectors."""
+    spec = backbone.spec
+    return {
+        "key": slug(spec.key),
+        "model": spec.hub_id,
+        "model_type": spec.model_type,
+        "revision": backbone.revision,
+        "tap": spec.tap,
+        "dtype": backbone.dtype,
+        "width": backbone.width,
+        "contrastive": backbone.contrastive,
+        "fusion": backbone.options.fusion,
+        "dummy_image": backbone.options.dummy_image,
+        "demo": spec.demo,
+    }
+
+
+def _run(
+    job: ShardJob,
+    config: Config,
+    corpus: Corpus,
+    opened: OpenBackbone,
+    plan: BuildPlan,
+    with_tasks: bool,
+    progress: Progress,
+) -> None:
+    if not job.missing():
+        return
+
+    def told(done: int, total: int) -> None:
+        progress("extract", done, total)
+
+    if plan.engine == "ray":
+        from analysis.build.cluster import ClusterJob, run_ray
+
+        opened.release()  # the workers' models want the room; token views open it again
+        work = ClusterJob(
+            replace(job, folder=job.folder.resolve()),
+            plan.data,
+            plan.model,
+            plan.cache,
+            with_tasks,
+            Path.cwd(),
+            config["data"],
+            config["backbone"],
+        )
+        run_ray(work, address=plan.ray_address, workers=plan.workers, progress=told)
+    else:
+        run_local(job, corpus, opened.get(), batch_tokens=plan.model.batch_tokens, progress=told)
+
+
+def _read_back(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:
+    kept: list[np.ndarray] = []
+    skipped: dict[str, str] = {}
+    truncated: list[str] = []
+    seconds = 0.0
+    for shard in read_shards(job, variants=(), thumbs=False):
+        start = shard.span.start
+        kept.append(start + np.flatnonzero(shard.ok))
+        skipped |= {corpus.samples[start + row].sample_id: reason for row, reason in shard.skipped.items()}
+        truncated += [corpus.samples[start + row].sample_id for row in shard.truncated]
+        seconds += shard.seconds
+    rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    if not len(rows):
+        raise DataError(
+            f"None of the {len(corpus.samples)} samples of {corpus.name} could be embedded; "
+            f"the first reason: {next(iter(skipped.values()), 'no samples')}"
+        )
+    if skipped:
+        say(f"{len(skipped)} samples left out, first {next(iter(skipped))}: {next(iter(skipped.values()))}")
+    if truncated:
+        say(f"{len(truncated)} texts were longer than the model reads and were cut, first {truncated[0]}")
+    return Extraction(corpus, job, config, rows, skipped, truncated, seconds)
+
+
+def _storable(vectors: np.ndarray, dtype: str) -> np.ndarray:
+    """Vectors as a store holds them. float16 is refused where a value would overflow it."""
+    if dtype == "float16" and vectors.size and np.abs(vectors).max() > np.finfo(np.float16).max:
+        raise AnalysisError(
+            f"An embedding has the value {np.abs(vectors).max():.3g}, beyond float16; build with --embedding-dtype float32."
+        )
+    return vectors.astype(dtype, copy=False)

@@ -1,0 +1,104 @@
+"""The retrieval tasks of a store: queries, candidates and qrels as rows of its samples, their support statistics, and the
+recall of the standard methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from analysis.build.extraction import Extraction, Progress
+from analysis.store.write import StoreWriter
+
+SUPPORT_VARIANT = "mean"
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """queries (Q,) and candidates (C,): rows of the store; qrels (Q, C); missing (Q,): targets of each query that are in
+    no pool or could not be embedded; facts: what the manifest says of the task."""
+
+    name: str
+    queries: np.ndarray
+    candidates: np.ndarray
+    qrels: sp.csr_array
+    missing: np.ndarray
+    facts: dict[str, Any]
+
+
+def stored_tasks(extraction: Extraction) -> list[StoredTask]:
+    """The tasks of a corpus in rows of the store. Samples that could not be embedded leave queries and pool; a query that
+    loses all its targets that way counts as one without target. A task without a query or candidate left is dropped."""
+    position = np.full(len(extraction.corpus.samples), -1, np.int64)
+    position[extraction.kept] = np.arange(len(extraction.kept))
+    found = []
+    for name, task in extraction.corpus.tasks.items():
+        queries, candidates = position[task.queries], position[task.candidates]
+        keep_q, keep_c = queries >= 0, candidates >= 0
+        if not keep_q.any() or not keep_c.any():
+            continue
+        before = sp.csr_array(task.source.qrels)[keep_q]
+        qrels = sp.csr_array(before[:, keep_c])
+        absent = task.source.missing_per_query
+        missing = np.diff(before.indptr) - np.diff(qrels.indptr)
+        if absent is not None:
+            missing = missing + absent[keep_q]
+        facts = {
+            "code": task.source.task,
+            "prompts": task.prompts,
+            "n_queries": int(keep_q.sum()),
+            "n_candidates": int(keep_c.sum()),
+            "dropped_queries": int((~keep_q).sum()),
+            "dropped_candidates": int((~keep_c).sum()),
+            "missing_targets": int(missing.sum()),
+            "unanswerable_queries": int((np.diff(qrels.indptr) == 0).sum()),
+            "note": task.source.note,
+            "split": task.source.split,
+        }
+        found.append(
+            StoredTask(
+                name,
+                queries[keep_q].astype(np.int32),
+                candidates[keep_c].astype(np.int32),
+                qrels,
+                missing.astype(np.int32),
+                facts,
+            )
+        )
+    return found
+
+
+def write_tasks(writer: StoreWriter, tasks: list[StoredTask]) -> dict[str, dict[str, Any]]:
+    """Write retrieval/<task>/ and return task -> facts."""
+    for task in tasks:
+        folder = f"retrieval/{task.name}"
+        writer.array(f"{folder}/queries.npy", task.queries)
+        writer.array(f"{folder}/candidates.npy", task.candidates)
+        relevant = task.qrels.tocoo()
+        table = np.stack([relevant.row, relevant.col, np.maximum(relevant.data, 1)], axis=1)
+        writer.array(f"{folder}/qrels.npy", table.astype(np.int32))
+        if task.missing.any():
+            writer.array(f"{folder}/missing.npy", task.missing)
+    return {task.name: task.facts for task in tasks}
+
+
+def write_results(
+    writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress
+) -> None:
+    """Support statistics and the recall of the standard methods, through the same reader that every page uses."""
+    from analysis.retrieval.blocks import support_statistics
+    from analysis.retrieval.spaces import space_from_store
+    from analysis.retrieval.standard import standard_results
+
+    preview = writer.preview(facts, tasks)
+    for done, name in enumerate(tasks):
+        progress("retrieve", done, len(tasks))
+        space = space_from_store(preview, name)
+        for side in ("queries", "candidates"):
+            found = support_statistics(space, side, SUPPORT_VARIANT)
+            if found is not None:
+                writer.support(name, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)
+        writer.table(f"retrieval/{name}/results.parquet", standard_results(space))
+    progress("retrieve", len(tasks), len(tasks))
