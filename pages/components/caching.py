@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -363,8 +363,16 @@ def _labels(notes: str, sha: str, stamp: int) -> dict[int, Label]:
 
 def concept_name(store: Store, concept: int) -> str:
     """The label that somebody gave, else the automatic name, else ""."""
-    label = labels(store).get(concept)
-    return label.text if label else str(store.concepts["name"].iat[concept] or "")
+    return concept_names(store, [concept])[0]
+
+
+def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[str]:
+    """`concept_name` of many: the labels are looked up once."""
+    known = labels(store)
+    automatic = store.concepts["name"].to_numpy()[np.asarray(concepts, int)]
+    return [
+        known[int(i)].text if int(i) in known else str(name or "") for i, name in zip(concepts, automatic, strict=True)
+    ]
 
 
 # --- retrieval lab ------------------------------------------------------------------------------------------------
@@ -378,7 +386,7 @@ def lab(store: Store, task: str) -> Any:
 
 def by_id(name: str, dataset: str) -> Store:
     """The store of an id, or the first one of a backbone on a data set. StoreError when there is none."""
-    for ref in stores():
+    for ref in sorted(stores(), key=lambda ref: "token SAE" in ref.label):
         if ref.ok and (name in (store_id(ref), ref.path.name) or (name, dataset) == (ref.backbone, ref.dataset)):
             return open_ref(ref)
     raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")

@@ -158,7 +158,8 @@ def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -
                 return None
             return ref
     backbone = wanted.split("/")[0]
-    sibling = next((ref for ref in usable if ref.backbone == backbone), None)
+    siblings = sorted((ref for ref in usable if ref.backbone == backbone), key=lambda ref: "token SAE" in ref.label)
+    sibling = siblings[0] if siblings else None
     if sibling is not None:
         if wanted != backbone:
             state.notice(
