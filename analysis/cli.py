@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from analysis import __version__
+from analysis.bench import BENCHES
 from analysis.errors import AnalysisError
 from analysis.live.command import query
 
@@ -307,6 +308,19 @@ def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
     from analysis.demo.pipeline import run_demo
 
     run_demo(only=only, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
+
+
+@main.command()
+@click.argument("name", type=click.Choice([*BENCHES, "all"]))
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows here.")
+@click.option("--quick", is_flag=True, help="Small sizes, to see that everything runs; its figures mean nothing.")
+def bench(name: str, json_file: Path | None, quick: bool) -> None:
+    """Speed and memory against the peers and the plain form of each computation, measured now, on this machine."""
+    from analysis.bench.command import print_rows, run_bench, write_json
+
+    rows = print_rows(run_bench(name, quick=quick), click.echo)
+    if json_file is not None:
+        write_json(rows, json_file, quick=quick)
 
 
 main.add_command(query)

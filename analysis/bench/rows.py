@@ -34,11 +34,27 @@ class Row:
 
 
 def compare(
-    bench: str, case: str, ours: Work, baseline: Work | None, *, name: str | None = None, repeats: int = 3, note: str = ""
+    bench: str,
+    case: str,
+    ours: Work,
+    baseline: Work | None,
+    *,
+    name: str | None = None,
+    repeats: int = 3,
+    warm: bool = True,
+    peak_mb: float | None = None,
+    note: str = "",
 ) -> Row:
-    """Time both in turn after one warm-up each, and the peak memory of ours."""
-    peak = peak_memory_mb(ours)  # also the warm-up
-    if baseline is not None:
+    """Time both in turn, medians of `repeats`.
+
+    Before that ours runs once, measured for its peak memory unless `peak_mb` says what that is, and with `warm` the
+    baseline runs once as well. warm=False is for baselines of many seconds, where the first run is like any other.
+    """
+    if peak_mb is None:
+        peak_mb = peak_memory_mb(ours)
+    else:
+        ours()
+    if baseline is not None and warm:
         baseline()
     ours_s, baseline_s = [], []
     for _ in range(max(repeats, 1)):
@@ -48,7 +64,7 @@ def compare(
     mine = statistics.median(ours_s)
     other = statistics.median(baseline_s) if baseline_s else None
     ratio = round(other / mine, 3) if other is not None else None
-    return Row(bench, case, _round(mine), name, _round(other), ratio, peak, note)
+    return Row(bench, case, rounded(mine), name, rounded(other), ratio, peak_mb, note)
 
 
 def seconds(work: Work) -> float:
@@ -56,6 +72,10 @@ def seconds(work: Work) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def median_seconds(work: Work, repeats: int = 3) -> float:
+    return statistics.median(seconds(work) for _ in range(repeats))
 
 
 def peak_memory_mb(work: Work) -> float:
@@ -76,6 +96,11 @@ def peak_memory_mb(work: Work) -> float:
     return round(max(_high_water_mb() - before, 0.0), 1)
 
 
+def rounded(value: float | None) -> float | None:
+    """Six significant digits: more would only pretend."""
+    return None if value is None else float(f"{value:.6g}")
+
+
 def _status_mb(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
@@ -86,7 +111,3 @@ def _status_mb(field: str) -> float:
 def _high_water_mb() -> float:
     unit = 1024 * 1024 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")

@@ -194,7 +194,7 @@ def make_qwen3_vl(folder: Path, *, padding_side: str = "right") -> Path:
 def make_paligemma(folder: Path, *, padding_side: str = "left") -> Path:
     vocabulary, merges = _gemma()
     tokenizer = GemmaTokenizer(vocab=vocabulary, merges=merges, padding_side=padding_side)
-    pictures = SiglipImageProcessor(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    pictures: Any = SiglipImageProcessor(size={"height": 56, "width": 56}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     pictures.image_seq_length = 16
     processor = PaliGemmaProcessor(image_processor=pictures, tokenizer=tokenizer)
     hidden = LANGUAGE["hidden_size"]
@@ -291,10 +291,10 @@ def _save(folder: Path, model_class: Any, config: Any, processor: Any) -> Path:
 
 
 @cache  # training breaks ties differently each time; two checkpoints of one architecture must share a vocabulary
-def _byte_level(size: int = 420, end_of_word: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _byte_level(size: int = 420, end_of_word: str = "") -> tuple[dict[str, int], Any]:
     tokenizer = Tokenizer(BPE(end_of_word_suffix=end_of_word) if end_of_word else BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    options = {"end_of_word_suffix": end_of_word} if end_of_word else {}
+    options: dict[str, Any] = {"end_of_word_suffix": end_of_word} if end_of_word else {}
     trainer = trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, **options
     )
@@ -304,7 +304,7 @@ def _byte_level(size: int = 420, end_of_word: str = "") -> tuple[dict[str, int],
 
 
 @cache
-def _gemma(size: int = 330) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _gemma(size: int = 330) -> tuple[dict[str, int], Any]:
     tokenizer = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -314,7 +314,7 @@ def _gemma(size: int = 330) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return _trained(tokenizer)
 
 
-def _trained(tokenizer: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _trained(tokenizer: Tokenizer) -> tuple[dict[str, int], Any]:
     model = json.loads(tokenizer.to_str())["model"]
     merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
     return dict(model["vocab"]), merges
@@ -343,7 +343,7 @@ def _qwen_tokenizer(padding_side: str) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _qwen_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+def _qwen_ids(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
     names = {
         "image_token_id": "<|image_pad|>",
         "video_token_id": "<|video_pad|>",

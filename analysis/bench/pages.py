@@ -1,0 +1,227 @@
+"""Server time of the pages, measured on a running app: warm reruns, switching concepts, cold start, the live query.
+
+Stores: the embedded demo where it is built, and a synthetic one of K = 32768 concepts and N = 200,000 samples, which the
+first run writes under cache/work/ (half a gigabyte and some minutes).
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.bench.rows import Row, rounded
+from analysis.bench.synthetic_store import synthetic_store
+from analysis.bench.visitor import ROOT, Run, Server, Visitor, choice_widget, file_widget
+from analysis.errors import AnalysisError
+from analysis.store import Store, StoreRef, find_stores, open_store
+
+# url_path -> parameters; {i} changes from run to run. A rerun with new parameters is what a click in the page is.
+PAGES = {
+    "": "stores={store}",
+    "browse": "store={store}",
+    "inspect": "store={store}&concept={concept}",
+    "lab": "store={store}&task=t2i&query={i}",
+    "live": "store={store}&task=t2i&source=data&query={i}",
+    "caches": "",
+}
+LIVE_BACKBONE = "qwen2-vl-mini"
+RESULT = "Concepts of this query"  # stands below the ranked lists of the live page
+
+
+@dataclass(frozen=True)
+class Sizes:
+    n_samples: int = 200_000
+    concepts: tuple[int, int] = (1024, 32768)
+    width: int = 512
+    queries: int = 3000
+    candidates: int = 25_000
+    reruns: int = 20
+    switches: int = 40
+    starts: int = 3
+    uploads: int = 5
+
+
+QUICK = Sizes(2000, (128, 1024), 64, 50, 300, reruns=3, switches=4, starts=1, uploads=2)
+
+
+def run(quick: bool = False, cache: Path = ROOT / "cache") -> Iterator[Row]:
+    sizes = QUICK if quick else Sizes()
+    folder = cache / "work" / f"bench-pages-{sizes.n_samples}"
+    small, large = (
+        synthetic_store(
+            folder, n_concepts=k, n_samples=sizes.n_samples, width=sizes.width, n_queries=sizes.queries,
+            n_candidates=sizes.candidates,
+        )
+        for k in sizes.concepts
+    )  # fmt: skip
+    demo = [ref for ref in find_stores(cache) if ref.ok and open_store(ref.path).is_demo]
+    with Server(folder) as server:
+        on_demo = _demo_reruns(cache, demo, sizes)
+        yield _warm(server, open_store(large), on_demo, sizes)
+        switch, grown = _switches(server, open_store(large), sizes), _switches(server, open_store(small), sizes)
+    yield _switch_row(switch, sizes)
+    yield _cold_start(cache if demo else folder, bool(demo), sizes)
+    yield from _live(cache, demo, sizes)
+    yield _growth_row(grown, switch, sizes)
+
+
+def p95(times: list[float]) -> float:
+    """The time that 95 % of the runs stay within: one that was measured, not one between two."""
+    return float(np.quantile(times, 0.95, method="higher"))
+
+
+def _reruns(server: Server, store: Store, sizes: Sizes) -> dict[str, list[float]]:
+    """Per page the seconds of its reruns with warm caches."""
+    concepts = _live_concepts(store, 3)
+    found = {}
+    for page, parameters in PAGES.items():
+        with Visitor(server, page) as visitor:
+
+            def ask(i: int, visitor: Visitor = visitor, parameters: str = parameters) -> Run:
+                concept = concepts[i % len(concepts)]
+                return visitor.run(parameters.format(store=_name(store), concept=concept, i=i % 3))
+
+            for i in range(3):
+                ask(i)
+            found[page or "start"] = [ask(i).seconds for i in range(sizes.reruns)]
+    return found
+
+
+def _demo_reruns(cache: Path, demo: list[StoreRef], sizes: Sizes) -> dict[str, list[float]]:
+    if not demo:
+        return {}
+    with Server(cache) as server:
+        return _reruns(server, open_store(demo[0].path), sizes)
+
+
+def _warm(server: Server, store: Store, on_demo: dict[str, list[float]], sizes: Sizes) -> Row:
+    on_large = _reruns(server, store, sizes)
+    limits, parts = [], []
+    for name, found in ((_size(store), on_large), ("demo store", on_demo)):
+        if not found:
+            parts.append("no demo store here")
+            continue
+        limits.append(p95([t for times in found.values() for t in times]))
+        each = ", ".join(f"{page} {1000 * p95(times):.0f}" for page, times in found.items())
+        parts.append(f"{name} {1000 * limits[-1]:.0f} ms ({each})")
+    note = f"p95 of {sizes.reruns} reruns a page, the larger of: {'; '.join(parts)}"
+    return Row("pages", "warm_p95", rounded(max(limits)), note=note)
+
+
+def _switches(server: Server, store: Store, sizes: Sizes) -> list[float]:
+    """Seconds of opening concepts that nobody looked at before, on a page that is open."""
+    concepts = _live_concepts(store, sizes.switches + 2, seed=1)
+    with Visitor(server, "inspect") as visitor:
+        times = [visitor.run(f"store={_name(store)}&concept={concept}").seconds for concept in concepts]
+    return times[2:]
+
+
+def _switch_row(times: list[float], sizes: Sizes) -> Row:
+    note = (
+        f"p95 of {len(times)} concepts not seen before, K {sizes.concepts[1]:,}, N {sizes.n_samples:,}; "
+        f"median {1000 * statistics.median(times):.0f} ms"
+    )
+    return Row("pages", "concept_switch_p95", rounded(p95(times)), note=note)
+
+
+def _growth_row(small: list[float], large: list[float], sizes: Sizes) -> Row:
+    mine, other = statistics.median(large), statistics.median(small)
+    note = f"median concept switch at K {sizes.concepts[1]:,}, N {sizes.n_samples:,}; ratio 1 = no growth"
+    name = f"the same at K {sizes.concepts[0]:,}"
+    case = "growth_concept_k1024_to_32768"
+    return Row("pages", case, rounded(mine), name, rounded(other), round(other / mine, 3), note=note)
+
+
+def _cold_start(cache: Path, is_demo: bool, sizes: Sizes) -> Row:
+    """From the start of the process to the end of the first page's first run."""
+    times, healthy, torch = [], [], []
+    for _ in range(sizes.starts + 1):
+        with Server(cache) as server, Visitor(server, "") as visitor:
+            visitor.run()
+            times.append(time.perf_counter() - server.started)
+            healthy.append(server.healthy)
+            torch.append(server.has_loaded("libtorch"))
+    times, healthy = times[1:], healthy[1:]  # the first start reads the libraries from disk
+    note = (
+        f"process start to first page, median of {len(times)}, files in the system's cache, "
+        f"{'demo stores' if is_demo else 'synthetic stores'}; server answers after {statistics.median(healthy):.2f} s; "
+        f"torch {'loaded' if any(torch) else 'not loaded'}"
+    )
+    return Row("pages", "cold_start", rounded(statistics.median(times)), note=note)
+
+
+def _live(cache: Path, demo: list[StoreRef], sizes: Sizes) -> Iterator[Row]:
+    ref = next((ref for ref in demo if ref.backbone == LIVE_BACKBONE), None)
+    if ref is None:
+        note = f"no demo store of {LIVE_BACKBONE} under {cache.name}/: run `python -m analysis demo`"
+        yield Row("pages", "upload_to_result", None, note=note)
+        yield Row("pages", "mask_to_result", None, note=note)
+        return
+    with Server(cache) as server, Visitor(server, "live") as visitor:
+        query = f"store={_name(open_store(ref.path))}&task=i2t&source=upload"
+        opened = visitor.run(query)
+        uploads, masks = [], []
+        for number in range(sizes.uploads + 1):
+            seconds, result = _upload(visitor, opened, query, number)
+            uploads.append(seconds)
+        for chosen in [("w/o image",), ("w/o instruction",), ()] * sizes.uploads:
+            identifier, fragment = result.widget("_live_roles")
+            clicked = visitor.run(query, widgets=(choice_widget(identifier, chosen),), fragment=fragment)
+            _finished(clicked)
+            masks.append(clicked.seconds)
+    first, warm = uploads[0], uploads[1:]
+    yield Row(
+        "pages", "upload_to_result", rounded(statistics.median(warm)),
+        note=f"median of {len(warm)} pictures of 640 x 480, model loaded; the first, with loading, {first:.2f} s",
+    )  # fmt: skip
+    yield Row(
+        "pages", "mask_to_result", rounded(statistics.median(masks)),
+        note=f"median of {len(masks)} clicks on roles; p95 {1000 * p95(masks):.0f} ms; no second forward pass",
+    )  # fmt: skip
+
+
+def _upload(visitor: Visitor, opened: Run, query: str, number: int) -> tuple[float, Run]:
+    """(seconds from the start of the transfer to the ranked lists, the run that showed them)."""
+    identifier, _ = opened.widget("_live_upload")
+    picture = _picture(number)
+    start = time.perf_counter()
+    state = visitor.upload(f"picture-{number}.png", picture)
+    result = visitor.run(query, widgets=(file_widget(identifier, state),))
+    seconds = time.perf_counter() - start
+    _finished(result)
+    return seconds, result
+
+
+def _finished(run: Run) -> None:
+    if not run.shows(RESULT):
+        raise AnalysisError(f"The live page did not reach {RESULT!r}; open it in the app to see why.")
+
+
+def _picture(number: int) -> bytes:
+    from PIL import Image
+
+    coarse = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _live_concepts(store: Store, n: int, *, seed: int = 0) -> list[int]:
+    """Some concepts that fire, frequent and rare."""
+    alive = np.flatnonzero(store.concepts["frequency"].to_numpy() > 0)
+    chosen = np.random.default_rng(seed).choice(alive, min(n, len(alive)), replace=False)
+    return [int(concept) for concept in chosen]
+
+
+def _name(store: Store) -> str:
+    return f"{store.path.parent.name}/{store.path.name}"
+
+
+def _size(store: Store) -> str:
+    return f"K {store.n_concepts:,}, N {store.n_samples:,}, D {store.width}"
