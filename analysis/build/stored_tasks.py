@@ -96,9 +96,8 @@ def write_results(
     for done, name in enumerate(tasks):
         progress("retrieve", done, len(tasks))
         space = space_from_store(preview, name)
-        for side in ("queries", "candidates"):
-            found = support_statistics(space, side, SUPPORT_VARIANT)
-            if found is not None:
-                writer.support(name, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)
+        found = support_statistics(space, "queries", SUPPORT_VARIANT)  # candidates are at hand whenever a query comes
+        if found is not None:
+            writer.support(name, "queries", SUPPORT_VARIANT, found.mean, found.covariance, found.n)
         writer.table(f"retrieval/{name}/results.parquet", standard_results(space))
     progress("retrieve", len(tasks), len(tasks))

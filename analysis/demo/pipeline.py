@@ -17,7 +17,7 @@ STEPS = ("data", "clip", "qwen", "stores")
 DATASET = "emoji-scenes"
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500
-TOKEN_STORE_GROUPS = 150
+TOKEN_STORE_GROUPS = 120
 
 
 def run_demo(
@@ -80,6 +80,7 @@ def store_plans(data: Path, *, seed: int, models: Path, cache: Path, smoke: bool
         SaePlan(data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS), n_concepts=1024, top_k=16, seed=seed),
         cache=cache,
         embedding_dtype="float16",
+        token_views=120,
         thumb_side=112,
         thumb_quality=60,
     )
@@ -87,11 +88,12 @@ def store_plans(data: Path, *, seed: int, models: Path, cache: Path, smoke: bool
     pooled = replace(base, model=qwen, sae=replace(base.sae, n_concepts=2048))
     token = replace(
         pooled,
+        model=replace(qwen, variants=("mean",)),
         data=replace(test, limit=TOKEN_STORE_GROUPS, tasks=("i2t", "t2i")),
         sae=SaePlan(
             unit="token",
             data=DataPlan(str(data), split="train", limit=TOKEN_GROUPS),
-            n_concepts=2048,
+            n_concepts=1024,
             top_k=16,
             seed=seed,
         ),
