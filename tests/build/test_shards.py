@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from analysis.build.corpus import load_corpus
-from analysis.build.plan import DataPlan, ModelPlan
 from analysis.build.files import write_atomically
+from analysis.build.plan import DataPlan, ModelPlan
 from analysis.build.shards import ShardJob, extract_shard, open_backbone, read_shards, run_local
 from analysis.errors import AnalysisError
 
