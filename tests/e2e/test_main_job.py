@@ -1,0 +1,153 @@
+"""The main job in a real browser, on the embedded demo: see the findings, open a concept, run a live query with an
+uploaded picture, mask its image tokens, and get the ranking that the command line gives."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from analysis.store import Store, find_stores, open_store
+from tests.e2e.conftest import FLAGS, ROOT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+PATIENCE = 120_000  # milliseconds; continuous integration may share its cores
+BACKBONE = "qwen2-vl-mini"
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str) -> Iterator[playwright.Page]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    """The demo store of the small multimodal LLM whose SAE fits its embeddings."""
+    opened = [open_store(ref.path) for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE]
+    return next(store for store in opened if store.config["sae"]["unit"] == "pooled" and store.is_demo)
+
+
+@pytest.fixture(scope="module")
+def picture(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph-like upload: a demo scene as a JPEG of another size."""
+    row = int(store.task("i2t").query_rows[7])
+    path = tmp_path_factory.mktemp("upload") / "scene.jpg"
+    Image.open(io.BytesIO(store.thumb_path(row).read_bytes())).convert("RGB").resize((300, 300)).save(path, quality=92)
+    return path
+
+
+def heading(page: playwright.Page, text: str) -> None:
+    page.get_by_role("heading", name=re.compile(text), level=1).wait_for()
+
+
+def settled(page: playwright.Page) -> None:
+    """Until the script has run through: Streamlit marks its app element while it is running."""
+    page.wait_for_timeout(400)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running' "
+        "&& !document.querySelector('[data-stale=true]')"
+    )
+    page.wait_for_timeout(200)
+
+
+def ranking(page: playwright.Page, side: str) -> list[str]:
+    """The captions of one list, in order, as they stand on the page."""
+    text = page.locator(f".st-key-ranked_{side}").inner_text()
+    captions = re.findall(r"^\d+\u2002(?:\S+ target )?(.+)$", text, re.MULTILINE)
+    assert captions, text
+    return captions
+
+
+def query_command(store: Store, picture: Path, mask: str, method: str) -> list[str]:
+    """Captions of the ten best candidates, as `python -m analysis query` prints them."""
+    command = [sys.executable, "-m", "analysis", "query", str(store.path), "--task", "i2t", "--image", str(picture)]
+    done = subprocess.run(
+        [*command, "--mask", mask, "--method", method, "--device", "cpu", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    return [row["text"] for row in json.loads(done.stdout)["candidates"]]
+
+
+def test_overview_shows_both_models_and_three_findings(page, app, shots):
+    page.goto(app)
+    heading(page, "Why do generative giants retrieve badly")
+    for finding in ("Does text dominate", "Is energy concentrated", "Do the loudest concepts distract"):
+        page.get_by_text(re.compile(finding)).first.wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
+    settled(page)
+    body = page.locator("[data-testid=stMain]").inner_text()
+    assert "clip-mini" in body
+    assert BACKBONE in body
+    assert "demo: small models trained on EmojiScenes" in body
+    page.screenshot(path=shots / "overview.png")
+
+
+def test_a_click_in_the_table_opens_the_concept(page, app, shots):
+    page.get_by_role("link", name="Concepts").first.click()
+    heading(page, "Which concepts does this model have")
+    table = page.get_by_test_id("stDataFrame").first
+    table.wait_for()
+    settled(page)
+    page.screenshot(path=shots / "concepts.png")
+    table.click(position={"x": 300, "y": 75})
+    heading(page, r"What does concept .* stand for|concept")
+    page.wait_for_url(re.compile(r"/inspect\?.*concept=\d+"))
+    settled(page)
+    page.screenshot(path=shots / "concept.png")
+
+
+def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_says(page, app, shots, store, picture):
+    page.goto(f"{app}/live?store={store.backbone}/{store.name}&task=i2t")
+    heading(page, "What does the model see")
+    page.get_by_test_id("stButton").get_by_role("button", name="Load").click()
+    page.get_by_role("button", name="Unload").wait_for()
+    page.locator("input[type=file]").first.set_input_files(picture)
+    page.locator(".st-key-ranked_after").wait_for()
+    settled(page)
+    unmasked = ranking(page, "after")
+    assert ranking(page, "before") == query_command(store, picture, "", "base")[: len(unmasked)]
+    page.screenshot(path=shots / "live.png")
+
+    page.get_by_role("button", name="w/o image").click()
+    page.wait_for_url(re.compile(r"mask=image"))
+    settled(page)
+    masked = ranking(page, "after")
+    page.screenshot(path=shots / "live-masked.png")
+    assert masked != unmasked
+    method = re.search(r"method=([^&]+)", page.url)
+    spec = method.group(1) if method else "removal:attribution,share=0.01"
+    assert masked == query_command(store, picture, "image", spec)[: len(masked)]
+
+
+def test_the_lab_shows_recall_and_both_lists(page, app, shots, store):
+    page.goto(f"{app}/lab?store={store.backbone}/{store.name}&task=i2t&method=realign:alpha%3D0.1")
+    heading(page, "What does correcting the embeddings do")
+    page.get_by_text(re.compile(r"Recall@10 goes from")).first.wait_for()
+    settled(page)
+    page.screenshot(path=shots / "lab.png")
+    page.get_by_role("tab", name="Query by query").click()
+    page.locator(".st-key-ranked_after").wait_for()
+    assert len(ranking(page, "after")) >= 5
+    page.screenshot(path=shots / "lab-query.png")
+
+
+@pytest.mark.parametrize("address", ["inspect?store=nowhere&concept=9999999", "lab?task=nonsense", "browse?page=-3"])
+def test_a_nonsense_link_is_one_sentence_and_no_traceback(page, app, address):
+    page.goto(f"{app}/{address}")
+    page.get_by_role("heading", level=1).first.wait_for()
+    settled(page)
+    body = page.locator("[data-testid=stMain]").inner_text()
+    assert "Traceback" not in body
