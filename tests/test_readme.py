@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def mapped() -> set[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     inside = text.split("<!-- file map -->")[1].split("<!-- end of file map -->")[0]
-    return {name for name in re.findall(r"^- `([^`]+\.py)`", inside, re.MULTILINE)}
+    return set(re.findall(r"^- `([^`]+\.py)`", inside, re.MULTILINE))
 
 
 def present() -> set[str]:
