@@ -33,12 +33,11 @@ SEEDS = 10
 
 @dataclass(frozen=True)
 class Curves:
-    """curves: name -> table of a sweep (x, k, recall, low, high ...); bands: name -> table of a control (x, k, recall,
-    band_low, band_high); now: where the intervention itself stands; choice: only for r."""
+    """curves: name -> table of a sweep (x, k, recall, low, high ...); now: where the intervention itself stands; choice:
+    k -> the r that one half of the queries choose, only for r."""
 
     kind: str
     curves: dict[str, pd.DataFrame]
-    bands: dict[str, pd.DataFrame] = field(default_factory=dict)
     now: float | None = None
     choice: dict[int, RankChoice] = field(default_factory=dict)
 
@@ -83,24 +82,19 @@ def curves(
 ) -> Curves:
     """The curves of one setting.
 
-    "r": the removal of the intervention (default: attribution, 1 %) against r, with as many random concepts (ten seeds)
-    and the same number of principal components, and for each k the r that half of the queries choose, reported on the
-    other half. "share": the same against the share of concepts. "alpha": ReAlign against its shrinkage. "n", "weight":
+    "r": the removal of the intervention (default: attribution, 1 %) against r, with the same number of principal
+    components, and for each k the r that half of the queries choose, reported on the other half. "share": the same
+    against the share of concepts; `control_band` belongs beside both. "alpha": ReAlign against its shrinkage. "n", "weight":
     a hybrid against the size of its first stage, or the weight of this model. Removal and ReAlign are measured alone,
     without the other steps; a hybrid with all of them.
     """
     options = RecallOptions(ks=tuple(ks), definition=definition)
     if kind == "r":
-        return _over_r(lab, _step(intervention, Removal, Removal()), options)
+        return _over_r(lab, intervention, options)
     if kind == "share":
-        removal = replace(_step(intervention, Removal, Removal()), seed=0, seeds=1)
-        if removal.score in ("concepts", "random"):
-            removal = replace(removal, score="attribution", concepts=())
+        removal = _removal(intervention, kind)
         table = share_curve(lab.engine, lab.space, removal, SHARES, options)
-        band = random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
-        return Curves(
-            kind, {Intervention((removal,)).label: table}, {f"random concepts, {SEEDS} seeds": band}, removal.share
-        )
+        return Curves(kind, {Intervention((removal,)).label: table}, removal.share)
     if kind == "alpha":
         realign = _step(intervention, ReAlign, ReAlign())
         table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps)
@@ -115,30 +109,49 @@ def curves(
     return Curves("weight", {"fused": table}, now=hybrid.weight if isinstance(hybrid, Fusion) else None)
 
 
-def _over_r(lab: Lab, removal: Removal, options: RecallOptions) -> Curves:
-    whole = replace(removal, seed=removal.seed, seeds=1)
-    projection, r = lab.projection(whole)
+def control_band(
+    lab: Lab, kind: str, intervention: Intervention, *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
+) -> pd.DataFrame | None:
+    """The control of the curve over "r" or "share": as many random live concepts, ten seeds. Columns x, k, recall (mean
+    of the seeds), band_low, band_high. None for a setting without such a control."""
+    if kind not in ("r", "share"):
+        return None
+    options = RecallOptions(ks=tuple(ks), definition=definition)
+    removal = _removal(intervention, kind)
+    if kind == "share":
+        return random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
+    projection, _ = lab.projection(removal)
+    if removal.score == "concepts":  # as many random concepts as were picked by hand
+        n_concepts = lab.space.dictionary.shape[0]
+        removal = replace(removal, score="attribution", concepts=(), share=len(removal.concepts) / n_concepts)
+    return random_band(lab.engine, lab.space, removal, rs=_ranks(projection.rank), seeds=SEEDS, options=options)
+
+
+def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Curves:
+    removal = _removal(intervention, "r")
+    projection, r = lab.projection(removal)
     rs = _ranks(projection.rank)
     table = rank_curve(lab.engine, projection, rs, options)
-    drawn = replace(whole, score="attribution", concepts=()) if whole.score == "concepts" else whole
-    if whole.score == "concepts":  # as many random concepts as were picked by hand
-        drawn = replace(drawn, share=len(whole.concepts) / lab.space.dictionary.shape[0])
-    bands = {
-        f"random concepts, {SEEDS} seeds": random_band(
-            lab.engine, lab.space, drawn, rs=rs, seeds=SEEDS, options=options
-        )
-    }
     components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))
     pca = rank_curve(lab.engine, components, [n for n in rs if n <= components.rank], options)
-    named = {Intervention((replace(whole, r=None),)).label: table, "principal components, as many": pca}
+    named = {Intervention((replace(removal, r=None),)).label: table, "principal components, as many": pca}
     choice = {k: choose_rank(lab.engine, projection, rs, k=k, definition=options.definition) for k in options.ks}
-    return Curves("r", named, bands, r, choice)
+    return Curves("r", named, r, choice)
+
+
+def _removal(intervention: Intervention, kind: str) -> Removal:
+    """The removal that a curve is about; shares make no sense of hand-picked concepts, nor seeds of a curve."""
+    removal = replace(_step(intervention, Removal, Removal()), seed=0, seeds=1)
+    if kind == "share" and removal.score in ("concepts", "random"):
+        return replace(removal, score="attribution", concepts=())
+    return removal
 
 
 def _ranks(most: int) -> list[int]:
-    """0 and every r up to 8, then about eight values a factor of ten."""
-    steps = np.unique(np.geomspace(8, max(most, 8), 16).round().astype(int))
-    return sorted({0, *range(1, min(most, 8) + 1), *(int(step) for step in steps if step <= most), most})
+    """0, 1, 2, 4 and so on by factors of 1.7, and the whole space."""
+    count = int(np.log(max(most, 4) / 4) / np.log(1.7)) + 1
+    steps = np.geomspace(4, max(most, 4), max(2, count)).round().astype(int)
+    return sorted({0, *(r for r in (1, 2, *steps.tolist(), most) if r <= most)})
 
 
 def _step(intervention: Intervention, kind: type, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -217,7 +218,8 @@ Counts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # abo
 
 
 def _counting(n_pairs: int) -> Callable[[Tile, np.ndarray, np.ndarray, np.ndarray], Counts]:
-    if n_pairs <= _LARGE:
+    """The compiled loop for a large problem, and for a small one where something has imported numba already."""
+    if n_pairs <= _LARGE and "numba" not in sys.modules:
         return _count_rivals
     from analysis.retrieval.kernels import count_rivals
 

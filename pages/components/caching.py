@@ -379,6 +379,7 @@ def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[st
 @st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
 def lab(store: Store, task: str) -> Any:
     """One task with its similarities in memory (analysis.live.lab.Lab). A hybrid's partner is named by its store id."""
+    import analysis.retrieval.kernels  # noqa: F401  # many rankings follow: worth the second that numba takes to import
     from analysis.live.lab import Lab
 
     return Lab(task_space(store, task), lambda name: task_space(by_id(name, store.dataset), task))
@@ -412,11 +413,22 @@ def recall(store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...],
 
 @st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
 def lab_curves(store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str) -> Any:
-    """Recall along a setting with its controls (analysis.live.curves.Curves)."""
+    """Recall along a setting (analysis.live.curves.Curves)."""
     from analysis.live.curves import curves
     from analysis.retrieval.interventions import parse
 
     return curves(lab(store, task), kind, parse(spec), ks=ks, definition=definition)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
+def lab_band(
+    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str
+) -> pd.DataFrame | None:
+    """The random control of a curve."""
+    from analysis.live.curves import control_band
+    from analysis.retrieval.interventions import parse
+
+    return control_band(lab(store, task), kind, parse(spec), ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)

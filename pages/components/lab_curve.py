@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.figures.palette import method_style
 from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
-from analysis.live.curves import Curves, behind, kinds_for
+from analysis.live.curves import SEEDS, Curves, behind, kinds_for
 from analysis.retrieval.steps import Removal
 from analysis.retrieval.sweeps import RankChoice
 from pages.components import caching, downloads, state
@@ -35,24 +35,34 @@ def section(view: LabView) -> None:
         "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
+    asked = (view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition)
     with guard("The curve", stop=False):
-        found: Curves = caching.lab_curves(
-            view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition
-        )
-        choice = found.choice.get(view.k)
-        chart = recall_curve(
-            [_curve(name, table, view.k) for name, table in found.curves.items()],
-            setting=kind,
-            k=view.k,
-            bands=[_band(name, table, view.k) for name, table in found.bands.items()],
-            levels=_levels(view),
-            current=_now(view, kind, found),
-            chosen=float(choice.r) if choice is not None and choice.r else None,
-            data=f"{view.name}; {view.store.caption}",
-        )
-        downloads.figure(chart, f"{view.store.name}-{view.name}-curve-{kind}", command=view.command())
-        if choice is not None:
-            st.markdown(_chosen(choice))
+        found: Curves = caching.lab_curves(*asked)
+        known: set = st.session_state.setdefault("_lab_bands", set())
+        token = (caching.store_id(view.store), *asked[1:])
+        band = caching.lab_band(*asked) if token in known else None
+        _draw(view, kind, found, band)
+        if token not in known:  # the picture first; its control takes longer and comes with a second run
+            caching.lab_band(*asked)
+            known.add(token)
+            st.rerun()
+
+
+def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None) -> None:
+    choice = found.choice.get(view.k)
+    chart = recall_curve(
+        [_curve(name, table, view.k) for name, table in found.curves.items()],
+        setting=kind,
+        k=view.k,
+        bands=[] if band is None else [_band(f"random concepts, {SEEDS} seeds", band, view.k)],
+        levels=_levels(view),
+        current=_now(view, kind, found),
+        chosen=float(choice.r) if choice is not None and choice.r else None,
+        data=f"{view.name}; {view.store.caption}",
+    )
+    downloads.figure(chart, f"{view.store.name}-{view.name}-curve-{kind}", command=view.command())
+    if choice is not None:
+        st.markdown(_chosen(choice))
 
 
 def _chosen(choice: RankChoice) -> str:

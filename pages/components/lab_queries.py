@@ -116,9 +116,7 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
     if picked and token != st.session_state.get("_lab_picked"):
         st.session_state["_lab_picked"] = token
         state.put(state.QUERY, int(table["query"].iat[picked[0]]))
-    st.caption(
-        f"{len(rows):,} quer{'y' if len(rows) == 1 else 'ies'}. Rank of the best target, before → after. Click a row to see its lists."
-    )
+    st.caption(f"{len(rows):,} of {len(view.task.query_rows):,} queries. Rank of the best target, before → after; click a row.")
 
 
 def _ranks(before: int, after: int) -> str:

@@ -42,7 +42,7 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
     if clicked and clicked[0] != st.session_state.get("_live_clicked"):
         st.session_state["_live_clicked"] = clicked[0]
         state.put(state.CONCEPT, clicked[0])
-        st.rerun(scope="fragment")
+        st.rerun()
     if not clicked:
         st.session_state.pop("_live_clicked", None)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
+from analysis.live.curves import behind, control_band, curves, kinds_for
 from analysis.live.lab import Lab, recall_frame
 from analysis.retrieval.evaluate import evaluate
 from analysis.retrieval.interventions import BASE, parse
@@ -91,3 +92,39 @@ def test_diagnostics_are_those_of_the_fitted_rows(lab: Lab, spaces: tuple[Retrie
     np.testing.assert_array_equal(found.occurrences, np.bincount(order.ravel(), minlength=spaces[0].n_candidates))
     gap = np.linalg.norm(fitted.queries.mean(0) - fitted.candidates.mean(0))
     assert found.modality_gap == pytest.approx(gap, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["r", "share", "alpha", "n", "weight"])
+def test_every_curve_passes_through_what_the_lab_measures(lab: Lab, kind: str) -> None:
+    after = parse(
+        {
+            "r": "removal:attribution,share=0.2,r=2",
+            "share": "removal:energy,share=0.1",
+            "alpha": "realign:alpha=0.3",
+            "n": "rerank:n=5,first=other",
+            "weight": "fusion:weight=0.5,first=other",
+        }[kind]
+    )
+    found = curves(lab, kind, behind(kind, after), ks=(1, 5))
+    x = {"r": 2, "share": 0.1, "alpha": 0.3, "n": 5, "weight": 0.5}[kind]
+    table = next(iter(found.curves.values()))
+    on_curve = table[np.isclose(table["x"], x)].set_index("k")["recall"]
+    measured = recall_frame(lab.measure(BASE), [lab.measure(after)], ks=(1, 5)).set_index("k")["recall"]
+    assert on_curve[1] == pytest.approx(measured[1])
+    assert on_curve[5] == pytest.approx(measured[5])
+
+
+def test_the_band_is_the_range_of_ten_seeds(lab: Lab) -> None:
+    band = control_band(lab, "r", parse("removal:attribution,share=0.2"), ks=(5,))
+    assert band is not None
+    whole = band[band["x"] == band["x"].max()].iloc[0]
+    control = parse("removal:random,share=0.2,seeds=10")
+    frame = recall_frame(lab.measure(BASE), [lab.measure(control)], ks=(5,)).iloc[0]
+    assert (whole["band_low"], whole["band_high"]) == pytest.approx((frame["band_low"], frame["band_high"]))
+
+
+def test_what_lies_on_one_curve_shares_its_key() -> None:
+    assert behind("r", parse("removal:energy,share=0.1,r=3")) == behind("r", parse("removal:energy,share=0.1,r=9"))
+    assert behind("share", parse("removal:energy,share=0.1")) == behind("share", parse("removal:energy,share=0.5"))
+    assert behind("r", parse("removal:energy,share=0.1")) != behind("r", parse("removal:energy,share=0.2"))
+    assert kinds_for(parse("removal:concepts=1+realign")) == ["r", "alpha"]
