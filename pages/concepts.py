@@ -65,10 +65,13 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     table = store.concepts
     color = concept_filters.score("Colour", state.COLOR, default="modality")
     values = table[color.column].to_numpy(float)[ids]
-    names = [caching.concept_name(store, int(i)) or f"concept {i}" for i in ids] if len(ids) <= NAMED else None
+    names = None
+    if len(ids) <= NAMED:
+        names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
     chart = concept_scatter(
         table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
-        color=values, color_title=color.axis, names=names, data=store.caption,
+        color=values, color_title=color.axis,
+        names=names, data=store.caption,
     )  # fmt: skip
     event = downloads.figure(chart, f"{store.name}-map", select=("points", "box", "lasso"), command=commands.LIST)
     selected = selected_ids(event)
@@ -118,7 +121,7 @@ def picked(selection: dict, shown: np.ndarray) -> None:
 def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
-    table["name"] = [caching.concept_name(store, int(i)) for i in shown]
+    table["name"] = caching.concept_names(store, shown)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for column in COLUMNS:
         percent = scores.SCORES[column].decimals == "percent"

@@ -30,7 +30,7 @@ class Controls:
 
 def header(page: str, question: str, lead: str = "") -> None:
     """The title of a page, which asks its question, and one line below it."""
-    state.tidy(page)
+    state.enter(page)
     st.title(question, anchor=False)
     if lead:
         st.markdown(f":gray[{lead}]")
@@ -59,7 +59,7 @@ def actions(page: str, row: Controls) -> None:
     """Copy link, copy command, pin: small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
-        st.code(state.here(), language=None, wrap_lines=True)
+        st.code(state.here(page), language=None, wrap_lines=True)
     with st.popover(
         "Command", icon=":material/terminal:", type="tertiary", help="Copy the command that gives these numbers"
     ):
@@ -147,6 +147,6 @@ def _pin_form(page: str, row: Controls) -> None:
         if st.form_submit_button("Pin this view", icon=":material/keep:"):
             with guard("The finding", stop=False):
                 st.session_state["_author"] = author
-                finding = Finding(page, title, state.view_params(), note, author, row.command, row.facts)
+                finding = Finding(page, title, state.view_params(page), note, author, row.command, row.facts)
                 add_finding(caching.notes_dir(), finding)
                 st.toast("Pinned. It is kept in the cache's notes.", icon=":material/keep:")

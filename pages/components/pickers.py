@@ -15,7 +15,8 @@ def store(label: str = "Model and data") -> Store:
     """The store in the URL, or the first that opens; ends the page with the empty state when there is none."""
     refs = caching.stores()
     usable = _usable(refs)
-    chosen = _resolve(state.get(state.STORE), refs, usable) or usable[0]
+    wanted = state.get(state.STORE)
+    chosen = _resolve(wanted, refs, usable) or usable[0]
     opened = _open_or_other(chosen, usable)
     ids = [caching.store_id(ref) for ref in usable]
     labels = dict(zip(ids, _labels(usable), strict=True))
@@ -25,7 +26,7 @@ def store(label: str = "Model and data") -> Store:
         label, ids, format_func=lambda i: labels.get(i, i), key="_pick_store",
         on_change=lambda: state.put(state.STORE, st.session_state["_pick_store"]), width=300,
     )  # fmt: skip
-    state.put(state.STORE, value)
+    state.keep(state.STORE, value, default=caching.store_id(usable[0]), alias=_means(wanted, value))
     return opened
 
 
@@ -54,7 +55,12 @@ def stores(label: str = "Models and data") -> list[Store]:
             opened.append(caching.open_ref(ref))
         except AnalysisError as error:
             state.notice(str(error))
-    state.put(state.STORES, ",".join(caching.store_id(item) for item in opened))
+    parts = (wanted or "").split(",")
+    alias = len(parts) == len(opened) and all(map(_means, parts, map(caching.store_id, opened)))
+    state.keep(
+        state.STORES, ",".join(caching.store_id(item) for item in opened), alias=alias,
+        default=",".join(caching.store_id(ref) for ref in default),
+    )  # fmt: skip
     return opened or [_open_or_other(usable[0], usable)]
 
 
@@ -77,7 +83,7 @@ def chosen_task(tasks: list[str], *, whose: str = "This view") -> str | None:
     if wanted is not None and wanted not in tasks:
         state.notice(f"{whose} has no task {state.shown(wanted)}, only {', '.join(tasks)}; showing {tasks[0]}.")
     value = wanted if wanted in tasks else tasks[0]
-    state.put(state.TASK, value)
+    state.keep(state.TASK, value, default=tasks[0])
     return value
 
 
@@ -98,7 +104,7 @@ def concept(opened: Store) -> int:
     value = state.get_int(
         state.CONCEPT, low=0, high=opened.n_concepts - 1, default=default, what=f"concept of {opened.label},"
     )
-    state.put(state.CONCEPT, value)
+    state.keep(state.CONCEPT, value, default=default)
     return value
 
 
@@ -148,29 +154,32 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
 
 
 def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -> StoreRef | None:
-    """The reference that a URL names: the whole id, the folder's name, or the backbone alone."""
+    """The reference that a URL names: by the whole id, the folder's name, or the backbone alone."""
     if not wanted:
         return None
-    for ref in refs:
-        if wanted in (caching.store_id(ref), ref.path.name):
-            if not ref.ok:
-                state.notice(ref.problem)
-                return None
+    meant = [ref for ref in refs if _means(wanted, caching.store_id(ref))]
+    for ref in meant:
+        if ref.ok:
             return ref
-    backbone = wanted.split("/")[0]
-    siblings = sorted((ref for ref in usable if ref.backbone == backbone), key=lambda ref: "token SAE" in ref.label)
-    sibling = siblings[0] if siblings else None
+    if meant:
+        state.notice(meant[0].problem)
+        return None
+    sibling = next((ref for ref in usable if ref.path.parent.name == wanted.split("/")[0]), None)
     if sibling is not None:
-        if wanted != backbone:
-            state.notice(
-                f"There is no store {state.shown(wanted)} here; showing {caching.store_id(sibling)} of the same model."
-            )
+        state.notice(
+            f"There is no store {state.shown(wanted)} here; showing {caching.store_id(sibling)} of the same model."
+        )
         return sibling
     state.notice(
         f"There is no store {state.shown(wanted)} in this cache (the page Stores lists what there is); "
         f"showing {usable[0].label}."
     )
     return None
+
+
+def _means(wanted: str | None, identity: str) -> bool:
+    """Does a word in the URL name this store: by its whole id, its folder or its backbone?"""
+    return wanted in (identity, *identity.split("/"))
 
 
 def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:

@@ -76,6 +76,7 @@ class PageInfo:
     icon: str
     help: str
     params: tuple[str, ...] = ()  # which owned keys the page's address carries
+    kept: tuple[str, ...] = ()  # bound keys that come back when the visitor does, also by the browser's back button
 
 
 PAGES: dict[str, PageInfo] = {
@@ -86,6 +87,7 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, ALIVE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
@@ -120,17 +122,26 @@ def get(key: str) -> str | None:
 
 
 def put(key: str, value: object) -> None:
-    """Write a value to the URL and to the session's memory. None removes it from both."""
+    """Choose a value: write it to the URL and to the session's memory. None removes it from both."""
     if value is None:
         _memory().pop(key, None)
         if key in st.query_params:
             del st.query_params[key]
         return
     text = str(value)
-    # A link to the page in view reruns it with the new parameters but leaves the address bar: write it where either differs.
-    if st.query_params.get(key) != text or _memory().get(key) != text:
+    if st.query_params.get(key) != text:
         st.query_params[key] = text
     _memory()[key] = text
+
+
+def keep(key: str, value: object, *, default: object, alias: bool = False) -> None:
+    """The value in effect. The address changes only where it says something else, or nothing although this is not the
+    default: each change of it is a step of the browser's back button. alias: what it says means the same."""
+    named = key in st.query_params
+    if (alias and named) or (not named and str(value) == str(default)):
+        _memory()[key] = str(value)
+    else:
+        put(key, value)
 
 
 def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
@@ -150,8 +161,16 @@ def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
     return default
 
 
-def tidy(page: str) -> None:
-    """Take the owned keys of other pages out of the address; the session still remembers them."""
+def enter(page: str) -> None:
+    """Start of a page: take the owned keys of other pages out of the address (the session still remembers them), and bring
+    back the page's kept widgets when the visitor returns by the browser's back button, where Streamlit resets them."""
+    previous, st.session_state["_page"] = st.session_state.get("_page"), page
+    kept = PAGES[page].kept
+    if previous not in (None, page) and not any(key in st.query_params for key in kept):
+        values = {key: st.session_state[key] for key in kept if key in st.session_state}
+        if values:
+            st.session_state.update(values)
+            st.rerun()
     for key in OWNED:
         if key not in PAGES[page].params and key in st.query_params:
             _memory()[key] = st.query_params[key]
@@ -224,11 +243,10 @@ def page_url(page: str, **params: object) -> str:
     return f"{path}?{query}" if query else path
 
 
-def here() -> str:
-    """The address of the view in front of the visitor, complete."""
+def here(page: str) -> str:
+    """The address of the view in front of the visitor, complete: also what is there by default."""
     base = (st.context.url or "").split("?")[0]
-    query = urlencode([(key, value) for key in st.query_params for value in st.query_params.get_all(key)], safe="/,")
-    return f"{base}?{query}" if query else base
+    return f"{base}?{urlencode(view_params(page), doseq=True, safe='/,')}"
 
 
 def page_link(page: str, label: str, *, icon: str | None = None, help: str | None = None, **params: object) -> None:
@@ -261,6 +279,7 @@ def open_page(page: str, **params: object) -> None:
     )
 
 
-def view_params() -> dict[str, Any]:
-    """The parameters of the view in front of the visitor, as a pinned finding keeps them."""
-    return {key: st.query_params.get_all(key) for key in st.query_params}
+def view_params(page: str) -> dict[str, list[str]]:
+    """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
+    owned = {key: [_memory()[key]] for key in PAGES[page].params if key in _memory()}
+    return owned | {key: st.query_params.get_all(key) for key in st.query_params}
