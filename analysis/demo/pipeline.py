@@ -17,7 +17,7 @@ STEPS = ("data", "clip", "qwen", "stores")
 DATASET = "emoji-scenes"
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500
-TOKEN_STORE_GROUPS = 120
+TOKEN_STORE_GROUPS = 80
 
 
 def run_demo(
@@ -80,7 +80,7 @@ def store_plans(data: Path, *, seed: int, models: Path, cache: Path, smoke: bool
         SaePlan(data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS), n_concepts=1024, top_k=16, seed=seed),
         cache=cache,
         embedding_dtype="float16",
-        token_views=120,
+        token_views=80,
         thumb_side=112,
         thumb_quality=60,
     )
