@@ -18,6 +18,8 @@ from analysis.sae.quality import R2_WARN, reconstruction
 
 TRIED = 64  # samples that are embedded again
 MARGIN = 0.1  # by how much R² must rise before another reading is called the probable one
+FITS = 0.5  # what it must reach for that: of two readings that an SAE does not fit, neither is what it was trained on
+TIE = 0.05  # readings whose R² are this close fit equally well; the one that changes least is named
 # Reading of a sample -> what to change in the command to analyse that.
 _REMEDY = {
     "tap": "build with --tap {tap}",
@@ -95,13 +97,14 @@ def _reading(sae: Sae, tap: str, unit: str, scale: str, vectors: np.ndarray) -> 
 
 def _sentence(readings: Sequence[Reading]) -> str:
     present = readings[0]
-    known = [reading for reading in readings if reading.r2 is not None]
-    best = max(known, key=lambda reading: reading.r2 or 0.0, default=present)
     here = "not defined" if present.r2 is None else f"{present.r2:.2f}"
-    if best is present or (present.r2 is not None and (best.r2 or 0.0) < present.r2 + MARGIN):
+    highest = max((reading.r2 for reading in readings if reading.r2 is not None), default=0.0)
+    equal = [reading for reading in readings if reading.r2 is not None and reading.r2 >= highest - TIE]
+    best = min(equal, key=lambda reading: _changes(reading, present), default=present)
+    if best is present or highest < FITS or (present.r2 is not None and highest < present.r2 + MARGIN):
         return (
-            f"No other tap, pooling, unit or scale is reconstructed better than what is analysed (R² {here} on a sample): "
-            "the SAE was probably trained on another model or other data."
+            f"No other tap, pooling, unit or scale fits better than what is analysed (R² {here} on a sample; the best of "
+            f"{len(readings)} readings {highest:.2f}): the SAE was probably trained on another model or other data."
         )
     reasons = []
     if best.tap != present.tap:
@@ -115,6 +118,10 @@ def _sentence(readings: Sequence[Reading]) -> str:
         f"The SAE fits {_words(best)} better (R² {best.r2:.2f} on a sample) than {_words(present)} (R² {here}): "
         f"{'; '.join(reasons)}.{still}"
     )
+
+
+def _changes(reading: Reading, present: Reading) -> int:
+    return sum(getattr(reading, name) != getattr(present, name) for name in ("tap", "unit", "scale"))
 
 
 def _words(reading: Reading) -> str:
