@@ -1,0 +1,108 @@
+"""The command and the script of a view print the ranking that the library computes: both are run and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analysis.live.command import query as query_command
+from analysis.live.command import run_query
+from analysis.live.masks import parse_mask
+from analysis.live.query import embed_query
+from analysis.live.ranking import Place, compare
+from analysis.live.reproduce import LiveView, command_for, python_for
+from analysis.models.backbones import Backbone
+from analysis.retrieval.interventions import parse
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.spaces import space_from_store
+from analysis.store import Store
+from tests.live.live_store import picture
+
+ROOT = Path(__file__).parents[2]
+TEXT = 'it\'s a "dog" & $HOME'
+
+
+@pytest.fixture(scope="module")
+def view(stores: dict[str, Store], tmp_path_factory: pytest.TempPathFactory) -> LiveView:
+    file = tmp_path_factory.mktemp("pictures") / "my picture.png"
+    file.write_bytes(picture(6))
+    return LiveView(
+        str(stores["qwen2_vl"].path), "i2t", str(file), TEXT, mask="instruction,3-5",
+        method="removal:attribution,share=0.1+realign:alpha=0.3", top=6,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected(view: LiveView, stores: dict[str, Store], mllm: Backbone) -> list[Place]:
+    query = embed_query(mllm, picture=picture(6), text=TEXT, task="i2t")
+    space = space_from_store(stores["qwen2_vl"], "i2t")
+    found = compare(
+        fit(parse("base"), space),
+        fit(parse(view.method), space),
+        query.embedding(),
+        query.embedding(parse_mask(view.mask)),
+    )
+    return found.places("after", view.top)
+
+
+def ids(stores: dict[str, Store], places: list[Place]) -> list[str]:
+    store = stores["qwen2_vl"]
+    rows = store.task("i2t").candidate_rows
+    return [str(store.samples["sample_id"].iat[int(rows[place.candidate])]) for place in places]
+
+
+def test_the_command_prints_the_ranking(view: LiveView, expected: list[Place], stores: dict[str, Store]) -> None:
+    parts = re.findall(r"'(?:[^']|'\"'\"')*'|\S+", command_for(view))
+    assert parts[:4] == ["python", "-m", "analysis", "query"]
+    import shlex
+
+    arguments = shlex.split(command_for(view))[4:]
+    done = CliRunner().invoke(query_command, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.output)["candidates"]
+    assert [row["sample_id"] for row in rows] == ids(stores, expected)
+    assert [row["rank_before"] for row in rows] == [place.other_rank for place in expected]
+    assert [row["similarity"] for row in rows] == pytest.approx([place.similarity for place in expected], abs=1e-4)
+
+
+def test_the_script_prints_the_ranking(view: LiveView, expected: list[Place], stores: dict[str, Store]) -> None:
+    assert _run(python_for(view)) == ids(stores, expected)
+
+
+def test_a_cached_query_is_reproduced_without_a_model(stores: dict[str, Store]) -> None:
+    store = stores["qwen2_vl"]
+    view = LiveView(str(store.path), "i2t", query=4, method="pool:mean_no_image", top=5)
+    assert (
+        command_for(view)
+        == f"python -m analysis retrieve {store.path} --task i2t --query 4 --top 5 --method pool:mean_no_image"
+    )
+    space = space_from_store(store, "i2t")
+    base, changed = fit(parse("base"), space), fit(parse(view.method), space)
+    found = compare(base, changed, space.rows("queries", "mean")[4], space.rows("queries", "mean_no_image")[4])
+    assert _run(python_for(view)) == ids(stores, found.places("after", 5))
+
+
+def test_the_text_form_names_the_rank_before_and_what_was_done(view: LiveView, expected: list[Place]) -> None:
+    text = run_query(
+        Path(view.store), "i2t", image=Path(view.picture), text=TEXT, mask=view.mask, method=view.method, device="cpu",
+        dtype="float32", top=3,
+    )  # fmt: skip
+    assert "w/o instruction, 3 tokens masked, removal by attribution" in text
+    assert f"({expected[0].other_rank})" in text.splitlines()[1]
+
+
+def _run(script: str) -> list[str]:
+    """Sample ids that a script prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False,
+        env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line.split()[2] for line in done.stdout.splitlines()]
