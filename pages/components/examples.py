@@ -1,81 +1,31 @@
-"""Which samples stand for a concept: the strongest, some at lower strengths, some at random, and whether pairs agree.
-Pure functions on the arrays of a store: a selection becomes rows here."""
+"""Which samples stand for a concept: `analysis.concepts.examples`, under the name that pages use."""
 
-from __future__ import annotations
+from analysis.concepts.examples import (
+    IMAGE,
+    OTHER,
+    PAIRED_TOP,
+    QUANTILES,
+    TEXT,
+    Firing,
+    around,
+    at_random,
+    distinct,
+    kinds,
+    paired_share,
+    split,
+)
 
-from dataclasses import dataclass
-
-import numpy as np
-
-IMAGE, TEXT, OTHER = 0, 1, 2  # OTHER: image and text together, or in no pair (retrieval only)
-QUANTILES = (0.75, 0.50, 0.25)
-PAIRED_TOP = 20
-
-
-@dataclass(frozen=True)
-class Firing:
-    """Samples of one modality on which a concept fires, strongest first: rows (n,), values (n,)."""
-
-    rows: np.ndarray
-    values: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, part: slice | np.ndarray) -> Firing:
-        return Firing(self.rows[part], self.values[part])
-
-
-def kinds(modality: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
-    """(N,) int8: IMAGE or TEXT for the samples that concepts are scored on (those of a pair), OTHER for the rest."""
-    kind = np.full(len(modality), OTHER, np.int8)
-    kind[(modality == "image") & (pair_id >= 0)] = IMAGE
-    kind[(modality == "text") & (pair_id >= 0)] = TEXT
-    return kind
-
-
-def split(rows: np.ndarray, values: np.ndarray, kind: np.ndarray) -> tuple[Firing, Firing]:
-    """(pictures, captions) among the samples on which a concept fires, order kept."""
-    which = kind[rows]
-    return Firing(rows[which == IMAGE], values[which == IMAGE]), Firing(rows[which == TEXT], values[which == TEXT])
-
-
-def distinct(firing: Firing, texts: np.ndarray, count: int) -> Firing:
-    """The first `count` with different words: near-duplicates differ in case and spaces only."""
-    seen: set[str] = set()
-    kept: list[int] = []
-    for slot, row in enumerate(firing.rows[: 20 * count]):
-        words = " ".join(str(texts[row]).lower().split())
-        if words not in seen:
-            seen.add(words)
-            kept.append(slot)
-            if len(kept) == count:
-                break
-    return firing[np.asarray(kept, int)]
-
-
-def around(firing: Firing, quantile: float, count: int) -> Firing:
-    """`count` samples around a quantile of the non-zero activations (1 = strongest)."""
-    centre = round((1 - quantile) * (len(firing) - 1)) if len(firing) else 0
-    start = max(0, min(centre - count // 2, len(firing) - count))
-    return firing[slice(start, start + count)]
-
-
-def at_random(firing: Firing, count: int, seed: int) -> Firing:
-    """`count` samples drawn evenly from all on which the concept fires, strongest first; the seed makes them the same for
-    every visitor."""
-    if len(firing) <= count:
-        return firing
-    drawn = np.random.default_rng(seed).choice(len(firing), count, replace=False)
-    return firing[np.sort(drawn)]
-
-
-def paired_share(top: np.ndarray, partners: np.ndarray, pair_id: np.ndarray, pair_size: np.ndarray) -> float:
-    """Share of the other side's samples, in the pairs of `top`, on which the concept fires too; NaN without any.
-
-    top: rows of one modality; partners: rows of the other modality on which the concept fires; pair_size (P,): samples of
-    the other modality in each pair.
-    """
-    pairs = np.unique(pair_id[top])
-    total = int(pair_size[pairs].sum()) if len(pairs) else 0
-    return float(np.isin(pair_id[partners], pairs).sum() / total) if total else float("nan")
+__all__ = [
+    "IMAGE",
+    "OTHER",
+    "PAIRED_TOP",
+    "QUANTILES",
+    "TEXT",
+    "Firing",
+    "around",
+    "at_random",
+    "distinct",
+    "kinds",
+    "paired_share",
+    "split",
+]

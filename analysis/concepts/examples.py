@@ -1,0 +1,93 @@
+"""Which samples stand for a concept: the strongest, some at lower strengths, some at random, and whether pairs agree.
+
+Works on one concept's postings (rows and values, strongest first), so any concept costs a slice of a memory map.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+IMAGE, TEXT, OTHER = 0, 1, 2  # OTHER: image and text together, or in no pair (retrieval only)
+QUANTILES = (0.75, 0.50, 0.25)
+PAIRED_TOP = 20
+SAME_WORDS = 0.9  # captions whose sets of words overlap as much say the same
+
+
+@dataclass(frozen=True)
+class Firing:
+    """Samples of one modality on which a concept fires, strongest first: rows (n,), values (n,)."""
+
+    rows: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice | np.ndarray) -> Firing:
+        return Firing(self.rows[part], self.values[part])
+
+
+def kinds(modality: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
+    """(N,) int8: IMAGE or TEXT for the samples that concepts are scored on (those of a pair), OTHER for the rest."""
+    kind = np.full(len(modality), OTHER, np.int8)
+    kind[(modality == "image") & (pair_id >= 0)] = IMAGE
+    kind[(modality == "text") & (pair_id >= 0)] = TEXT
+    return kind
+
+
+def split(rows: np.ndarray, values: np.ndarray, kind: np.ndarray) -> tuple[Firing, Firing]:
+    """(pictures, captions) among the samples on which a concept fires, order kept."""
+    which = kind[rows]
+    return Firing(rows[which == IMAGE], values[which == IMAGE]), Firing(rows[which == TEXT], values[which == TEXT])
+
+
+def distinct(firing: Firing, texts: np.ndarray, count: int) -> Firing:
+    """The first `count` that say something new: of captions with nearly the same words the strongest stays.
+
+    texts (N,): the caption of every sample. Looks at the 20 * count strongest at most.
+    """
+    seen: list[frozenset[str]] = []
+    kept: list[int] = []
+    for slot, row in enumerate(firing.rows[: 20 * count]):
+        words = frozenset(re.findall(r"[^\W_]+", str(texts[row]).lower()))
+        if not any(_overlap(words, other) >= SAME_WORDS for other in seen):
+            seen.append(words)
+            kept.append(slot)
+            if len(kept) == count:
+                break
+    return firing[np.asarray(kept, int)]
+
+
+def around(firing: Firing, quantile: float, count: int) -> Firing:
+    """`count` samples around a quantile of the non-zero activations (1 = strongest)."""
+    centre = round((1 - quantile) * (len(firing) - 1)) if len(firing) else 0
+    start = max(0, min(centre - count // 2, len(firing) - count))
+    return firing[slice(start, start + count)]
+
+
+def at_random(firing: Firing, count: int, seed: int) -> Firing:
+    """`count` samples drawn evenly from all on which the concept fires, strongest first; the seed makes them the same for
+    every visitor."""
+    if len(firing) <= count:
+        return firing
+    drawn = np.random.default_rng(seed).choice(len(firing), count, replace=False)
+    return firing[np.sort(drawn)]
+
+
+def paired_share(top: np.ndarray, partners: np.ndarray, pair_id: np.ndarray, pair_size: np.ndarray) -> float:
+    """Share of the other side's samples, in the pairs of `top`, on which the concept fires too; NaN without any.
+
+    top: rows of one modality; partners: rows of the other modality on which the concept fires; pair_size (P,): samples of
+    the other modality in each pair.
+    """
+    pairs = np.unique(pair_id[top])
+    total = int(pair_size[pairs].sum()) if len(pairs) else 0
+    return float(np.isin(pair_id[partners], pairs).sum() / total) if total else float("nan")
+
+
+def _overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    union = len(a | b)
+    return len(a & b) / union if union else 1.0

@@ -1,0 +1,59 @@
+import numpy as np
+
+from analysis.concepts.examples import (
+    IMAGE,
+    OTHER,
+    TEXT,
+    Firing,
+    around,
+    at_random,
+    distinct,
+    kinds,
+    paired_share,
+    split,
+)
+
+FIRING = Firing(np.arange(100, 120), np.linspace(2, 0.1, 20))
+
+
+def test_only_paired_samples_are_pictures_or_captions():
+    modality = np.array(["image", "text", "image_text", "image", "text"])
+    assert kinds(modality, np.array([0, 0, 0, -1, -1])).tolist() == [IMAGE, TEXT, OTHER, OTHER, OTHER]
+
+
+def test_split_keeps_the_order_of_strength():
+    kind = np.array([IMAGE, TEXT, OTHER, IMAGE, TEXT], np.int8)
+    pictures, captions = split(np.array([3, 1, 2, 0, 4]), np.array([5.0, 4.0, 3.0, 2.0, 1.0]), kind)
+    assert (pictures.rows.tolist(), pictures.values.tolist()) == ([3, 0], [5.0, 2.0])
+    assert (captions.rows.tolist(), captions.values.tolist()) == ([1, 4], [4.0, 1.0])
+
+
+def test_captions_that_say_the_same_are_shown_once():
+    texts = np.array(["Two cats.", "two  CATS", "cats, two!", "a dog", "", " "])
+    found = distinct(Firing(np.array([1, 0, 2, 3, 4, 5]), np.arange(6.0)[::-1]), texts, 10)
+    assert found.rows.tolist() == [1, 3, 4]
+    assert distinct(FIRING, np.array([f"caption number {i}" for i in range(200)]), 3).rows.tolist() == [100, 101, 102]
+
+
+def test_quantiles_lie_where_they_should():
+    assert around(FIRING, 1.0, 4).rows.tolist() == [100, 101, 102, 103]
+    assert around(FIRING, 0.0, 4).rows.tolist() == [116, 117, 118, 119]
+    middle = around(FIRING, 0.5, 4).values
+    assert middle.min() < np.median(FIRING.values) < middle.max()
+    assert len(around(FIRING[:0], 0.5, 4)) == 0
+
+
+def test_random_examples_are_seeded_and_without_repeats():
+    one, again, other = (at_random(FIRING, 6, seed) for seed in (1, 1, 2))
+    assert one.rows.tolist() == again.rows.tolist() != other.rows.tolist()
+    assert len(set(one.rows.tolist())) == 6
+    assert (np.diff(one.values) < 0).all()
+    assert len(at_random(FIRING[:3], 6, 0)) == 3
+
+
+def test_paired_share_counts_captions_of_the_top_pictures():
+    pair_id = np.array([0, 1, 0, 0, 1, 1])  # rows 0 and 1 are pictures, two captions each
+    sizes = np.array([2, 2])
+    assert paired_share(np.array([0]), np.array([2, 4]), pair_id, sizes) == 0.5
+    assert paired_share(np.array([0, 1]), np.array([2, 3, 4, 5]), pair_id, sizes) == 1.0
+    assert np.isnan(paired_share(np.array([], int), np.array([2]), pair_id, sizes))
