@@ -43,10 +43,11 @@ def name_concepts(
     background = np.asarray(matrix.sum(axis=0), np.float64).ravel()
     spelled = np.asarray(list(vocabulary))
     postings = build_postings(codes)
-    return [
-        _name(*(part[:examples] for part in postings.rows(concept)), matrix, background, spelled, words)
-        for concept in range(n_concepts)
-    ]
+    names = []
+    for concept in range(n_concepts):
+        rows, values = postings.rows(concept)
+        names.append(_name(rows[:examples], values[:examples], matrix, background, spelled, words))
+    return names
 
 
 def _name(
@@ -76,8 +77,18 @@ def _name(
         theirs / np.maximum(n_background + mass - theirs, 1e-9)
     )
     z = odds / np.sqrt(1 / mine + 1 / theirs)
-    order = np.lexsort((candidates, -z))[:words]
-    return ", ".join(spelled[candidates[place]] for place in order if z[place] > 0)
+    chosen: list[str] = []
+    for place in np.lexsort((candidates, -z))[: 4 * words]:
+        word = str(spelled[candidates[place]])
+        if z[place] > 0 and len(chosen) < words and not any(_same_noun(word, other) for other in chosen):
+            chosen.append(word)
+    return ", ".join(chosen)
+
+
+def _same_noun(a: str, b: str) -> bool:
+    """ "cat" and "cats", "box" and "boxes": one of them says enough."""
+    short, long = sorted((a, b), key=len)
+    return long in (short, f"{short}s", f"{short}es")
 
 
 def _word_matrix(captions: Sequence[Sequence[str]], vocabulary: dict[str, int]) -> sp.csr_array:
