@@ -31,15 +31,23 @@ from analysis.retrieval.steps import Removal
 
 @dataclass(frozen=True)
 class RecallOptions:
-    """How every curve counts: cut-offs, definition of recall, bootstrap."""
+    """How every curve counts: cut-offs, definition of recall, bootstrap.
+
+    n_relevant (Q,): relevant candidates in the pool and out of it, what "fraction" divides by; default those in the pool.
+    Curves that are given a space take the space's.
+    """
 
     ks: Sequence[int] = KS
     definition: str = "hit"
     n_boot: int = RESAMPLES
     seed: int = 0
+    n_relevant: np.ndarray | None = None
+
+    def within(self, space: RetrievalSpace) -> RecallOptions:
+        return self if self.n_relevant is not None else replace(self, n_relevant=space.n_relevant)
 
     def hits(self, ranks: TargetRanks) -> np.ndarray:
-        return hits_of_ranks(ranks, self.ks, definition=self.definition)
+        return hits_of_ranks(ranks, self.ks, definition=self.definition, n_relevant=self.n_relevant)
 
 
 def rank_curve(
@@ -60,7 +68,7 @@ def share_curve(
     """Recall against the share of removed concepts, everything else as in `removal`."""
     bases = (removal_basis(replace(removal, share=share), space) for share in shares)
     ranks = [engine.ranks(engine.projection(basis)) for basis in bases]
-    return _table(shares, ranks, options, base=engine.ranks())
+    return _table(shares, ranks, options.within(space), base=engine.ranks())
 
 
 def random_band(
@@ -86,7 +94,7 @@ def random_band(
         else:
             bases = (removal_basis(replace(drawn, share=share), space) for share in shares or ())
             ranks = [engine.ranks(engine.projection(basis)) for basis in bases]
-        recall.append([options.hits(part).mean(axis=0) for part in ranks])
+        recall.append([options.within(space).hits(part).mean(axis=0) for part in ranks])
     values = np.array(recall)  # (seeds, x, ks)
     table = _grid(list(rs if rs is not None else shares or ()), options.ks)
     for name, column in (("recall", values.mean(0)), ("band_low", values.min(0)), ("band_high", values.max(0))):
@@ -113,7 +121,7 @@ def alpha_curve(
         )
         ranks.append(target_ranks(RowScores(queries, candidates, device=device), space.qrels))
     plain = target_ranks(RowScores(*sides, device=device), space.qrels)
-    return _table(alphas, ranks, options, base=plain)
+    return _table(alphas, ranks, options.within(space), base=plain)
 
 
 def hybrid_curve(
@@ -137,7 +145,12 @@ def hybrid_curve(
         ranks = two_stage_ranks(stage, second, space.qrels, ns)
     else:
         ranks = fused_ranks(stage, second, space.qrels, weights or ())
-    return _table(list(ns if ns is not None else weights or ()), ranks, options, base=target_ranks(second, space.qrels))
+    return _table(
+        list(ns if ns is not None else weights or ()),
+        ranks,
+        options.within(space),
+        base=target_ranks(second, space.qrels),
+    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,7 @@ def choose_rank(
     definition: str = "hit",
     n_boot: int = RESAMPLES,
     seed: int = 0,
+    n_relevant: np.ndarray | None = None,
 ) -> RankChoice:
     """Choose r on a random half of the queries and report it on the other half. RetrievalError below two queries."""
     n = engine.rows.n_queries
@@ -179,8 +193,9 @@ def choose_rank(
     order = np.random.default_rng(seed).permutation(n)
     choosing, reporting = order[: n // 2], order[n // 2 :]
     curve = engine.rank_curve(projection, list(rs))
-    hits = np.stack([hits_of_ranks(ranks, [k], definition=definition)[:, 0] for ranks in curve], axis=1)
-    base = hits_of_ranks(engine.ranks(), [k], definition=definition)[:, 0]
+    options = RecallOptions((k,), definition, n_relevant=n_relevant)
+    hits = np.stack([options.hits(ranks)[:, 0] for ranks in curve], axis=1)
+    base = options.hits(engine.ranks())[:, 0]
     recall = hits[choosing].mean(axis=0)
     best = min(range(len(rs)), key=lambda index: (-recall[index], rs[index]))
     values = np.stack([hits[:, best], base, hits[:, best] - base], axis=1)[reporting]

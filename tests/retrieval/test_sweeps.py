@@ -81,6 +81,24 @@ def test_hybrid_curves_are_the_evaluation_at_each_n_and_weight(space):
         hybrid_curve(space, first)
 
 
+def test_curves_by_fraction_count_targets_that_are_in_no_pool(space, engine):
+    lacking = replace(space, missing_per_query=np.full(60, 2))
+    options = RecallOptions(ks=(5,), definition="fraction", n_boot=20)
+    table = evaluate(lacking, [parse("realign:alpha=0.5")], ks=(5,), definition="fraction", n_boot=20)
+    curve = alpha_curve(lacking, [0.5], options)
+    assert curve["recall"].iloc[0] == table["R@5"].iloc[0]
+    assert alpha_curve(space, [0.5], options)["recall"].iloc[0] == pytest.approx(2 * curve["recall"].iloc[0])
+    band = random_band(engine, lacking, Removal(share=0.1), rs=[3], seeds=1, options=options)
+    single = evaluate(lacking, [parse("removal:random,share=0.1,r=3")], ks=(5,), definition="fraction", n_boot=20)
+    assert band["recall"].iloc[0] == single["R@5"].iloc[0]
+    projection = engine.projection(removal_basis(Removal(share=0.2), space))
+    few, all_in_pool = (
+        choose_rank(engine, projection, [2], k=5, definition="fraction", n_boot=10, n_relevant=count)
+        for count in (lacking.n_relevant, None)
+    )
+    assert few.reported.value == pytest.approx(all_in_pool.reported.value / 2)
+
+
 def test_the_band_spans_the_seeds(space, engine):
     band = random_band(engine, space, Removal(share=0.1), rs=[1, 3], seeds=4, options=OPTIONS)
     for r in (1, 3):
