@@ -35,7 +35,7 @@ def choose_tasks(plan: DataPlan, pairs: PairSet | None, *, cache: Path) -> tuple
     places = find_retrieval_tasks(plan.dataset, cache=cache)
     codes = {place: place.task or _load(plan, place, pairs, cache)[0].task for place in places}
     several = Counter(codes.values())
-    available = list(found)
+    available = list(PAIR_TASKS) if pairs is not None else []
     for place, code in codes.items():
         twin = pairs is not None and code in PAIR_TASKS
         name = f"{code}-{slug(place.name)}" if twin or several[code] > 1 else code
