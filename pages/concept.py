@@ -165,22 +165,22 @@ def relatives(store: Store, concept: int) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("Neighbours", anchor=False)
-        st.caption("Nearest directions in the dictionary, by cosine")
+        st.caption("Nearest live directions in the dictionary, by cosine")
         with guard("The neighbours", stop=False):
-            near = [int(other) for other in store.neighbours[concept][:NEIGHBOURS]]
-            for other, cosine in zip(near, caching.cosines(store, concept, tuple(near)), strict=True):
+            near = caching.near(store, concept, NEIGHBOURS)
+            for other, cosine in zip(near, caching.cosines(store, concept, near), strict=True):
                 note = f"cosine {cosine:.2f}" if cosine is not None else ""
                 concept_cards.row(store, other, note, place="neighbour")
     with right:
         st.subheader("Bridge partners", anchor=False)
-        st.caption("Concepts of the other side of the same pairs (Eq. 5); excess over the permutation null")
+        st.caption("Concepts of the other side of the same pairs (Eq. 5), by their excess over the permutation null")
         with guard("The bridges", stop=False):
             pairs = caching.partners(store, concept)
             for other, side, bridge, excess in pairs[:NEIGHBOURS]:
                 note = f"on the {side} · bridge {bridge:.3g}, excess {excess:.3g}"
                 concept_cards.row(store, other, note, place=f"partner-{side}")
             if not pairs:
-                st.caption(f"None of the {len(store.bridges):,} strongest bridges of this store goes through it.")
+                st.caption("No bridge from it to another concept exceeds the null.")
 
 
 with guard():

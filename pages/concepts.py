@@ -149,7 +149,9 @@ def column_config() -> dict[str, Any]:
     for column in COLUMNS:
         score = scores.SCORES[column]
         style = "%.1f %%" if score.decimals == "percent" else score.decimals
-        config[column] = st.column_config.NumberColumn(score.label, help=score.help, format=style, width=92)
+        config[column] = st.column_config.NumberColumn(
+            score.label.removeprefix("fires "), help=score.help, format=style, width=92
+        )
     return config
 
 

@@ -59,9 +59,9 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     )
     for column, (label, value, others) in zip(st.columns(len(found)), found, strict=True):
         column.metric(
-            f"{label}, {names[0]}",
+            label,
             value,
-            others or None,
+            others,
             delta_color="off",
             delta_arrow="off",
             border=True,

@@ -226,6 +226,13 @@ def ranks(store: Store) -> dict[str, np.ndarray]:
     return found
 
 
+def near(store: Store, concept: int, count: int) -> tuple[int, ...]:
+    """The nearest live concepts by direction; where all that are stored are dead, those."""
+    stored = store.neighbours[concept]
+    live = stored[store.concepts["energy"].to_numpy()[stored] > 0]
+    return tuple(int(other) for other in (live if len(live) else stored)[:count])
+
+
 def cosines(store: Store, concept: int, others: tuple[int, ...]) -> list[float | None]:
     """Cosines of a concept's direction with others; None where the SAE is not at hand (the rest of the page works)."""
     try:
@@ -236,10 +243,11 @@ def cosines(store: Store, concept: int, others: tuple[int, ...]) -> list[float |
 
 
 def partners(store: Store, concept: int) -> list[tuple[int, str, float, float]]:
-    """(concept, side on which it fires, bridge, excess) of the strongest bridges through a concept, strongest first."""
+    """(concept, side on which it fires, bridge, excess) of the bridges from a concept to others that exceed the
+    permutation null, the largest excess first."""
     image, text, bridge, excess = _bridge_columns(store)
-    rows = np.flatnonzero((image == concept) | (text == concept))
-    rows = rows[np.argsort(-bridge[rows], kind="stable")]
+    rows = np.flatnonzero(((image == concept) | (text == concept)) & (image != text) & (excess > 0))
+    rows = rows[np.argsort(-excess[rows], kind="stable")]
     return [
         (int(text[r]), "captions", float(bridge[r]), float(excess[r]))
         if image[r] == concept

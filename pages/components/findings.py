@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.concepts.metrics import jaccard, top_concepts
-from analysis.figures.style import percent
+from analysis.figures.style import percent, points
 
 LEVELS = (0.5, 0.9, 0.99)
 MAIN_METHODS = ("base", "removal", "random", "realign")
@@ -89,7 +89,7 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
     parts = []
     for name, table in zip(names, results, strict=True):
         rows = table[table["k"] == k].set_index("method")
-        base, removal, random = (_row(rows, word) for word in ("base", "removal", "random"))
+        base, removal, random, whitened = (_row(rows, word) for word in ("base", "removal", "random", "realign"))
         if base is None or removal is None:
             continue
         direction = "raises" if removal["recall"] > base["recall"] else "lowers"
@@ -100,9 +100,11 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
         low, high = float(removal.get("delta_low", np.nan)), float(removal.get("delta_high", np.nan))
         if not np.isnan(low):
             sure = "" if low > 0 or high < 0 else ", an interval that includes no change"
-            text += f" ({100 * removal['delta']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{sure})"
+            text += f" ({points(removal['delta'])} points [{points(low)}, {points(high)}]{sure})"
         if random is not None:
             text += f"; removing as many at random gives {percent(random['recall'])}"
+        if whitened is not None:
+            text += f"; whitening (ReAlign) gives **{percent(whitened['recall'])}**"
         parts.append(text + ".")
     return "  \n".join(parts)
 
@@ -132,18 +134,18 @@ def headlines(
     results: Sequence[pd.DataFrame | None],
     k: int,
 ) -> list[tuple[str, str, str]]:
-    """(label, value of the first model, the same of the others) of each finding: what a meeting sees first."""
+    """(label, value of the first model, whose it is and the others') of each finding: what a meeting sees first."""
 
     def beside(values: Sequence[str]) -> str:
-        return ", ".join(f"{name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
+        return names[0] + "".join(f" · {name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
 
-    text = [percent(share.text_share) for share in shares]
+    text = [percent(share.text_energy) for share in shares]
     half = [f"{readout[0.5]:,}" for readout in readouts]
     recall = [_before_after(table, k) for table in results]
     return [
-        ("live concepts that fire mainly on text", text[0], beside(text)),
-        ("concepts that hold half of the energy", half[0], beside(half)),
-        (f"R@{k} before and after removal", recall[0], beside(recall)),
+        ("Energy in text concepts", text[0], beside(text)),
+        ("Concepts with half of the energy", half[0], beside(half)),
+        (f"R@{k}: base → removal | ReAlign", recall[0], beside(recall)),
     ]
 
 
@@ -151,7 +153,8 @@ def _before_after(table: pd.DataFrame | None, k: int) -> str:
     if table is None:
         return "–"
     rows = table[table["k"] == k].set_index("method")
-    base, removal = _row(rows, "base"), _row(rows, "removal")
+    base, removal, whitened = (_row(rows, word) for word in ("base", "removal", "realign"))
     if base is None or removal is None:
         return "–"
-    return f"{100 * base['recall']:.1f} → {percent(removal['recall'])}"
+    words = f"{100 * base['recall']:.1f} → {100 * removal['recall']:.1f}"
+    return f"{words} | {percent(whitened['recall'])}" if whitened is not None else f"{words} %"

@@ -89,7 +89,8 @@ def sae_table(cache_dir: Path, stores: list[Store]) -> pd.DataFrame:
 
 def work_folders(cache_dir: Path) -> list[Work]:
     folders = sorted(path for path in cache_dir.glob("work/*") if path.is_dir())
-    return [Work(path.name, *folder_size(path)) for path in folders]
+    found = [Work(path.name, *folder_size(path)) for path in folders]
+    return [work for work in found if work.bytes]  # locks are empty files
 
 
 def folder_size(folder: Path) -> tuple[int, int]:

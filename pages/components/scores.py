@@ -65,11 +65,11 @@ SCORES: dict[str, Score] = {
             "Share of all samples on which the concept is active at all.", "share of samples on which it fires", "percent",
         ),
         Score(
-            "frequency_image", "on images", "",
+            "frequency_image", "fires on images", "",
             "Share of the images on which the concept is active.", "share of images on which it fires", "percent",
         ),
         Score(
-            "frequency_text", "on captions", "",
+            "frequency_text", "fires on captions", "",
             "Share of the captions on which the concept is active.", "share of captions on which it fires", "percent",
         ),
         Score(

@@ -146,3 +146,28 @@ def test_chosen_store_goes_along_from_page_to_page(cache: Path, monkeypatch: pyt
     app.switch_page("pages/concept.py").run()
     assert app.query_params["store"] == chosen
     assert app.selectbox(key="_pick_store").value == (chosen[0] if isinstance(chosen, list) else chosen)
+
+
+def test_default_view_leaves_the_address_alone_but_its_link_is_complete(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concept", cache, monkeypatch)
+    assert not app.query_params
+    link = app.code[0].value if "concept=" in app.code[0].value else app.code[1].value
+    assert "store=clip-mini/" in link
+    assert "concept=" in link
+    assert "task=i2t" in link
+
+
+def test_what_is_not_the_default_stands_in_the_address(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch)
+    app.selectbox(key="_pick_store").select_index(1).run()
+    app.number_input(key="_jump").set_value(7).run()
+    assert "qwen2-vl-mini/" in str(app.query_params["store"])
+    assert "7" in app.query_params["concept"]
+
+
+def test_short_name_of_a_store_in_the_address_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concepts", cache, monkeypatch, store="qwen2-vl-mini")
+    assert app.query_params["store"] in ("qwen2-vl-mini", ["qwen2-vl-mini"])
+    assert not sentences(app)

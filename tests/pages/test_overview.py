@@ -70,6 +70,7 @@ def test_published_rows_stand_in_a_table_of_their_own(cache: Path, monkeypatch: 
 def test_removal_sentence_has_the_numbers_of_the_store(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = words(open_page("overview", cache, monkeypatch, task="t2i"))
     assert "**raises** R@10 of qwen2-vl-mini from 45.0 % to **50.0 %** (+5.0 points [+3.0, +7.0])" in text
+    assert "whitening (ReAlign) gives **60.0 %**" in text
 
 
 def test_poor_sae_is_warned_about(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
