@@ -121,8 +121,10 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    pixels = SIDE * SIDE  # every picture is scaled to this area, so every picture costs 16 tokens
-    pictures = Qwen2VLImageProcessor(patch_size=PATCH, size={"shortest_edge": pixels, "longest_edge": pixels})
+    # Every picture is scaled to about the area of a scene, so a square one costs 16 tokens. The upper bound has room for
+    # rounding: with exactly SIDE * SIDE, a square of 300 pixels is scaled to 111.99 and loses a row and a column.
+    pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE + SIDE}
+    pictures = Qwen2VLImageProcessor(patch_size=PATCH, size=pixels)
     processor = Qwen2VLProcessor(
         image_processor=pictures,
         tokenizer=tokenizer,

@@ -265,3 +265,11 @@ def test_recall_figures_count_hits():
     found = recall_figures(torch.eye(30), texts)
     assert found["t2i@1"] == 50.0
     assert found["i2t@1"] == 50.0
+
+
+@pytest.mark.parametrize("side", [57, 112, 300, 333, 1000])
+def test_a_square_picture_of_any_size_costs_sixteen_tokens(side):
+    shipped = Path(__file__).resolve().parents[2] / "assets" / "demo" / "qwen2-vl-mini"
+    processor = AutoProcessor.from_pretrained(shipped).image_processor
+    grid = processor(images=[Image.new("RGB", (side, side))], return_tensors="pt")["image_grid_thw"]
+    assert grid.tolist() == [[1, 8, 8]]  # merged two by two: 16 tokens
