@@ -1,0 +1,76 @@
+"""A link from a colleague is the first thing that a fresh server sees; the browser's back button returns to the list."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import FLAGS, ROOT, _wait
+from tests.synthetic_store import make_store
+
+pytestmark = pytest.mark.browser
+SECONDS = 120_000  # milliseconds; a busy machine is slow, not wrong
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server that nobody has visited yet, on a small store."""
+    cache = tmp_path_factory.mktemp("cache")
+    make_store(cache, backbone="clip-mini")
+    make_store(cache, backbone="qwen2-vl-mini", seed=3)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (cache / "server.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.address", "127.0.0.1"],
+        cwd=ROOT, env={**os.environ, "RETRIEVALLENS_CACHE": str(cache)}, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        _wait(f"http://127.0.0.1:{port}/_stcore/health", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        log.close()
+
+
+def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str, shots: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(SECONDS)
+        page.goto(f"{fresh}/inspect?store=qwen2-vl-mini&concept=2")
+        expect(page.get_by_role("heading", name="What does concept 2, “dog”, stand for?")).to_be_visible(
+            timeout=SECONDS
+        )
+        expect(page.get_by_role("link", name="Stores")).to_be_visible(
+            timeout=SECONDS
+        )  # the router ran: here is its navigation
+        assert page.get_by_text("Page not found").count() == 0
+
+        page.get_by_role("button", name="Next").click()
+        expect(page.get_by_role("heading", name="What does concept 3")).to_be_visible(timeout=SECONDS)
+        assert "concept=3" in page.url
+        page.go_back()
+        expect(page.get_by_role("heading", name="What does concept 2")).to_be_visible(timeout=SECONDS)
+        page.screenshot(path=shots / "deep-link.png")
+
+        page.goto(f"{fresh}/browse?store=qwen2-vl-mini&sort=attribution")
+        page.wait_for_selector("[data-testid=stDataFrame] canvas")
+        table = page.locator("[data-testid=stDataFrame]").bounding_box()
+        assert table is not None
+        page.mouse.click(table["x"] + 300, table["y"] + 70)
+        expect(page.get_by_role("heading", name="stand for?")).to_be_visible(timeout=SECONDS)
+        page.go_back()
+        expect(page.get_by_role("heading", name="Which concepts does this model have?")).to_be_visible(timeout=SECONDS)
+        page.wait_for_url("**sort=attribution**")
+        browser.close()
