@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from analysis.build.score import (
+    FROM_CAPTIONS,
+    bridge_table,
+    caption_pairs,
+    concept_table,
+    retrieval_pairs,
+    words_of_samples,
+)
+from analysis.sae.codes import Codes
+from analysis.store.schema import BRIDGE_COLUMNS, CONCEPT_COLUMNS, NO_PAIRS
+
+IMAGE, TEXT, BOTH = "image", "text", "image_text"
+
+
+def codes_of(dense):
+    return Codes.from_csr(sp.csr_array(np.asarray(dense, np.float32)), top_k=3)
+
+
+def test_every_caption_is_paired_with_its_image():
+    rows = caption_pairs(np.array([0, 0, 0, 1, 1, -1, -1]), np.array([IMAGE, TEXT, TEXT, IMAGE, TEXT, TEXT, IMAGE]))
+    assert rows.images.tolist() == [0, 3]
+    assert rows.texts.tolist() == [1, 2, 4]
+    assert list(zip(rows.pair_image, rows.pair_text, strict=True)) == [(0, 1), (0, 2), (3, 4)]
+    assert rows.source == FROM_CAPTIONS
+
+
+def test_a_caption_whose_image_is_gone_counts_but_has_no_pair():
+    rows = caption_pairs(np.array([0, 1, 1]), np.array([TEXT, IMAGE, TEXT]))
+    assert rows.texts.tolist() == [0, 2]
+    assert rows.pair_text.tolist() == [2]
+    alone = caption_pairs(np.array([0, 0]), np.array([TEXT, TEXT]))
+    assert alone.source == NO_PAIRS
+
+
+def test_queries_and_targets_are_pairs_in_both_directions_and_once():
+    modality = np.array([IMAGE, TEXT, TEXT, BOTH, IMAGE])
+    i2t = ("i2t", [0, 4], [1, 2], sp.csr_array(np.array([[1, 0], [0, 1]])))
+    t2i = ("t2i", [1, 2], [0, 4], sp.csr_array(np.array([[1, 0], [1, 0]])))
+    it2i = ("it2i", [3], [0, 4], sp.csr_array(np.array([[1, 1]])))
+    rows = retrieval_pairs(modality, [i2t, t2i, it2i])
+    assert list(zip(rows.pair_image, rows.pair_text, strict=True)) == [(0, 1), (0, 2), (4, 2)]
+    assert (rows.images.tolist(), rows.texts.tolist(), rows.both.tolist()) == ([0, 4], [1, 2], [3])
+    assert rows.source == "queries and targets of i2t, t2i"
+    none = retrieval_pairs(modality, [it2i])
+    assert none.source == NO_PAIRS
+    assert len(none.pair_image) == 0
+
+
+def test_image_and_text_samples_have_no_share_in_a_modality_score():
+    modality = np.array([IMAGE, TEXT, BOTH])
+    codes = codes_of([[1, 0, 0, 0], [1, 2, 0, 0], [4, 0, 3, 0]])
+    pairs = [("i2t", [0], [1], sp.csr_array(np.ones((1, 1))))]
+    table = concept_table(codes, np.eye(4), retrieval_pairs(modality, pairs))
+    np.testing.assert_allclose(table["modality_score"], [0.5, 1, np.nan, np.nan])
+    np.testing.assert_allclose(table["energy"], [2, 2 / 3, 1, 0])
+    np.testing.assert_allclose(table["energy_image"], [1, 0, 0, 0])
+    np.testing.assert_allclose(table["frequency"], [1, 1 / 3, 1 / 3, 0])
+
+
+def test_balanced_energy_is_the_mean_of_the_modalities_that_occur():
+    codes = codes_of([[3, 0], [1, 0], [1, 2]])
+    rows = caption_pairs(np.array([0, 0, 0]), np.array([IMAGE, TEXT, TEXT]))
+    table = concept_table(codes, np.eye(2), rows, weighting="balanced")
+    np.testing.assert_allclose(table["energy"], [(3 + 1) / 2, (0 + 1) / 2])
+    plain = concept_table(codes, np.eye(2), rows)
+    np.testing.assert_allclose(plain["energy"], [5 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize("modality", [[IMAGE, IMAGE, IMAGE], [TEXT, TEXT, TEXT], [BOTH, IMAGE, IMAGE]])
+def test_without_one_modality_no_concept_has_a_modality_score(modality):
+    codes = codes_of([[1, 0], [2, 1], [0, 1]])
+    table = concept_table(codes, np.eye(2), retrieval_pairs(np.array(modality), []))
+    assert list(table.columns) == list(CONCEPT_COLUMNS)
+    assert table["modality_score"].isna().all()
+    assert table[["attribution", "attribution_image", "attribution_text", "bridge_max"]].isna().all(axis=None)
+    assert (table["bridge_partner"] == -1).all()
+    assert (table["energy"] > 0).all()
+
+
+def test_without_pairs_the_bridge_table_is_empty_and_complete():
+    codes = codes_of([[1, 0], [2, 1]])
+    table = bridge_table(codes, np.eye(2), retrieval_pairs(np.array([IMAGE, IMAGE]), []))
+    assert len(table) == 0
+    assert list(table.columns) == list(BRIDGE_COLUMNS)
+
+
+def test_an_image_is_named_by_the_texts_it_is_paired_with():
+    rows = caption_pairs(np.array([0, 0, 0, -1]), np.array([IMAGE, TEXT, TEXT, IMAGE]))
+    assert words_of_samples(["", "a dog", "one dog", ""], rows) == [["a dog", "one dog"], ["a dog"], ["one dog"], []]
