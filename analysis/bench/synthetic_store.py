@@ -153,10 +153,10 @@ def _bridges(n_concepts: int, n: int = 2000) -> pd.DataFrame:
     rng = np.random.default_rng(10)
     coactivation, cosine = np.sort(np.exp(rng.normal(-5, 1, n)))[::-1], rng.uniform(0.2, 0.9, n)
     bridge = coactivation * cosine
+    image, text = np.divmod(rng.choice(n_concepts**2, n, replace=False), n_concepts)
     return pd.DataFrame(
         {
-            "image_concept": rng.integers(0, n_concepts, n).astype(np.int32),
-            "text_concept": rng.integers(0, n_concepts, n).astype(np.int32),
+            "image_concept": image.astype(np.int32), "text_concept": text.astype(np.int32),
             "coactivation": coactivation, "cosine": cosine, "bridge": bridge, "null_quantile": bridge / 4,
             "excess": bridge * 3 / 4,
         }

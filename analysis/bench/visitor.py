@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds a server may take to start or a page to run
 _BROKEN = (b":material/error:", b":material/bug_report:")  # icons of the sentences that stand for a failed page
 _RERUN, _FILE_URLS = 11, 16  # BackMsg
-_NEW_SESSION, _DELTA, _FINISHED, _NOT_FOUND, _FILE_URLS_RESPONSE = 4, 5, 6, 15, 19  # ForwardMsg
+_NEW_SESSION, _DELTA, _FINISHED, _NOT_FOUND, _FILE_URLS_RESPONSE, _NAVIGATION = 4, 5, 6, 15, 19, 23  # ForwardMsg
 _FRAGMENT = 8  # of a Delta
 _EARLY_FOR_RERUN = 2
 
@@ -47,11 +47,11 @@ class Run:
 
     def widget(self, key: str) -> tuple[str, str]:
         """(id of the widget with a key, the fragment it stands in)."""
-        pattern = re.compile(rb"\$\$ID-[0-9a-f]+-" + re.escape(key.encode()) + rb"(?![\w-])")
+        pattern = re.compile(rb"(.)(\$\$ID-[0-9a-f]+-" + re.escape(key.encode()) + rb")", re.DOTALL)
         for fragment, element in self.deltas:
-            found = pattern.search(element)
-            if found is not None:
-                return found.group().decode(), fragment
+            for length, identifier in pattern.findall(element):
+                if ord(length) == len(identifier):  # a longer key that begins with this one has another length
+                    return identifier.decode(), fragment
         raise AnalysisError(f"The page shows no widget {key!r}; was it renamed? Adapt analysis/bench/pages.py.")
 
 
@@ -147,7 +147,9 @@ class Visitor:
         while True:
             for number, value in self._receive():
                 if number == _NEW_SESSION:
-                    self._remember(value)
+                    self._session = self._session or _session_id(value)
+                elif number == _NAVIGATION:
+                    self._hash = next((v.decode() for n, v in _fields(value) if n == 4), "")
                 elif number == _DELTA:
                     drawn.append(value)
                 elif number == _NOT_FOUND:
@@ -182,13 +184,6 @@ class Visitor:
             )
         return run
 
-    def _remember(self, new_session: bytes) -> None:
-        for number, value in _fields(new_session):
-            if number == 9:
-                self._hash = value.decode()
-            elif number == 1:
-                self._session = next((v.decode() for n, v in _fields(value) if n == 6), self._session)
-
 
 def file_widget(identifier: str, state: bytes) -> bytes:
     return _text(1, identifier) + _message(13, state)
@@ -201,6 +196,11 @@ def choice_widget(identifier: str, chosen: tuple[str, ...]) -> bytes:
 
 def _element(delta: bytes) -> tuple[str, bytes]:
     return next((value.decode() for number, value in _fields(delta) if number == _FRAGMENT), ""), delta
+
+
+def _session_id(new_session: bytes) -> str:
+    first = next((value for number, value in _fields(new_session) if number == 1), b"")
+    return next((value.decode() for number, value in _fields(first) if number == 6), "")
 
 
 def _put(address: str, name: str, data: bytes) -> None:
