@@ -23,6 +23,7 @@ from analysis.retrieval.steps import Centring, PrincipalComponents, ReAlign, Rem
 Transform: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (unit rows, which are void)
 
 EXACT_ELEMENTS = 1 << 25  # rows of up to this many numbers a side are kept in float64: 256 MB
+_BLOCK = 256  # rows centred at once
 _FULL_EIGH = 1024  # widths up to which a dense solver finds the leading eigenvectors; above it a Krylov one
 
 
@@ -151,7 +152,11 @@ def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]
 
 
 def _subtract(x: np.ndarray, *, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return unit_rows((x - mean).astype(x.dtype, copy=False), least=VOID)
+    rows, void = np.empty_like(x), np.empty(len(x), bool)
+    for start in range(0, len(x), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        rows[part], void[part] = unit_rows(x[part] - mean, least=VOID)
+    return rows, void
 
 
 def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.rows import VOID, refuse_void, unit_rows
 
 ALPHA, EPS = 0.1, 1e-5  # the authors' values
-_BLOCK = 4096
+_BLOCK = 1024
 _EXACT_WIDTH = 1024  # up to this width statistics are in float64; above it float32 halves the seconds they cost
 
 

@@ -12,6 +12,7 @@ from analysis.errors import RetrievalError
 
 RowSource: TypeAlias = "np.ndarray | Sequence[np.ndarray]"  # (N, D), or blocks (n_i, D) that follow each other
 
+_CACHED = 1 << 17  # numbers worked on at once, 1 MB in float64: several passes over a block read memory once
 VOID = 1e-6  # a row that keeps less than this share of its length has no direction left, only rounding errors
 
 
@@ -72,8 +73,9 @@ def unit_rows(
     x = np.asarray(x)
     result = np.empty(x.shape, dtype or (x.dtype if x.dtype in (np.float32, np.float64) else np.float64))
     void = np.zeros(len(x), bool)
-    for start in range(0, len(x), 2048):
-        block = np.asarray(x[start : start + 2048], np.float64)
+    step = max(16, _CACHED // max(x.shape[1], 1))
+    for start in range(0, len(x), step):
+        block = np.asarray(x[start : start + step], np.float64)
         length = np.sqrt(np.einsum("ij,ij->i", block, block))
         if not np.isfinite(length).all():
             row = start + int(np.flatnonzero(~np.isfinite(length))[0])
@@ -82,8 +84,9 @@ def unit_rows(
                 "expected finite numbers: embed again in bfloat16 or float32."
             )
         empty = length <= least
-        void[start : start + 2048] = empty
-        result[start : start + 2048] = block * np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))[:, None]
+        void[start : start + step] = empty
+        scale = np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))
+        np.multiply(block, scale[:, None], out=result[start : start + step], casting="same_kind")
     return result, void
 
 
