@@ -95,7 +95,7 @@ def run_ray(
         _start(address)
     try:
         resources = _worker_resources(work.model.device, ray.cluster_resources())
-        count = max(1, min(workers or resources["fit"], len(missing)))
+        count = max(1, min(workers or resources["fit"], resources["fit"], len(missing)))  # one more would wait for ever
         actor: Any = ray.remote(
             num_cpus=resources["cpus"], num_gpus=resources["gpus"], max_restarts=RESTARTS, max_task_retries=RESTARTS
         )(ShardWorker)
@@ -141,7 +141,7 @@ def _last_line(error: Exception) -> str:
 
 def _worker_resources(device: str, cluster: dict[str, float]) -> dict[str, Any]:
     """What one worker holds, and how many of them the cluster has room for: a GPU each where there are any."""
-    gpus = int(cluster.get("GPU", 0))
+    cpus, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
     if device != "cpu" and gpus:
-        return {"cpus": 1, "gpus": 1, "fit": gpus}
-    return {"cpus": 1, "gpus": 0, "fit": max(1, int(cluster.get("CPU", 1)))}
+        return {"cpus": 1, "gpus": 1, "fit": max(1, min(cpus, gpus))}
+    return {"cpus": 1, "gpus": 0, "fit": max(1, cpus)}
