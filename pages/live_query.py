@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import BackboneError
+from analysis.live.compatibility import check_compatible
 from analysis.live.query import LiveQuery, embed_query, query_sample
 from analysis.live.slot import ModelRequest
 from analysis.store import Store
@@ -56,6 +57,7 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live
             st.info(f"{request.name} is large. {live_model.estimate(request)} Press Load above first.")
             return None
         query, preview = _embedded(store, task, request, asked)
+        check_compatible(store, query)
     return live_results.Live(store, task, asked, query, preview)
 
 

@@ -11,7 +11,7 @@ from analysis.figures.style import score
 from analysis.live.concepts import QueryConcepts, query_concepts
 from analysis.retrieval.steps import Edit
 from analysis.store import Store
-from pages.components import caching, concept_cards, downloads, gallery, method_builder, state
+from pages.components import caching, concept_cards, downloads, gallery, method_builder, scores, state
 
 SHOWN = 12
 
@@ -49,8 +49,13 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
 
 def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> None:
     """One concept: where it leads, what it fires on elsewhere, and two ways to take it out."""
-    words = "" if found is None else f"activation {score(found.value(concept))} on this query"
-    concept_cards.row(store, concept, words)
+    state.page_link(
+        "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
+        store=caching.store_id(store), concept=concept,
+    )  # fmt: skip
+    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
+    activation = "" if found is None else f" · activation {score(found.value(concept))} on this query"
+    st.caption(f":{color}[{words}]{activation}. It fires most on:")
     rows = concept_cards.top_rows(store, concept, 5)
     if rows:
         gallery.pictures(store, rows, width=84)

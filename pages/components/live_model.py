@@ -114,12 +114,13 @@ def using(request: ModelRequest) -> Iterator:
         with caching.model_slot().use(request, tell=st.toast) as backbone:
             yield backbone
         return
+    holder = st.empty()
     with (
-        st.status(f"Getting {request.name} ready ...") as status,
+        holder.status(f"Getting {request.name} ready ...") as status,
         caching.model_slot().use(request, tell=lambda sentence: status.update(label=sentence)) as backbone,
     ):
-        status.update(label=f"{backbone.spec.label} is ready", state="complete")
         yield backbone
+    holder.empty()
 
 
 def _picker(label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str) -> None:

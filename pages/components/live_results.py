@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from analysis.live.compatibility import check_compatible, precision_note
+from analysis.live.compatibility import precision_note
 from analysis.live.masks import NO_MASK, TokenMask
 from analysis.live.query import LiveQuery
 from analysis.live.ranking import Comparison, compare
@@ -137,7 +137,6 @@ def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> No
 def _notes(live: Live) -> None:
     if live.query is None:
         return
-    check_compatible(live.store, live.query)
     note = precision_note(live.store, live.query)
     for sentence in (*live.query.notes, *([note] if note else [])):
         st.caption(f":material/info: {gallery.escape(sentence)}")

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from tests.live.live_store import make_checkpoint, make_live_store, picture
+from analysis.live.masks import parse_mask
+from analysis.live.query import embed_query
+from analysis.live.ranking import Comparison, compare
+from analysis.models.backbones import load_backbone
+from analysis.retrieval.interventions import parse
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.spaces import space_from_store
+from analysis.store import Store, open_store
+from tests.live.live_store import caption, make_checkpoint, make_live_store, picture
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/live_query.py"
+METHOD = "removal:attribution,share=0.1+realign:alpha=0.3"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("live")
     for family in ("qwen2_vl", "clip"):
         make_live_store(folder / "cache", make_checkpoint(folder / f"tiny-{family}", family))
     make_store(folder / "cache", backbone="qwen2-vl-mini", tokens=True)
-    return folder / "cache"
+    return folder
 
 
-def run(cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
-    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(cache))
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return open_store(next((folder / "cache/tiny-qwen2_vl").iterdir()))
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(folder / "cache"))
     app = AppTest.from_file(PAGE, default_timeout=120)
-    for key, value in params.items():
+    for key, value in {"store": "tiny-qwen2_vl", "task": "i2t", **params}.items():
         app.query_params[key] = value
     return app.run()
 
@@ -35,20 +52,210 @@ def upload(app: AppTest, data: bytes, name: str = "p.png", kind: str = "image/pn
     return app.run()
 
 
-def text_of(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.markdown, *app.caption))
+def words(app: AppTest) -> str:
+    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
 
 
-def test_page_runs_alone_without_a_query(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, store="tiny-qwen2_vl")
+def sentences(app: AppTest) -> str:
+    """Everything that is said to be wrong; a traceback would be an exception element."""
     assert not app.exception
-    assert not app.error
+    return "\n".join(element.value for element in (*app.error, *app.warning))
+
+
+def address(app: AppTest, key: str) -> str:
+    value = app.query_params[key]
+    return value if isinstance(value, str) else value[0]
+
+
+def after_list(app: AppTest) -> str:
+    """The markdown of the right-hand list."""
+    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
+    assert len(lists) >= 2
+    return lists[1]
+
+
+def expected(folder: Path, store: Store, *, text: str = "", mask: str = "") -> Comparison:
+    backbone = load_backbone(folder / "tiny-qwen2_vl", device="cpu", dtype="float32")
+    query = embed_query(backbone, picture=picture(3), text=text, task="i2t")
+    backbone.unload()
+    space = space_from_store(store, "i2t")
+    base, changed = fit(parse("base"), space), fit(parse(METHOD), space)
+    return compare(base, changed, query.embedding(), query.embedding(parse_mask(mask)))
+
+
+def test_page_runs_alone_without_a_query(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch)
+    assert sentences(app) == ""
     assert "see in your query" in app.title[0].value
     assert "Give a picture" in app.info[0].value
 
 
-def test_an_uploaded_picture_is_ranked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = upload(run(cache, monkeypatch, store="tiny-qwen2_vl", task="i2t"), picture(3))
+@pytest.mark.parametrize("mask", ["", "image", "instruction,20-23"])
+def test_the_list_on_screen_is_the_librarys(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, mask: str
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask=mask), picture(3))
+    assert sentences(app) == ""
+    rows = store.task("i2t").candidate_rows
+    shown = after_list(app).split("\n\n")
+    places = expected(folder, store, mask=mask).places("after", 8)
+    assert len(shown) == len(places)
+    for line, place in zip(shown, places, strict=True):
+        assert line.startswith(f"**{place.rank}**")
+        assert str(store.samples["text"].iat[int(rows[place.candidate])]) in line
+        assert f"{place.similarity:.3f}".replace("-", "\N{MINUS SIGN}") in line
+        moved = place.other_rank - place.rank
+        assert ("same place" if moved == 0 else f"{'up' if moved > 0 else 'down'} {abs(moved):,}") in line
+
+
+def test_leaving_out_a_role_by_chip_changes_address_and_list(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD), picture(3))
+    before = after_list(app)
+    chips = next(group for group in app.pills if group.key == "_live_roles")
+    chips.set_value(["image"]).run()
+    assert sentences(app) == ""
+    assert address(app, "mask") == "image"
+    assert after_list(app) != before
+    assert "w/o image" in words(app)
+
+
+def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask="image"), picture(3), name="my dog.png")
+    codes = "\n".join(code.value for code in app.code)
+    assert "python -m analysis query" in codes
+    assert "--image 'my dog.png'" in codes
+    assert "--mask image" in codes
+    assert f"--method {METHOD}" in codes
+    assert "embed_query(backbone" in codes
+
+
+def test_a_cached_query_needs_no_model_and_marks_its_targets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    app = run(folder, monkeypatch, source="data", query="5", method="pool:mean_no_image")
+    assert sentences(app) == ""
+    assert "target" in after_list(app) or "target stands at rank" in words(app)
+    space = space_from_store(store, "i2t")
+    changed = fit(parse("pool:mean_no_image"), space)
+    similarity = np.round(changed.candidates @ changed.queries[5], 12)
+    best = min(range(len(similarity)), key=lambda c: (-similarity[c], c))
+    row = store.task("i2t").candidate_rows[best]
+    assert str(store.samples["text"].iat[int(row)]) in after_list(app).split("\n\n")[0]
+
+
+def test_stored_tokens_are_shown_without_a_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, store="qwen2-vl-mini", source="data", query="0")
+    assert sentences(app) == ""
+    assert "Stored token codes" in words(app)
+
+
+def test_a_dual_encoder_takes_a_text_and_offers_no_mask(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, store="tiny-clip", task="t2i", text=caption(2))
+    assert sentences(app) == ""
+    assert "not masked" in words(app)
+    assert not [group for group in app.pills if group.key == "_live_roles"]
+
+
+def test_looking_at_a_concept_shows_what_it_means(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, concept="1"), picture(3))
+    assert sentences(app) == ""
+    assert "Shaded: what each token brings to concept 1" in words(app)
+    next(button for button in app.button if button.label == "Remove just it").click().run()
+    assert address(app, "method") == "removal:concepts=1"
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (b"hello, I am text", "not a picture"),
+        (saved(Image.new("RGB", (90, 90), "red"), "PNG")[:80], "damaged"),
+        (saved(Image.new("L", (9000, 7000)), "PNG"), "63 megapixels"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, part: str
+) -> None:
+    app = upload(run(folder, monkeypatch), data)
+    assert part in sentences(app)
+    assert len(app.error) == 1
+    assert "see in your query" in app.title[0].value
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "part"),
+    [
+        (saved(Image.new("CMYK", (60, 40)), "JPEG"), "image/jpeg", "CMYK"),
+        (saved(Image.new("L", (6000, 5000)), "PNG"), "image/png", "30 megapixels"),
+    ],
+)
+def test_an_odd_picture_is_ranked_with_a_note(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, kind: str, part: str
+) -> None:
+    app = upload(run(folder, monkeypatch), data, kind=kind)
+    assert sentences(app) == ""
+    assert part in words(app)
+    assert after_list(app)
+
+
+@pytest.mark.parametrize("text", ["a dog " * 17_000, "a <|image_pad|> dog <|im_end|>"])
+def test_long_texts_and_special_tokens_are_ranked(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    app = run(folder, monkeypatch, task="t2i")
+    app.text_area(key="_live_text").set_value(text).run()
+    assert sentences(app) == ""
+    assert "Which concepts fire" in "".join(element.value for element in app.subheader)
+    assert ("longer than the model reads" in words(app)) == (len(text) > 1000)
+
+
+@pytest.mark.parametrize(
+    ("params", "part"),
+    [
+        ({"mask": "template,image,instruction"}, "leaves no token"),
+        ({"mask": "nonsense"}, "role 'nonsense'"),
+        ({"mask": "4000"}, "token 4000"),
+        ({"method": "pca:n=64"}, "leave nothing"),
+        ({"method": "quantum:leap"}, "cannot be read"),
+        ({"device": "tpu"}, "Device 'tpu' does not exist"),
+        ({"dtype": "int3"}, "number format"),
+        ({"model": "no-such-model"}, "No backbone or folder"),
+        ({"task": "it2it"}, "has no task"),
+        ({"store": "nobody/nothing"}, "There is no store"),
+        ({"concept": "99999"}, "99999"),
+        ({"method": "edit:99999=0"}, "Concept 99999"),
+        ({"method": "realign:statistics=support+pool:last"}, "statistics"),
+    ],
+)
+def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, str], part: str
+) -> None:
+    app = run(folder, monkeypatch, **params)
+    said = sentences(app)  # what is wrong with the address is said once, and the address put right
+    app = upload(app, picture(3))
+    assert part in said + sentences(app)
+    assert "see in your query" in app.title[0].value
+
+
+def test_another_model_than_the_stores_is_refused_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, model=str(folder / "tiny-clip")), picture(3))
+    assert "were not embedded in the same way" in sentences(app)
+
+
+def test_a_query_of_the_data_that_does_not_exist_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, source="data", query="77777")
+    assert "77777" in sentences(app)
+    assert after_list(app)
+
+
+def test_an_empty_cache_says_how_to_build_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(tmp_path, monkeypatch)
     assert not app.exception
-    assert not app.error
-    assert "**Before**" in text_of(app)
+    assert "python -m analysis demo" in "\n".join(code.value for code in app.code)
