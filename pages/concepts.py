@@ -73,7 +73,12 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
         color=values, color_title=color.axis,
         names=names, data=store.caption,
     )  # fmt: skip
-    event = downloads.figure(chart, f"{store.name}-map", select=("points", "box", "lasso"), command=commands.LIST)
+    event = downloads.figure(
+        chart,
+        f"{store.name}-map",
+        select=("points", "box", "lasso"),
+        command=commands.concepts_table(store, color.column, False),
+    )
     selected = selected_ids(event)
     region = event["selection"].get("box") or event["selection"].get("lasso")
     if len(selected) == 1 and not region:
@@ -86,7 +91,13 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     score = concept_filters.score("Score", state.SCORE, default="modality")
     values = store.concepts[score.column].to_numpy(float)[ids]
     chart = score_histogram(values, title=score.axis, data=store.caption, height=320)
-    event = downloads.figure(chart, f"{store.name}-{score.column}", select=("box",), note=score.help)
+    event = downloads.figure(
+        chart,
+        f"{store.name}-{score.column}",
+        select=("box",),
+        note=score.help,
+        command=commands.concepts_table(store, score.column, False),
+    )
     return browse.brushed(event, values, ids)
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         stores = sorted(pickers.stores(), key=lambda store: store.contrastive)  # the model in question first
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
-        row.command = "\n".join(commands.overlap(store, 0.01, "bridge_max") for store in stores)
+        row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.LIST
         row.facts = {"stores": names}
     layout.stores_line(stores)
     with guard("The summary", stop=False):
@@ -87,7 +87,8 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
             for store, name, style in zip(stores, names, backbone_styles(names), strict=True)
         ]
         chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
-        downloads.figure(chart, "modality-scores", command=commands.LIST)
+        command = "\n".join(commands.modality_density(store, weighting) for store in stores)
+        downloads.figure(chart, "modality-scores", command=command)
 
 
 def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
@@ -101,7 +102,8 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         relative = st.toggle("Number of concepts as a share of the dictionary", key=state.RELATIVE, bind="query-params")
     with picture:
         chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
-        downloads.figure(chart, "cumulative-energy", command=commands.LIST, table=lambda: figures.energy_table(curves))
+        command = "\n".join(commands.cumulative_energy(store) for store in stores)
+        downloads.figure(chart, "cumulative-energy", command=command, table=lambda: figures.energy_table(curves))
 
 
 def loud_concepts(stores: list[Store], names: list[str]) -> None:

@@ -60,6 +60,24 @@ def concepts_table(store: Store, sort: str, ascending: bool) -> str:
     return _python(f'print(open_store("{place(store.path)}").concepts.sort_values({by}).head(50).to_string())')
 
 
+def modality_density(store: Store, weighting: str) -> str:
+    """Density of the modality scores (Eq. 4), by concepts or by energy."""
+    weights = ', weights=c["energy"].to_numpy()' if weighting == "energy" else ""
+    return _python(
+        f'c = open_store("{place(store.path)}").concepts; '
+        f'print(*zip(*modality_density(c["modality_score"].to_numpy(){weights})), sep="\\n")',
+        "from analysis.concepts.kde import modality_density; ",
+    )
+
+
+def cumulative_energy(store: Store) -> str:
+    """Share of the energy (Eq. 3) in the n strongest concepts, n = 1..K."""
+    return _python(
+        f'print(*cumulative_energy(open_store("{place(store.path)}").concepts["energy"].to_numpy()), sep="\\n")',
+        "from analysis.concepts.metrics import cumulative_energy; ",
+    )
+
+
 def overlap(store: Store, share: float, bridge: str) -> str:
     """Jaccard overlap (Eq. 7) of the top concepts by energy, attribution and bridge; `share` is a share of K."""
     return _python(

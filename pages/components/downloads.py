@@ -12,6 +12,8 @@ import streamlit as st
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
 
+FORMATS = ("svg", "png")
+
 
 def figure(
     chart: go.Figure,
@@ -27,8 +29,9 @@ def figure(
     name: of the files, and the chart's key. select: what a visitor may pick; a pick reruns the page or fragment.
     table: other data than what is plotted for the CSV.
     """
+    kind = st.session_state.get(f"_format_{name}") or FORMATS[0]
     look: dict[str, Any] = {
-        "theme": "streamlit", "config": chart_config(name), "key": f"figure_{name}", "alt": caption_of(chart),
+        "theme": "streamlit", "config": chart_config(name, kind=kind), "key": f"figure_{name}", "alt": caption_of(chart),
     }  # fmt: skip
     if select:
         event: Any = st.plotly_chart(chart, on_select="rerun", selection_mode=tuple(select), **look)
@@ -59,7 +62,10 @@ def save(
         "Save", icon=":material/download:", type="tertiary", help="Files, and the command behind these numbers"
     ):
         if chart is not None:
-            st.caption("Picture: the camera in the chart's toolbar saves SVG, sharp at any size.")
+            st.segmented_control(
+                "Picture", FORMATS, default=FORMATS[0], required=True, key=f"_format_{name}", persist_state="session",
+                help="What the camera in the chart's toolbar saves: SVG is sharp at any size, PNG has three times the size.",
+            )  # fmt: skip
         st.download_button(
             "Data as CSV",
             data,

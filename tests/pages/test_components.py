@@ -92,8 +92,28 @@ def test_every_command_is_valid_python_or_a_subcommand(tmp_path: Path) -> None:
         commands.concepts_table(store, "energy", False),
         commands.overlap(store, 0.01, "bridge_max"),
         commands.results(store, "i2t"),
+        commands.modality_density(store, "energy"),
+        commands.cumulative_energy(store),
     ):
         parts = shlex.split(command)
         assert parts[:2] == ["python", "-c"]
         ast.parse(parts[2])
     assert commands.retrieve(store, "i2t", ("removal:concepts=1",)).startswith("python -m analysis retrieve ")
+
+
+def test_error_outside_every_guard_is_a_sentence_too(caplog: pytest.LogCaptureFixture) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    def script() -> None:
+        from analysis.errors import StoreError
+        from pages.components.errors import report
+
+        assert report(StoreError("The store is gone; rebuild it."))
+        assert report(KeyError("internal detail"))
+
+    app = AppTest.from_function(script, default_timeout=60).run()
+    assert not app.exception
+    assert app.error[0].value == "The store is gone; rebuild it."
+    assert "(KeyError)" in app.error[1].value
+    assert "internal detail" not in app.error[1].value
+    assert "internal detail" in caplog.text
