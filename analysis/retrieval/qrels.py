@@ -56,28 +56,31 @@ def build_qrels(
             f"qrels name {len(query_ids)} queries, {len(candidate_ids)} candidates and {len(score)} scores; "
             "expected three columns of one length."
         )
-    table = pd.DataFrame({"query": query_index.get_indexer(pd.Index(query_ids)), "score": score})
-    table["candidate"] = candidate_index.get_indexer(pd.Index(candidate_ids))
-    table["name"] = np.asarray(candidate_ids, dtype=object)
-    relevant = table[table["score"] > 0]
-    unknown = relevant["query"] < 0
-    known = relevant[~unknown]
-    missing = known[known["candidate"] < 0].drop_duplicates(["query", "name"])
-    found = known[known["candidate"] >= 0].groupby(["query", "candidate"], as_index=False, sort=True)["score"].max()
+    query = query_index.get_indexer(pd.Index(query_ids, dtype=object))
+    candidate = candidate_index.get_indexer(pd.Index(candidate_ids, dtype=object))
+    known = (score > 0) & (query >= 0)
+    lost = known & (candidate < 0)
+    missing = pd.DataFrame({"query": query[lost], "name": np.asarray(candidate_ids, object)[lost]}).drop_duplicates()
+    found = np.flatnonzero(known & (candidate >= 0))
     shape = (len(queries), len(candidates))
-    matrix = sp.csr_array((found["score"].to_numpy(), (found["query"], found["candidate"])), shape=shape)
+    place = query[found] * np.int64(shape[1]) + candidate[found]
+    order = np.argsort(place, kind="stable")
+    place, score_found = place[order], score[found][order]
+    first = np.flatnonzero(np.diff(place, prepend=-1))  # repeated judgements stand together
+    best = np.maximum.reduceat(score_found, first) if len(first) else np.empty(0, np.float32)
+    matrix = sp.csr_array((best, np.divmod(place[first], max(shape[1], 1))), shape=shape)
     missing_by_query = np.bincount(missing["query"], minlength=shape[0])
     return Qrels(
         matrix,
         np.diff(matrix.indptr) + missing_by_query,
         missing_by_query,
         str(missing["name"].iloc[0]) if len(missing) else "",
-        int(unknown.sum()),
+        int(((score > 0) & (query < 0)).sum()),
     )
 
 
 def _index(names: Sequence[str], what: str) -> pd.Index:
-    index = pd.Index(names)
+    index = pd.Index(names, dtype=object)  # pandas' own strings are converted back and forth at every lookup
     if not index.is_unique:
         repeated = index[index.duplicated()][0]
         raise DataError(f"The {what} id {repeated!r} stands twice in its list; expected every id once.")
