@@ -150,13 +150,15 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
     usable = [ref for ref in refs if ref.ok]
     if not usable:
         layout.empty_cache(refs)
-    return usable
+    return sorted(usable, key=lambda ref: (ref.path.parent.name, _is_token_store(ref)))
 
 
 def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -> StoreRef | None:
-    """The reference that a URL names: by the whole id, the folder's name, or the backbone alone."""
+    """The reference that a URL names: by the whole id, the folder's name, or the backbone alone (then its store of pooled
+    embeddings comes first)."""
     if not wanted:
         return None
+    refs, usable = (sorted(found, key=_is_token_store) for found in (refs, usable))
     meant = [ref for ref in refs if _means(wanted, caching.store_id(ref))]
     for ref in meant:
         if ref.ok:
@@ -175,6 +177,10 @@ def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -
         f"showing {usable[0].label}."
     )
     return None
+
+
+def _is_token_store(ref: StoreRef) -> bool:
+    return "token SAE" in ref.label
 
 
 def _means(wanted: str | None, identity: str) -> bool:
@@ -197,7 +203,7 @@ def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:
 def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
     """One store a backbone first (those of pooled embeddings), then nothing more: others are one click away."""
     first: dict[str, StoreRef] = {}
-    for ref in sorted(usable, key=lambda ref: "token SAE" in ref.label):
+    for ref in sorted(usable, key=_is_token_store):
         first.setdefault(ref.backbone, ref)
     return list(first.values())[:DEFAULT_STORES]
 

@@ -282,4 +282,6 @@ def open_page(page: str, **params: object) -> None:
 def view_params(page: str) -> dict[str, list[str]]:
     """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
     owned = {key: [_memory()[key]] for key in PAGES[page].params if key in _memory()}
-    return owned | {key: st.query_params.get_all(key) for key in st.query_params}
+    named = {key: st.query_params.get_all(key) for key in st.query_params}
+    whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
+    return owned | named | whole

@@ -171,3 +171,13 @@ def test_short_name_of_a_store_in_the_address_stays(cache: Path, monkeypatch: py
     app = open_page("concepts", cache, monkeypatch, store="qwen2-vl-mini")
     assert app.query_params["store"] in ("qwen2-vl-mini", ["qwen2-vl-mini"])
     assert not sentences(app)
+
+
+def test_backbone_alone_means_its_store_of_pooled_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):  # whatever the order of their keys
+        make_store(tmp_path, backbone="qwen2-vl-mini", unit="token", seed=seed)
+    pooled = make_store(tmp_path, backbone="qwen2-vl-mini", seed=9)
+    for params in ({"store": "qwen2-vl-mini"}, {}):
+        app = open_page("concepts", tmp_path, monkeypatch, **params)
+        assert app.selectbox(key="_pick_store").value == f"qwen2-vl-mini/{pooled.name}"
+        assert any(f"store=qwen2-vl-mini/{pooled.name}" in block.value for block in app.code)
