@@ -107,7 +107,8 @@ class Lab:
         """(projection that serves every r of this removal or of these components, the r of the step)."""
         with self._lock:
             if isinstance(step, PrincipalComponents):
-                most = replace(step, n=min(max(step.n, 32), self.space.rows("queries", "mean").shape[1] - 1))
+                width = self.base.queries.shape[1]
+                most = step if step.n >= width else replace(step, n=min(max(step.n, 32), width - 1))
                 key = Intervention((most,)).spec
                 make = lambda: principal_basis(most, [self.base.queries, self.base.candidates])  # noqa: E731
                 projection = self._held(self._projections, key, lambda: self.engine.projection(make()), PROJECTIONS)

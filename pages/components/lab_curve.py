@@ -40,15 +40,17 @@ def section(view: LabView) -> None:
         found: Curves = caching.lab_curves(*asked)
         known: set = st.session_state.setdefault("_lab_bands", set())
         token = (caching.store_id(view.store), *asked[1:])
-        band = caching.lab_band(*asked) if token in known else None
-        _draw(view, kind, found, band)
-        if token not in known:  # the picture first; its control takes longer and comes with a second run
-            caching.lab_band(*asked)
-            known.add(token)
-            st.rerun()
+        slot = st.empty()
+        if token not in known:  # the picture first: its control takes longer and replaces it a moment later
+            with slot.container():
+                _draw(view, kind, found, None, name="first-curve")
+        band = caching.lab_band(*asked)
+        known.add(token)
+        with slot.container():
+            _draw(view, kind, found, band)
 
 
-def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None) -> None:
+def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *, name: str = "curve") -> None:
     choice = found.choice.get(view.k)
     chart = recall_curve(
         [_curve(name, table, view.k) for name, table in found.curves.items()],
@@ -60,7 +62,7 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None) ->
         chosen=float(choice.r) if choice is not None and choice.r else None,
         data=f"{view.name}; {view.store.caption}",
     )
-    downloads.figure(chart, f"{view.store.name}-{view.name}-curve-{kind}", command=view.command())
+    downloads.figure(chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command())
     if choice is not None:
         st.markdown(_chosen(choice))
 

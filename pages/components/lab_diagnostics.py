@@ -17,11 +17,10 @@ WORST = 6
 
 @st.fragment
 def section(view: LabView) -> None:
-    st.subheader("Why does it work, or not?", anchor=False)
-    if not st.toggle("Measure hubs, spectrum, gap and margins", key="_lab_diagnostics", value=_small(view)):
-        st.caption("Takes some seconds at this size.")
-        return
     with guard("The diagnostics", stop=False):
+        if not st.toggle("Measure hubs, spectrum, gap and margins", key="_lab_diagnostics", value=_small(view)):
+            st.caption("Takes some seconds at this size.")
+            return
         states = {"base": caching.diagnosis(view.store, view.name, "base")}
         if view.after.steps:
             states[view.after.label] = caching.diagnosis(view.store, view.name, view.after.spec)

@@ -26,6 +26,11 @@ _STATUS = {"rescued": "rescued", "lost": "lost", "near": "near miss"}
 
 @st.fragment
 def section(view: LabView) -> None:
+    with guard("The queries", stop=False):
+        _section(view)
+
+
+def _section(view: LabView) -> None:
     moved = view.moved()
     chosen = _filter(view, moved)
     rows = listed(moved, chosen)
@@ -39,8 +44,7 @@ def section(view: LabView) -> None:
     comparison = compare(view, query)
     with right:
         _one(view, query, moved.iloc[query], comparison)
-    with guard("The explanation", stop=False):
-        lab_why.section(view, query, comparison)
+    lab_why.section(view, query, comparison)
 
 
 def listed(moved: pd.DataFrame, chosen: str) -> pd.DataFrame:
@@ -116,7 +120,9 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
     if picked and token != st.session_state.get("_lab_picked"):
         st.session_state["_lab_picked"] = token
         state.put(state.QUERY, int(table["query"].iat[picked[0]]))
-    st.caption(f"{len(rows):,} of {len(view.task.query_rows):,} queries. Rank of the best target, before → after; click a row.")
+    st.caption(
+        f"{len(rows):,} of {len(view.task.query_rows):,} queries. Rank of the best target, before → after; click a row."
+    )
 
 
 def _ranks(before: int, after: int) -> str:

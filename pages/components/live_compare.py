@@ -34,8 +34,7 @@ def section(live: live_results.Live, request: ModelRequest) -> None:
             kept.clear()
             kept[key] = _run(labels[chosen], live, request.device)
     if key in kept:
-        with guard("The comparison", stop=False):
-            _show(live, kept[key])
+        _show(live, kept[key])
 
 
 def partners(store: Store, task: str) -> list[Store]:
@@ -60,6 +59,11 @@ def _run(other: Store, live: live_results.Live, device: str) -> live_results.Liv
 
 @st.fragment
 def _show(first: live_results.Live, second: live_results.Live) -> None:
+    with guard("The comparison", stop=False):
+        _lists(first, second)
+
+
+def _lists(first: live_results.Live, second: live_results.Live) -> None:
     """Both lists after the view's intervention, each in its own model's space."""
     intervention = method_builder.current()
     for column, live in zip(st.columns(2, gap="medium", border=True), (first, second), strict=True):

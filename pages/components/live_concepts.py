@@ -14,10 +14,15 @@ from analysis.store import Store
 from pages.components import caching, concept_cards, downloads, gallery, method_builder, scores, state
 
 SHOWN = 12
+_CLICKED = "_live_clicked"
 
 
 def looked_at(store: Store) -> int | None:
-    """The concept in the URL, None when there is none."""
+    """The concept whose bar was just clicked, else the one in the URL, None when there is none."""
+    clicked = selected_ids(st.session_state.get(f"figure_{_chart(store)}"))
+    if clicked and clicked[0] != st.session_state.get(_CLICKED):
+        state.put(state.CONCEPT, clicked[0])
+    st.session_state[_CLICKED] = clicked[0] if clicked else None
     if state.get(state.CONCEPT) is None:
         return None
     return state.get_int(state.CONCEPT, low=0, high=store.n_concepts - 1, default=0, what=f"concept of {store.label},")
@@ -37,14 +42,7 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
         modality={i: float(store.concepts["modality_score"].iat[i]) for i in ids},
         data=f"{what}; {len(found.ids)} concepts fire",
     )
-    event = downloads.figure(chart, f"{store.name}-query-concepts", command=command, select=("points",))
-    clicked = selected_ids(event)
-    if clicked and clicked[0] != st.session_state.get("_live_clicked"):
-        st.session_state["_live_clicked"] = clicked[0]
-        state.put(state.CONCEPT, clicked[0])
-        st.rerun()
-    if not clicked:
-        st.session_state.pop("_live_clicked", None)
+    downloads.figure(chart, _chart(store), command=command, select=("points",))
 
 
 def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> None:
@@ -69,3 +67,7 @@ def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> No
             help="Take out this concept's part z D of every embedding; the rest of its direction stays.",
         )  # fmt: skip
         st.button("Close", on_click=lambda: state.put(state.CONCEPT, None), type="tertiary")
+
+
+def _chart(store: Store) -> str:
+    return f"{store.name}-query-concepts"

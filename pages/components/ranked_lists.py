@@ -50,7 +50,7 @@ def line(store: Store, row: int, place: Place, *, side: str) -> str:
     text = str(store.samples["text"].iat[row])
     words = gallery.escape(text, 160) if text else f":gray[{gallery.escape(caching.description(store, row), 90)}]"
     target = f":green-badge[{SIGN['target']} target] " if place.is_target else ""
-    similarity = f"{place.similarity:.3f}".replace("-", "\N{MINUS SIGN}")
+    similarity = f"{round(place.similarity, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
     return f"**{place.rank}**\u2002{target}{words}  \n:gray[{similarity}] {movement(place, side=side)}"
 
 

@@ -1,15 +1,30 @@
-"""The Retrieval lab on a small store: what it shows is what the library computes, and nonsense ends in a sentence."""
+"""The Retrieval lab on a small store: what it shows is what library and command compute, and nonsense is a sentence."""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
+from analysis.cli import main as cli
+from analysis.retrieval.evaluate import evaluate
+from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.spaces import RetrievalSpace, space_from_store
+from analysis.store import Store, open_store
+from pages.components import lab_queries
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
+METHOD = "removal:attribution,share=0.2"
+QUERIES = "Query by query"
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +35,233 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def store(cache: Path) -> Store:
+    return open_store(next((cache / "qwen2-vl-mini").iterdir()))
+
+
+@pytest.fixture(scope="module")
+def space(store: Store) -> RetrievalSpace:
+    return space_from_store(store, "i2t")
+
+
 def run(cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
     monkeypatch.setenv("RETRIEVALLENS_CACHE", str(cache))
-    app = AppTest.from_file(PAGE, default_timeout=60)
-    for key, value in params.items():
+    app = AppTest.from_file(PAGE, default_timeout=120)
+    for key, value in {"store": "qwen2-vl-mini", "task": "i2t", "method": METHOD, **params}.items():
         app.query_params[key] = value
     return app.run()
 
 
-def test_page_runs_alone_and_asks_its_question(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch)
+def said(app: AppTest) -> str:
+    """Everything that is said to be wrong; a traceback would be an exception element."""
     assert not app.exception
-    assert not app.error
+    return "\n".join(element.value for element in (*app.error, *app.warning))
+
+
+def words(app: AppTest) -> str:
+    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
+
+
+def address(app: AppTest, key: str) -> str:
+    value = app.query_params[key]
+    return value if isinstance(value, str) else value[0]
+
+
+def test_page_runs_alone_and_says_what_it_is_about(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    app = run(cache, monkeypatch)
+    assert said(app) == ""
     assert "correcting" in app.title[0].value
+    task = store.task("i2t")
+    assert f"**{len(task.query_rows)}** queries, **{len(task.candidate_rows)}** candidates" in words(app)
+
+
+def test_the_table_is_that_of_evaluate(cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace) -> None:
+    app = run(cache, monkeypatch, also="realign:alpha=0.3;pca:n=2;centring:side;rerank:n=5,first=clip-mini")
+    assert said(app) == ""
+    shown: pd.DataFrame = app.dataframe[0].value.set_index("method")
+    other = space_from_store(open_store(next((cache / "clip-mini").iterdir())), "i2t")
+    methods = [BASE, *(parse(m) for m in (METHOD, "removal:random,share=0.2,seeds=10", "realign", "realign:alpha=0.3"))]
+    methods += [parse(m) for m in ("pca:n=2", "centring:side", "rerank:n=5,first=clip-mini")]
+    table = evaluate(space, methods, first=other).set_index("method")
+    assert shown.index.tolist() == table.index.tolist()
+    for method, row in table.iterrows():
+        for k in (1, 5, 10):
+            assert shown.loc[method, f"R@{k}"].startswith(f"{100 * row[f'R@{k}']:.1f} ")
+            change = f"{100 * row[f'diff@{k}']:+.1f}".replace("-", "\N{MINUS SIGN}")
+            assert shown.loc[method, f"change@{k}"].startswith(change)
+    low, high = (100 * table.loc["base", f"R@1_{end}"] for end in ("low", "high"))
+    assert shown.loc["base", "R@1"].endswith(f"[{low:.1f}, {high:.1f}]")
+
+
+def test_the_command_of_the_page_prints_the_same_numbers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, ks="1", also="fusion:weight=0.5,first=clip-mini", definition="fraction")
+    command = next(code.value for code in app.code if "analysis retrieve" in code.value and "--query" not in code.value)
+    done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    rows = {row["method"]: row for row in json.loads(done.output)["rows"]}
+    shown = app.dataframe[0].value.set_index("method")
+    assert set(shown.index) == set(rows)
+    for method, row in rows.items():
+        assert shown.loc[method, "R@1"].startswith(f"{100 * row['R@1']:.1f} ")
+
+
+def test_both_lists_of_a_query_are_the_librarys_and_the_commands(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace, store: Store
+) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
+    assert said(app) == ""
+    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
+    fitted = {"before": fit(BASE, space), "after": fit(parse(METHOD), space)}
+    similarity = {name: np.round(part.candidates @ part.queries[7], 12) for name, part in fitted.items()}
+    order = {name: sorted(range(len(s)), key=lambda c, s=s: (-s[c], c)) for name, s in similarity.items()}
+    texts = store.samples["text"].to_numpy()[store.task("i2t").candidate_rows]
+    targets = set(space.qrels[[7]].indices.tolist())
+    for name, text in zip(("before", "after"), lists, strict=True):
+        for rank, line in enumerate(text.split("\n\n"), start=1):
+            candidate = order[name][rank - 1]
+            assert line.startswith(f"**{rank}**")
+            assert texts[candidate] in line
+            assert f"{round(similarity[name][candidate], 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}") in line
+            assert ("target" in line) == (candidate in targets)
+            other = order["after" if name == "before" else "before"].index(candidate) + 1
+            assert str(other) in line or other == rank
+    command = next(code.value for code in app.code if "--query 7" in code.value)
+    done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
+    assert [row["text"] for row in json.loads(done.output)["after"]] == [texts[c] for c in order["after"][:10]]
+
+
+@pytest.mark.parametrize("chosen", ["rescued", "lost", "near", "moved", "all"])
+def test_filters_choose_the_queries_they_promise(chosen: str) -> None:
+    moved = pd.DataFrame(
+        {
+            "query": range(6), "before": [30, 2, 15, 4, 0, 100], "after": [3, 20, 12, 4, 0, 60],
+            "moved": [27, -18, 3, 0, 0, 40], "status": ["rescued", "lost", "near miss", "unchanged", "no target", "unchanged"],
+        }
+    )  # fmt: skip
+    expected = {"rescued": [0], "lost": [1], "near": [2], "moved": [5, 0, 1, 2, 3, 4], "all": [0, 1, 2, 3, 4, 5]}
+    assert lab_queries.listed(moved, chosen)["query"].tolist() == expected[chosen]
+
+
+def test_counts_on_the_filters_are_those_of_the_ranks(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace
+) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, k="1")
+    best = {}
+    for name, method in (("before", BASE), ("after", parse(METHOD))):
+        fitted = fit(method, space)
+        similarity = np.round(fitted.queries @ fitted.candidates.T, 12)
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        hit = np.take_along_axis(space.qrels.toarray() > 0, order, axis=1)
+        best[name] = hit.argmax(axis=1) + 1
+    pills = next(group for group in app.pills if group.key == "_lab_changed")
+    options = " ".join(getattr(option, "content", option) for option in pills.options)
+    rescued = int(((best["before"] > 1) & (best["after"] <= 1)).sum())
+    lost = int(((best["before"] <= 1) & (best["after"] > 1)).sum())
+    assert f"rescued {rescued}" in options
+    assert f"lost {lost}" in options
+
+
+def test_the_r_slider_writes_the_address_and_changes_the_numbers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch)
+    slider = next(slider for slider in app.slider if slider.label.startswith("r, of"))
+    slider.set_value(2).run()
+    assert said(app) == ""
+    assert address(app, "method") == f"{METHOD},r=2"
+    assert "r = 2" in words(app)
+
+
+def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch)
+    chips = next(group for group in app.pills if group.key == "_lab_method_chips")
+    chips.set_value(["removal", "realign"]).run()
+    assert address(app, "method") == f"{METHOD}+realign:alpha=0.1"
+    chips = next(group for group in app.pills if group.key == "_lab_method_chips")
+    chips.set_value([]).run()
+    assert said(app) == ""
+    assert address(app, "method") == "base"
+    assert "Switch on a method" in words(app)
+
+
+@pytest.mark.parametrize("chip", ["realign", "centring", "pca", "pool", "edit", "codes", "hybrid"])
+def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: pytest.MonkeyPatch, chip: str) -> None:
+    app = run(cache, monkeypatch, method="base")
+    next(group for group in app.pills if group.key == "_lab_method_chips").set_value([chip]).run()
+    assert said(app) == ""
+    assert re.search(r"Recall@10 goes from \*\*[\d.]+ %\*\* to \*\*[\d.]+ %\*\*", words(app))
+
+
+def test_removing_just_one_concept_from_the_why_panel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query="3", changed="all")
+    next(button for button in app.button if button.label == "Remove just it").click().run()
+    assert said(app) == ""
+    assert re.fullmatch(r"removal:concepts=\d+", address(app, "method"))
+
+
+def test_whitening_is_not_explained_and_the_reason_is_given(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3")
+    group = next(group for group in app.get("button_group") if group.key == "_lab_explain")
+    group.set_value("after").run()
+    assert "not linear" in words(app)
+
+
+def test_diagnostics_say_how_to_read_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab="Why it works", method="realign")
+    assert said(app) == ""
+    for name in ("Hubs", "Effective rank", "Modality gap", "Margin", "Worst hubs"):
+        assert name in words(app)
+
+
+@pytest.mark.parametrize("task", ["i2t", "t2i"])
+@pytest.mark.parametrize("tab", ["All queries", QUERIES, "Why it works"])
+def test_every_tab_of_every_task_opens_by_link(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, task: str, tab: str
+) -> None:
+    assert said(run(cache, monkeypatch, task=task, tab=tab)) == ""
+
+
+@pytest.mark.parametrize(
+    ("params", "part"),
+    [
+        ({"method": "removal:nonsense"}, "cannot be read"),
+        ({"method": "removal:attribution,share=abc"}, "cannot be read"),
+        ({"method": "removal:concepts=999999"}, "999999"),
+        ({"method": "pca:n=48"}, "leave nothing"),
+        ({"method": "rerank:n=5,first=nobody"}, "nobody"),
+        ({"method": "pool:mean_no_prompt"}, "mean_no_prompt"),
+        ({"also": "realign;witchcraft:x=1"}, "witchcraft"),
+        ({"also": "pca:n=500"}, "500 components"),
+        ({"query": "123456", "tab": QUERIES}, "123456"),
+        ({"changed": "vanished", "tab": QUERIES}, "vanished"),
+        ({"task": "x2y"}, "has no task"),
+        ({"store": "nobody"}, "There is no store"),
+        ({"definition": "vibes"}, "vibes"),
+        ({"k": "7"}, "7"),
+    ],
+)
+def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, str], part: str
+) -> None:
+    app = run(cache, monkeypatch, **params)
+    assert part in said(app)
+    assert "correcting" in app.title[0].value
+
+
+def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, backbone="qwen2-vl-mini", n_concepts=32, width=32)
+    app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
+    assert "nothing would be left to retrieve by" in said(app)
+    assert next(group for group in app.pills if group.key == "_lab_method_chips")
+
+
+def test_a_store_without_a_task_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, backbone="qwen2-vl-mini", tasks=())
+    app = run(tmp_path, monkeypatch)
+    assert not app.exception
+    assert "holds no retrieval task" in words(app)
+
+
+def test_an_empty_cache_says_how_to_build_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(tmp_path, monkeypatch)
+    assert not app.exception
+    assert "python -m analysis demo" in "\n".join(code.value for code in app.code)
