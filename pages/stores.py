@@ -28,7 +28,7 @@ def main() -> None:
     opened = open_all(refs)
     st.dataframe(
         inventory.store_table(refs, {ref.path: caching.size(ref) for ref in refs}, opened), hide_index=True, height="content",
-        column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width="large")},
+        column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width=330)},
         alt="Stores in the cache",
     )  # fmt: skip
     st.subheader("Each store", anchor=False)
