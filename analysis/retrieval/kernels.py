@@ -8,6 +8,7 @@ from analysis.retrieval.scoring import Tile
 from analysis.sae.jit import kernel, over_rows
 
 _GRAIN = 64  # rows of a tile that one thread takes at a time
+_PIECE = 128  # values of a row that are looked at together
 
 
 def count_rivals(
@@ -43,15 +44,25 @@ def _count(lo, hi, values, norm, threshold, offsets, error, above, near):
 
 @kernel
 def _list(lo, hi, values, norm, threshold, offsets, error, slots, target, candidate):
+    """Most pieces of a row hold no undecided value: counting is a vector operation, writing down is not."""
+    columns = values.shape[1]
     for b in range(lo, hi):
         for t in range(offsets[b], offsets[b + 1]):
             slot = slots[t]
             if slots[t + 1] == slot:
                 continue
             limit, slack = threshold[t], error[t]
-            for j in range(values.shape[1]):
-                difference = values[b, j] - limit * norm[j]
-                if difference >= -slack and not difference > slack:
-                    target[slot] = t
-                    candidate[slot] = j
-                    slot += 1
+            for start in range(0, columns, _PIECE):
+                stop = min(start + _PIECE, columns)
+                found = np.int32(0)
+                for j in range(start, stop):
+                    found += np.int32(abs(values[b, j] - limit * norm[j]) <= slack)
+                if found == 0:
+                    continue
+                for j in range(start, stop):
+                    if abs(values[b, j] - limit * norm[j]) <= slack:
+                        target[slot] = t
+                        candidate[slot] = j
+                        slot += 1
+                if slot == slots[t + 1]:
+                    break
