@@ -118,7 +118,8 @@ def concept_table(codes: Codes, dictionary: np.ndarray, rows: PairRows, *, weigh
 
 def bridge_table(codes: Codes, dictionary: np.ndarray, rows: PairRows) -> pd.DataFrame:
     """The strongest image-concept/text-concept pairs beside their permutation null."""
-    return bridge_pairs(codes[rows.pair_image], codes[rows.pair_text], dictionary, n=BRIDGES_KEPT)
+    image, text = codes[rows.pair_image], codes[rows.pair_text]
+    return bridge_pairs(image, text, dictionary, n=BRIDGES_KEPT, groups=rows.pair_image)
 
 
 def words_of_samples(texts: Sequence[str], rows: PairRows) -> list[list[str]]:

@@ -42,7 +42,7 @@ def null_coactivation(
         return out
     if seeds is None:
         seeds = range(-(-DRAWS // n_images))
-    permutations = [np.random.default_rng(seed).permutation(n_images) for seed in seeds]
+    permutations = np.stack([np.random.default_rng(seed).permutation(n_images) for seed in seeds])
     image = codes_image[first].to_csr().astype(np.float64).tocsc()
     member = sp.csr_array((np.ones(n_pairs), (group, np.arange(n_pairs))), shape=(n_images, n_pairs))
     text = (member @ codes_text.to_csr().astype(np.float64)).tocsc()  # captions of an image added up
@@ -53,9 +53,7 @@ def null_coactivation(
             of_image = int(image_concepts[at])
             spectrum = np.fft.rfft(_column(image, of_image)).conj()
         captions = _column(text, int(text_concepts[at]))
-        drawn = np.concatenate(
-            [np.fft.irfft(spectrum * np.fft.rfft(captions[order_]), n_images) for order_ in permutations]
-        )
+        drawn = np.fft.irfft(spectrum * np.fft.rfft(captions[permutations]), n_images).ravel()
         at_rank = min(int(np.ceil(quantile * len(drawn))), len(drawn)) - 1
         out[at] = max(np.partition(drawn, at_rank)[at_rank], 0.0) / n_pairs
     return out
