@@ -9,7 +9,7 @@ from analysis.figures.tokens import patch_grid, token_strip
 from analysis.store import Store, TokenView
 from pages.components import caching, downloads, gallery
 
-PICTURES, CAPTIONS = 3, 3
+FEW, MANY = (2, 1), (3, 4)  # pictures and captions: each is a figure of its own, about 20 ms, on every new concept
 
 
 def section(store: Store, concept: int) -> None:
@@ -22,11 +22,12 @@ def section(store: Store, concept: int) -> None:
     if not views:
         st.caption(f"It fires on no single token of the {len(store.token_rows)} samples whose tokens are kept.")
         return
-    pictures = [view for view in views if view.grid is not None][:PICTURES]
-    for column, view in zip(st.columns(PICTURES), pictures, strict=False):
+    n_pictures, n_captions = MANY if st.toggle("More samples", key="_more_tokens", persist_state="session") else FEW
+    pictures = [view for view in views if view.grid is not None][:n_pictures]
+    for column, view in zip(st.columns(MANY[0]), pictures, strict=False):
         with column:
             _picture(store, concept, view)
-    for view in [view for view in views if view.grid is None][:CAPTIONS]:
+    for view in [view for view in views if view.grid is None][:n_captions]:
         chart = token_strip(
             view.strings,
             view.roles,
