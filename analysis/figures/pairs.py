@@ -21,10 +21,14 @@ TOTAL = "<b>similarity = sum</b>"
 class PairContributions(Protocol):
     """What analysis.retrieval.attribution.explain_pair gives: contributions and `unexplained` add up to `similarity`."""
 
-    concept_ids: np.ndarray
-    contribution: np.ndarray
-    unexplained: float
-    similarity: float
+    @property
+    def concept_ids(self) -> np.ndarray: ...
+    @property
+    def contribution(self) -> np.ndarray: ...
+    @property
+    def unexplained(self) -> float: ...
+    @property
+    def similarity(self) -> float: ...
 
 
 def pair_table(
