@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,7 @@ class Comparison:
     after: Lists
     qrels: sp.csr_array
     query: int = 0
+    _tables: dict[int, SideBySide] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def targets(self) -> np.ndarray:
@@ -39,8 +40,10 @@ class Comparison:
         return self.qrels.indices[self.qrels.indptr[self.query] : self.qrels.indptr[self.query + 1]]
 
     def tables(self, k: int = 10) -> SideBySide:
-        """Both lists as tables, see `movement.side_by_side`."""
-        return side_by_side(self.before, self.after, self.query, k, self.qrels)
+        """Both lists as tables, see `movement.side_by_side`; computed once for each k."""
+        if k not in self._tables:
+            self._tables[k] = side_by_side(self.before, self.after, self.query, k, self.qrels)
+        return self._tables[k]
 
     def places(self, side: str, k: int = 10) -> list[Place]:
         """The first k rows of the "before" or the "after" list; ties go to the lower position."""

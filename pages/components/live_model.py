@@ -31,12 +31,12 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
         request = _chosen(store)
         holder = st.empty()
     before = _ready(request)
-    with holder.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
         _state(request)
 
     def settle() -> None:
         if _ready(request) != before:
-            with holder.container(horizontal=True, vertical_alignment="center", gap="small"):
+            with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
                 _state(request)
 
     return request, settle

@@ -48,7 +48,7 @@ def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: s
 def line(store: Store, row: int, place: Place, *, side: str) -> str:
     """Rank, target mark, caption, similarity and movement of one place, as markdown."""
     text = str(store.samples["text"].iat[row])
-    words = gallery.escape(text, 160) if text else f":gray[{gallery.escape(caching.description(store, row), 90)}]"
+    words = gallery.escape(text, 160) if text else f":gray[{gallery.escape(caching.description(store, row), 64)}]"
     target = f":green-badge[{SIGN['target']} target] " if place.is_target else ""
     similarity = f"{round(place.similarity, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
     return f"**{place.rank}**\u2002{target}{words}  \n:gray[{similarity}] {movement(place, side=side)}"
@@ -62,8 +62,8 @@ def movement(place: Place, *, side: str) -> str:
     if up == 0:
         return f":gray[{SIGN['unchanged']} same place]"
     if up > 0:
-        return f":green[{SIGN['rescued']} up {up:,}, from rank {place.other_rank:,}]"
-    return f":orange[{SIGN['lost']} down {-up:,}, from rank {place.other_rank:,}]"
+        return f":green[{SIGN['rescued']} up {up:,}, from {place.other_rank:,}]"
+    return f":orange[{SIGN['lost']} down {-up:,}, from {place.other_rank:,}]"
 
 
 def outcome(comparison: Comparison, k: int = 10) -> str:

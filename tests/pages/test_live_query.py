@@ -166,6 +166,18 @@ def test_looking_at_a_concept_shows_what_it_means(folder: Path, monkeypatch: pyt
     assert address(app, "method") == "removal:concepts=1"
 
 
+def test_the_same_query_through_another_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, method="realign"), picture(3))
+    picker = next(box for box in app.selectbox if box.label == "Other model")
+    assert [option for option in picker.options if "tiny-clip" in option]
+    next(button for button in app.button if button.label == "Run").click().run()
+    assert sentences(app) == ""
+    assert "**tiny\\-clip · shapes**" in words(app)
+    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
+    assert len(lists) == 4
+    assert lists[1].split("\n\n")[0] == lists[2].split("\n\n")[0]  # this model's list, unmasked, stands in both places
+
+
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
