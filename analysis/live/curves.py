@@ -88,7 +88,7 @@ def curves(
     a hybrid against the size of its first stage, or the weight of this model. Removal and ReAlign are measured alone,
     without the other steps; a hybrid with all of them.
     """
-    options = RecallOptions(ks=tuple(ks), definition=definition)
+    options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     if kind == "r":
         return _over_r(lab, intervention, options)
     if kind == "share":
@@ -116,7 +116,7 @@ def control_band(
     of the seeds), band_low, band_high. None for a setting without such a control."""
     if kind not in ("r", "share"):
         return None
-    options = RecallOptions(ks=tuple(ks), definition=definition)
+    options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     removal = _removal(intervention, kind)
     if kind == "share":
         return random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
@@ -135,7 +135,10 @@ def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Cur
     components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))
     pca = rank_curve(lab.engine, components, [n for n in rs if n <= components.rank], options)
     named = {Intervention((replace(removal, r=None),)).label: table, "principal components, as many": pca}
-    choice = {k: choose_rank(lab.engine, projection, rs, k=k, definition=options.definition) for k in options.ks}
+    choice = {
+        k: choose_rank(lab.engine, projection, rs, k=k, definition=options.definition, n_relevant=lab.space.n_relevant)
+        for k in options.ks
+    }
     return Curves("r", named, r, choice)
 
 

@@ -38,11 +38,13 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Measured:
-    """Ranks of all targets under one intervention, one entry a random seed. void: most queries without a direction."""
+    """Ranks of all targets under one intervention, one entry a random seed. void: most queries without a direction.
+    n_relevant (Q,): targets in the pool and out of it, what recall by "fraction" divides by; default those in the pool."""
 
     intervention: Intervention
     ranks: tuple[TargetRanks, ...]
     void: int = 0
+    n_relevant: np.ndarray | None = None
 
 
 class Lab:
@@ -76,7 +78,9 @@ class Lab:
         """Ranks of every relevant candidate for every query, for each seed of the intervention."""
         with self._lock:
             found = [self._ranks(single) for single in intervention.seeds()]
-        return Measured(intervention, tuple(ranks for ranks, _ in found), max(void for _, void in found))
+        return Measured(
+            intervention, tuple(ranks for ranks, _ in found), max(void for _, void in found), self.space.n_relevant
+        )
 
     def lists(self, intervention: Intervention) -> Lists:
         """The ordered candidates of any query. Of several random seeds the first."""
@@ -209,7 +213,9 @@ _COLUMNS = [
 
 def _hits(measured: Measured, ks: Sequence[int], definition: str) -> np.ndarray:
     """(seeds, Q, ks) per-query recall."""
-    return np.stack([hits_of_ranks(ranks, ks, definition=definition) for ranks in measured.ranks])
+    return np.stack(
+        [hits_of_ranks(ranks, ks, definition=definition, n_relevant=measured.n_relevant) for ranks in measured.ranks]
+    )
 
 
 def _only_projection(intervention: Intervention) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,14 @@ def test_what_lies_on_one_curve_shares_its_key() -> None:
     assert behind("share", parse("removal:energy,share=0.1")) == behind("share", parse("removal:energy,share=0.5"))
     assert behind("r", parse("removal:energy,share=0.1")) != behind("r", parse("removal:energy,share=0.2"))
     assert kinds_for(parse("removal:concepts=1+realign")) == ["r", "alpha"]
+
+
+def test_fraction_counts_targets_that_are_missing_from_the_pool_as_evaluate_does(spaces):
+    space = spaces[0]
+    short = replace(space, missing_per_query=np.arange(space.n_queries) % 3)
+    lab = Lab(short)
+    frame = recall_frame(lab.measure(BASE), [lab.measure(BASE)], ks=(1, 5), definition="fraction")
+    table = evaluate(short, [BASE], ks=(1, 5), definition="fraction")
+    assert frame["recall"].tolist() == pytest.approx([table["R@1"].iloc[0], table["R@5"].iloc[0]])
+    full = recall_frame(Lab(space).measure(BASE), [Lab(space).measure(BASE)], ks=(1, 5), definition="fraction")
+    assert frame["recall"].iloc[1] < full["recall"].iloc[1]
