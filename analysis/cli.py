@@ -56,7 +56,7 @@ def build_options(function: Callable) -> Callable:
         click.option("--limit-queries", type=click.IntRange(min=1), default=None,
                      help="Use n queries of each retrieval task that lies in a folder; its pool stays whole."),
         click.option("--tasks", default=None, metavar="i2t,t2i,...",
-                     help="Retrieval tasks, by code or folder; all that the data holds."),
+                     help="Retrieval tasks, by code or folder, or none; all that the data holds."),
         click.option("--pool", type=click.Choice(["local", "global"]), default="local", show_default=True,
                      help="Candidates of M-BEIR as published: the task's own, or the union of all tasks."),
         click.option("--seed", type=int, default=0, show_default=True),
@@ -107,8 +107,8 @@ def _plan(options: dict[str, Any]) -> Any:
         return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
 
     data = DataPlan(
-        options["dataset"], options["split"], options["limit"], options["seed"], listed(options["tasks"]),
-        options["limit_queries"], options["pool"],
+        options["dataset"], options["split"], options["limit"], options["seed"],
+        () if options["tasks"] == "none" else listed(options["tasks"]), options["limit_queries"], options["pool"],
     )  # fmt: skip
     sae_data = None
     if options["sae_data"] or options["sae_split"] or options["sae_limit"]:

@@ -45,11 +45,13 @@ def run(quick: bool = False) -> Iterator[Row]:
 
 
 def step_row(case: str, peer: str, width: int, n_concepts: int, quick: bool) -> Row:
+    from analysis.sae.topk import has_bfloat16
+
     batch, top_k = (256, 8) if quick else (BATCH, TOP_K)
     x = activations(4 * batch, width, seed=1)
     batches = [np.ascontiguousarray(x[start : start + batch]) for start in range(0, len(x), batch)]
     weights = _start(width, n_concepts)
-    _ours(_state(*_start(32, 256)), [activations(64, 32)], 8)()  # compiles the kernels
+    _ours(_state(*_start(32, 256)), [activations(64, 32)], 8, bfloat16=has_bfloat16())()  # compiles, imports torch
     state, held = _state(*weights), []
 
     def begin() -> None:
@@ -100,10 +102,10 @@ def _state(weight: np.ndarray, bias: np.ndarray, atoms: np.ndarray) -> State:
     return state
 
 
-def _ours(state: State, batches: list[np.ndarray], top_k: int) -> Step:
+def _ours(state: State, batches: list[np.ndarray], top_k: int, *, bfloat16: bool | None = None) -> Step:
     from analysis.sae.step import CpuStep, Rule
 
-    step, data = CpuStep(state, Rule(top_k, L1, CLIP)), itertools.cycle(batches)
+    step, data = CpuStep(state, Rule(top_k, L1, CLIP), bfloat16=bfloat16), itertools.cycle(batches)
     return lambda: step(next(data), LR).loss
 
 

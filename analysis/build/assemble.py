@@ -96,7 +96,7 @@ def assemble_store(
                 )
                 tasks = write_tasks(writer, assembled.tasks)
                 facts = _facts(plan, extraction, assembled, quality, diagnosis, tokens)
-                write_results(writer, facts, tasks, progress)
+                write_results(writer, facts, tasks, progress, device=_products_on(plan.model.device))
                 path = writer.publish(facts, tasks)
         shutil.rmtree(work, ignore_errors=True)
     say(f"Published {path}")
@@ -133,7 +133,7 @@ def _assemble(work: Path, plan: BuildPlan, extraction: Extraction, sae: Sae) -> 
         with np.load(done, allow_pickle=False) as file:
             codes = Codes(file["indices"], file["values"], sae.n_concepts)
     else:
-        codes = encode(sae, vectors, device="cpu" if plan.model.device == "auto" else plan.model.device)
+        codes = encode(sae, vectors)  # on the CPU, so that a store does not depend on where it was built
         np.savez(work / ".codes.npz", indices=codes.indices, values=codes.values)
         os.replace(work / ".codes.npz", done)
     samples, tasks = _sample_table(extraction), stored_tasks(extraction)
@@ -143,6 +143,15 @@ def _assemble(work: Path, plan: BuildPlan, extraction: Extraction, sae: Sae) -> 
     else:
         rows = retrieval_pairs(modality, [(task.name, task.queries, task.candidates, task.qrels) for task in tasks])
     return Assembled(samples, vectors, codes, rows, tasks)
+
+
+def _products_on(device: str) -> str:
+    """A GPU for the products of retrieval, where the plan has one; ranks do not depend on it."""
+    import torch
+
+    if device == "auto" and torch.cuda.is_available():
+        return "cuda"
+    return device if device.startswith("cuda") else "cpu"
 
 
 def _sample_table(extraction: Extraction) -> pd.DataFrame:

@@ -115,6 +115,10 @@ def load_corpus(plan: DataPlan, prompts: str, *, cache: Path = Path("cache"), wi
                 f"{path.name} holds retrieval tasks and no image-caption pairs, which --limit counts; use --limit-queries."
             )
         tasks, notes = choose_tasks(plan, None, cache=cache)
+        if not tasks:
+            raise DataError(
+                f"{path.name} holds retrieval tasks only, so without one nothing is left to embed; name some."
+            )
         return assemble(None, tasks, prompts, name=path.stem if path.is_file() else path.name, notes=notes)
     pairs = load_pairs(plan.dataset, split=plan.split, limit=plan.limit, seed=plan.seed, cache=cache)
     tasks, notes = choose_tasks(plan, pairs, cache=cache) if with_tasks else ({}, [])

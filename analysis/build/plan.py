@@ -25,7 +25,7 @@ class DataPlan:
     split: str | None = None
     limit: int | None = None  # image-caption groups; None = all
     seed: int = 0
-    tasks: tuple[str, ...] | None = None  # None = every task the data holds
+    tasks: tuple[str, ...] | None = None  # codes or folder names; None = every task the data holds, () = none
     limit_queries: int | None = None  # per task read from M-BEIR folders
     pool: str = "local"  # candidates of M-BEIR as published: the task's own, or "global", the union of all tasks
 

@@ -85,7 +85,7 @@ def write_tasks(writer: StoreWriter, tasks: list[StoredTask]) -> dict[str, dict[
 
 
 def write_results(
-    writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress
+    writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress, *, device: str
 ) -> None:
     """Support statistics and the recall of the standard methods, through the same reader that every page uses."""
     from analysis.retrieval.blocks import support_statistics
@@ -99,5 +99,5 @@ def write_results(
         found = support_statistics(space, "queries", SUPPORT_VARIANT)  # candidates are at hand whenever a query comes
         if found is not None:
             writer.support(name, "queries", SUPPORT_VARIANT, found.mean, found.covariance, found.n)
-        writer.table(f"retrieval/{name}/results.parquet", standard_results(space))
+        writer.table(f"retrieval/{name}/results.parquet", standard_results(space, device=device))
     progress("retrieve", len(tasks), len(tasks))

@@ -177,9 +177,9 @@ def lab_engine(space: RetrievalSpace, *, base: Fitted | None = None, device: str
     return LabEngine(base.queries, base.candidates, space.qrels, device=device)
 
 
-def engine_that_fits(space: RetrievalSpace) -> LabEngine | None:
+def engine_that_fits(space: RetrievalSpace, *, device: str = "cpu") -> LabEngine | None:
     """The slider engine, or None for a task larger than memory, which `evaluate` then takes in blocks."""
-    return None if is_large(space) else lab_engine(space)
+    return None if is_large(space) else lab_engine(space, device=device)
 
 
 def _hits(

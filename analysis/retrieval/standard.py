@@ -34,20 +34,20 @@ def standard_methods(space: RetrievalSpace) -> dict[str, Intervention]:
     return methods
 
 
-def standard_results(space: RetrievalSpace) -> pd.DataFrame:
+def standard_results(space: RetrievalSpace, *, device: str = "cpu") -> pd.DataFrame:
     """Recall of the standard methods in long form, one row per method and k.
 
     Columns: method, spec, task, k, recall, low, high (95 % bootstrap interval), delta, delta_low, delta_high (paired, to
     the base), band_low, band_high (least and largest of the random seeds, NaN elsewhere), queries. The method "removal,
     chosen r" reports the r that one half of the queries chose on the other half, which `queries` then counts, against
     the base on that half. A method that has no answer here (whitening one query, removal without concept scores, choosing r
-    on a task larger than memory) has no rows.
+    on a task larger than memory) has no rows. device: where products are computed; it changes no rank.
     """
-    engine = engine_that_fits(space)
+    engine = engine_that_fits(space, device=device)
     rows: list[dict[str, object]] = []
     for name, intervention in standard_methods(space).items():
         try:
-            table = evaluate(space, [intervention], ks=KS, engine=engine)
+            table = evaluate(space, [intervention], ks=KS, engine=engine, device=device)
         except RetrievalError:
             if name == "base":
                 raise

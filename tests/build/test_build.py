@@ -95,6 +95,13 @@ def test_a_configuration_that_is_built_is_returned_as_it_stands(built, checkpoin
     assert any("already built" in line for line in said)
 
 
+def test_a_store_of_concepts_alone_has_no_tasks(checkpoint, coco_folder, tmp_path):
+    store = open_store(build(small_plan(coco_folder, checkpoint("clip"), tmp_path, tasks=()), say=print))
+    assert store.tasks == ()
+    assert verify(store.path).ok
+    assert np.isfinite(store.concepts["attribution"]).all()
+
+
 def test_the_work_folder_of_a_published_store_is_gone(built):
     work = built("clip").parent.parent / "work"
     assert not list(work.glob("store-*"))

@@ -22,7 +22,7 @@ def remembering(vectors):
     vectors = np.asarray(vectors, np.float64)
     mean = vectors.mean(axis=0)
     _, singular, directions = np.linalg.svd(vectors - mean, full_matrices=False)
-    directions = directions[singular > 1e-5 * singular[0]][: WIDTH // 2]
+    directions = directions[singular > 1e-5 * singular[0]][:20]  # few: a map of 50 concepts costs a minute
     length = np.linalg.norm(mean)
     encoder = np.concatenate([np.zeros((1, WIDTH)), directions, -directions])
     bias = np.concatenate([[length], -directions @ mean, directions @ mean])

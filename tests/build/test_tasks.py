@@ -27,6 +27,7 @@ def chosen(root, tasks=None, pairs=True, **options):
     ("asked", "found"),
     [
         (None, {"i2t", "t2i", "i2i-mbeir_first_task5", "i2i-mbeir_second_task5", "it2i"}),
+        ((), set()),
         (("i2t",), {"i2t"}),
         (("t2i", "it2i"), {"t2i", "it2i"}),
         (("i2i",), {"i2i-mbeir_first_task5", "i2i-mbeir_second_task5"}),

@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_no_half_store(checkpoint, coco_folder, tmp_path, mon
         patch.setattr(StoreWriter, "path", lambda self, name: refuse(name) or path(self, name))
         if at == "manifest":
             patch.setattr(StoreWriter, "_manifest", lambda *args, **kwargs: refuse(at))
-            patch.setattr(assemble, "write_results", lambda *args: None)
+            patch.setattr(assemble, "write_results", lambda *args, **kwargs: None)
         plan = small_plan(coco_folder, checkpoint("qwen2_vl"), tmp_path)
         with pytest.raises(AnalysisError, match=r"could not be written \(No space left on device\); free some space"):
             build(plan, say=print)
@@ -187,6 +187,14 @@ def test_limit_is_refused_where_there_are_no_pairs_to_count(checkpoint, tmp_path
     root = write_task(tmp_path, "i2i", "parquet")
     with pytest.raises(DataError, match="use --limit-queries"):
         build(small_plan(root, checkpoint("clip"), tmp_path / "cache", limit=3), say=print)
+
+
+def test_retrieval_data_without_a_task_are_nothing_to_embed(checkpoint, tmp_path):
+    from tests.build.folders import write_task
+
+    root = write_task(tmp_path, "i2i", "parquet")
+    with pytest.raises(DataError, match="nothing is left to embed"):
+        build(small_plan(root, checkpoint("clip"), tmp_path / "cache", tasks=()), say=print)
 
 
 def test_data_of_which_nothing_can_be_embedded_is_refused(checkpoint, tmp_path):
