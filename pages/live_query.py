@@ -7,10 +7,21 @@ import streamlit as st
 from analysis.errors import BackboneError
 from analysis.live.compatibility import check_compatible
 from analysis.live.query import LiveQuery, embed_query, query_sample
+from analysis.live.reproduce import LiveView, command_for
 from analysis.live.slot import ModelRequest
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components import commands, layout, live_compare, live_input, live_model, live_results, pickers
+from pages.components import (
+    commands,
+    layout,
+    live_compare,
+    live_input,
+    live_model,
+    live_results,
+    method_builder,
+    pickers,
+    state,
+)
 from pages.components.errors import guard
 from pages.components.live_input import Asked
 
@@ -26,7 +37,7 @@ def main() -> None:
     with layout.controls("live_query") as row:
         store = pickers.store("Candidates")
         name = pickers.task(store)
-        row.command = f"python -m analysis query {commands.place(store.path)} --task {name} --image PICTURE --text TEXT"
+        row.command = _command(store, name)
     layout.store_line(store)
     if name is None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
@@ -42,6 +53,17 @@ def main() -> None:
     if live is not None:
         live_results.show(live)
         live_compare.section(live, request)
+
+
+def _command(store: Store, name: str | None) -> str:
+    """The command of the view from what the visitor gave last; the reproduction below the lists has the whole of it."""
+    held = st.session_state.get("_live_upload")
+    picture = held.name if held is not None else "PICTURE"
+    view = LiveView(
+        commands.place(store.path), name or "TASK", picture, st.session_state.get("_live_text") or state.get(state.TEXT) or "",
+        mask=state.get(state.MASK) or "", method=method_builder.current().spec, device="auto",
+    )  # fmt: skip
+    return command_for(view)
 
 
 def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live_results.Live | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,20 @@ def _verified(path: str, stamp: int) -> Report:
 def verified(ref: StoreRef) -> Report:
     """The report of `analysis.store.verify`; asked again when a file has changed."""
     return _verified(str(ref.path), stamp(ref.path))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def deep_learning() -> threading.Thread:
+    """Starts importing torch and transformers, which takes seconds, while a visitor chooses a picture. Join it before
+    using either: two threads that import the same library at once get in each other's way."""
+    thread = threading.Thread(target=_import_deep_learning, daemon=True)
+    thread.start()
+    return thread
+
+
+def _import_deep_learning() -> None:
+    with suppress(ImportError):  # loading a model imports them again and says what is missing
+        from transformers import AutoModel, AutoProcessor  # noqa: F401
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

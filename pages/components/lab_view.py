@@ -105,7 +105,8 @@ def facts(view: LabView) -> None:
     )
     line += f"; {lost:,} queries without any target count as misses" if lost else ""
     st.markdown(f"{line}." + (f" {gallery.escape(task.note)}" if task.note else ""))
-    prompts = {side: " ".join(sentence.split()) for side, sentence in task.prompts.items() if sentence.strip()}
+    given = {side: " ".join(task.prompts.get(side, "").split()) for side in ("queries", "candidates")}
+    prompts = {side: sentence for side, sentence in given.items() if sentence}
     if prompts and not view.store.contrastive:
         words = "; ".join(f"{side}: “{gallery.escape(sentence)}”" for side, sentence in prompts.items())
         st.caption(f"Instructions that the model read after the content — {words}")

@@ -12,7 +12,8 @@ from analysis.store import Store
 from pages.components import caching, gallery, live_model, live_results, method_builder, ranked_lists
 from pages.components.errors import guard
 
-K = 6
+K = 6  # places of each list
+KEPT = 3  # lists of other models that a session keeps
 
 
 def section(live: live_results.Live, request: ModelRequest) -> None:
@@ -28,13 +29,14 @@ def section(live: live_results.Live, request: ModelRequest) -> None:
             "Run", icon=":material/compare_arrows:", help="Loads that model; it takes this one's place."
         )
     kept: dict = st.session_state.setdefault("_live_others", {})
-    key = (chosen, live.task.task, *live.asked.key)
     if pressed:
         with guard("The comparison", stop=False):
-            kept.clear()
-            kept[key] = _run(labels[chosen], live, request.device)
-    if key in kept:
-        _show(live, kept[key])
+            while len(kept) >= KEPT:
+                kept.pop(next(iter(kept)))
+            kept[chosen, live.task.task, *live.asked.key] = _run(labels[chosen], live, request.device)
+    same = [other for (_, *query), other in kept.items() if query == [live.task.task, *live.asked.key]]
+    if same:
+        _show(live, same)
 
 
 def partners(store: Store, task: str) -> list[Store]:
@@ -58,17 +60,17 @@ def _run(other: Store, live: live_results.Live, device: str) -> live_results.Liv
 
 
 @st.fragment
-def _show(first: live_results.Live, second: live_results.Live) -> None:
+def _show(first: live_results.Live, others: list[live_results.Live]) -> None:
     with guard("The comparison", stop=False):
-        _lists(first, second)
+        _lists([first, *others])
 
 
-def _lists(first: live_results.Live, second: live_results.Live) -> None:
-    """Both lists after the view's intervention, each in its own model's space."""
+def _lists(models: list[live_results.Live]) -> None:
+    """The list of each model after the view's intervention, in its own space."""
     intervention = method_builder.current()
-    for column, live in zip(st.columns(2, gap="medium", border=True), (first, second), strict=True):
+    for column, live in zip(st.columns(len(models), gap="medium", border=True), models, strict=True):
         with column:
             st.markdown(f"**{gallery.escape(live.store.label)}**")
             comparison = live.compare(NO_MASK, intervention)
             ranked_lists.one_list(live.store, live.task.candidate_rows, comparison.places("after", K), side="after")
-    st.caption(f"Unmasked query, {intervention.label}; movement: against each model's own base.")
+    st.caption(f"Unmasked query, {gallery.escape(intervention.label)}; movement: against each model's own base.")

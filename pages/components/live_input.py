@@ -51,6 +51,7 @@ def ask(store: Store, task: Task) -> Asked:
     )  # fmt: skip
     if source == "data":
         return from_data(store, task)
+    caching.deep_learning()
     left, right = st.columns([3, 4], gap="medium")
     with left:
         if source == "upload":

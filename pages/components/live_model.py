@@ -115,6 +115,8 @@ def using(request: ModelRequest) -> Iterator:
             yield backbone
         return
     holder = st.empty()
+    with holder.status("Importing torch and transformers ..."):
+        caching.deep_learning().join()
     with (
         holder.status(f"Getting {request.name} ready ...") as status,
         caching.model_slot().use(request, tell=lambda sentence: status.update(label=sentence)) as backbone,

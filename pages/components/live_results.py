@@ -24,6 +24,7 @@ from pages.components import (
     live_tokens,
     method_builder,
     ranked_lists,
+    state,
 )
 from pages.components.errors import guard
 from pages.components.live_input import Asked
@@ -129,7 +130,10 @@ def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> No
     view = live.view(mask, intervention)
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         if view.picture:
-            st.caption(f"Save your picture as `{view.picture}` in the project's folder; links and commands name it.")
+            st.caption(
+                f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
+            )
+        st.code(state.here("live_query"), language=None, wrap_lines=True)
         st.code(command_for(view), language="bash", wrap_lines=True)
         st.code(python_for(view), language="python")
 

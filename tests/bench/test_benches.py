@@ -42,7 +42,7 @@ def test_quick_run_yields_the_fixed_cases(name: str, tmp_path: Path) -> None:
         assert row.peak_mb is not None
         assert row.peak_mb >= 0
         if row.baseline_s is not None and row.case != "evaluate_vs_matmul":
-            assert row.ratio == pytest.approx(row.baseline_s / row.ours_s, rel=1e-2)
+            assert row.ratio == pytest.approx(row.baseline_s / row.ours_s, rel=1e-2, abs=6e-4)  # printed to 3 places
         assert (row.baseline is None) == (row.baseline_s is None)
 
 
