@@ -22,11 +22,10 @@ from analysis.build.plan import BuildPlan, Config
 from analysis.build.quality import as_facts, is_poor, measure
 from analysis.build.score import (
     PairRows,
-    bridge_table,
     caption_pairs,
-    concept_table,
     neighbour_table,
     retrieval_pairs,
+    score_tables,
     words_of_samples,
 )
 from analysis.build.shards import read_shards
@@ -204,17 +203,15 @@ def _score(
     from analysis.concepts.names import name_concepts
 
     codes, rows = assembled.codes, assembled.rows
-    progress("score", 0, 4)
-    concepts = concept_table(codes, sae.dictionary, rows, weighting=plan.weighting)
-    progress("score", 1, 4)
-    bridges = bridge_table(codes, sae.dictionary, rows)
-    progress("score", 2, 4)
+    progress("score", 0, 3)
+    concepts, bridges = score_tables(codes, sae.dictionary, rows, weighting=plan.weighting)
+    progress("score", 1, 3)
     words = words_of_samples(assembled.samples["text"].tolist(), rows)
     concepts["name"] = name_concepts(codes, words, n_concepts=len(concepts))
-    progress("score", 3, 4)
+    progress("score", 2, 3)
     position = concept_map(sae.dictionary, alive=concepts["energy"].to_numpy() > 0, seed=plan.sae.seed)
     concepts["map_x"], concepts["map_y"] = position[:, 0], position[:, 1]
-    progress("score", 4, 4)
+    progress("score", 3, 3)
     for path, table in zip(tables, (concepts, bridges), strict=True):
         partial = path.with_name(f".{path.name}.part")
         table.to_parquet(partial, index=False)

@@ -9,14 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.concepts.metrics import (
-    attribution_score,
-    bridge_all,
-    bridge_pairs,
-    energy,
-    frequency,
-    modality_score,
-)
+from analysis.concepts.bridges import bridges
+from analysis.concepts.metrics import attribution_score, energy, frequency, modality_score
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.store.schema import CONCEPT_COLUMNS, NO_PAIRS
@@ -83,43 +77,31 @@ def retrieval_pairs(
     )
 
 
-def concept_table(codes: Codes, dictionary: np.ndarray, rows: PairRows, *, weighting: str = "samples") -> pd.DataFrame:
-    """Every score of every concept (design.md section 3), one row a concept; map and name are filled in later.
+def score_tables(
+    codes: Codes, dictionary: np.ndarray, rows: PairRows, *, weighting: str = "samples"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(concepts, bridges), from one pass over the bridge matrix.
 
-    Without pairs bridges and attribution are NaN. The modality score is NaN for concepts that fire on no image and no
-    text, and for all where the data lack one of the two.
+    concepts: every score of every concept, one row a concept; map and name are filled in later. Without pairs bridges
+    and attribution are NaN. The modality score is NaN for concepts that fire on no image and no text, and for all where
+    the data lack one of the two. bridges: the strongest pairs of an image concept and a text concept beside their
+    permutation null.
     """
-    parts = {name: codes[found] for name, found in (("image", rows.images), ("text", rows.texts), ("both", rows.both))}
-    energies = {name: energy(part) for name, part in parts.items()}
-    frequencies = {name: frequency(part) for name, part in parts.items()}
-    counts = {name: len(part) for name, part in parts.items()}
-    equal = dict.fromkeys((name for name, count in counts.items() if count), 1)
-    modality = modality_score(energies["image"], energies["text"])
-    if not counts["image"] or not counts["text"]:
-        modality = np.full(codes.n_concepts, np.nan)
-    table = pd.DataFrame(
-        {
-            "energy": _mean(energies, equal if weighting == "balanced" else counts),
-            "energy_image": energies["image"],
-            "energy_text": energies["text"],
-            "modality_score": modality,
-            "frequency": _mean(frequencies, counts),
-            "frequency_image": frequencies["image"],
-            "frequency_text": frequencies["text"],
-        }
-    )
+    image, text = codes[rows.pair_image], codes[rows.pair_text]
+    reductions, pairs = bridges(image, text, dictionary, n=BRIDGES_KEPT, groups=rows.pair_image)
+    table = _energies(codes, rows, weighting)
     if len(rows.pair_image):
-        _add_pair_scores(table, codes[rows.pair_image], codes[rows.pair_text], dictionary)
+        for reduction, bridge in reductions.items():
+            table[f"bridge_{reduction}"] = bridge.score
+        table["bridge_partner"] = reductions["max"].partner
+        attribution = attribution_score(image, text, dictionary)
+        table["attribution"] = attribution.total
+        table["attribution_image"] = attribution.image
+        table["attribution_text"] = attribution.text
     for column in CONCEPT_COLUMNS:
         if column not in table:
             table[column] = {"name": "", "bridge_partner": -1}.get(column, np.nan)
-    return table.loc[:, list(CONCEPT_COLUMNS)]
-
-
-def bridge_table(codes: Codes, dictionary: np.ndarray, rows: PairRows) -> pd.DataFrame:
-    """The strongest image-concept/text-concept pairs beside their permutation null."""
-    image, text = codes[rows.pair_image], codes[rows.pair_text]
-    return bridge_pairs(image, text, dictionary, n=BRIDGES_KEPT, groups=rows.pair_image)
+    return table.loc[:, list(CONCEPT_COLUMNS)], pairs
 
 
 def words_of_samples(texts: Sequence[str], rows: PairRows) -> list[list[str]]:
@@ -136,15 +118,26 @@ def neighbour_table(sae: Sae) -> np.ndarray:
     return nearest_concepts(sae.dictionary, m=min(NEIGHBOURS_KEPT, sae.n_concepts - 1))
 
 
-def _add_pair_scores(table: pd.DataFrame, image: Codes, text: Codes, dictionary: np.ndarray) -> None:
-    bridges = bridge_all(image, text, dictionary)
-    for reduction, bridge in bridges.items():
-        table[f"bridge_{reduction}"] = bridge.score
-    table["bridge_partner"] = bridges["max"].partner
-    attribution = attribution_score(image, text, dictionary)
-    table["attribution"] = attribution.total
-    table["attribution_image"] = attribution.image
-    table["attribution_text"] = attribution.text
+def _energies(codes: Codes, rows: PairRows, weighting: str) -> pd.DataFrame:
+    parts = {name: codes[found] for name, found in (("image", rows.images), ("text", rows.texts), ("both", rows.both))}
+    energies = {name: energy(part) for name, part in parts.items()}
+    frequencies = {name: frequency(part) for name, part in parts.items()}
+    counts = {name: len(part) for name, part in parts.items()}
+    equal = dict.fromkeys((name for name, count in counts.items() if count), 1)
+    modality = modality_score(energies["image"], energies["text"])
+    if not counts["image"] or not counts["text"]:
+        modality = np.full(codes.n_concepts, np.nan)
+    return pd.DataFrame(
+        {
+            "energy": _mean(energies, equal if weighting == "balanced" else counts),
+            "energy_image": energies["image"],
+            "energy_text": energies["text"],
+            "modality_score": modality,
+            "frequency": _mean(frequencies, counts),
+            "frequency_image": frequencies["image"],
+            "frequency_text": frequencies["text"],
+        }
+    )
 
 
 def _mean(parts: dict[str, np.ndarray], weights: dict[str, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from analysis.data import mbeir_layout
 from analysis.data.registry import TaskPlace, find_retrieval_tasks, load_retrieval
 from analysis.data.retrieval import pairs_as_retrieval
 from analysis.data.samples import PairSet, RetrievalSet
+from analysis.data.tasks import task_name
 from analysis.errors import DataError
 
 PAIR_TASKS = ("i2t", "t2i")
@@ -38,7 +39,7 @@ def choose_tasks(plan: DataPlan, pairs: PairSet | None, *, cache: Path) -> tuple
     available = list(PAIR_TASKS) if pairs is not None else []
     for place, code in codes.items():
         twin = pairs is not None and code in PAIR_TASKS
-        name = f"{code}-{slug(place.name)}" if twin or several[code] > 1 else code
+        name = task_name(code, slug(place.name) if twin or several[code] > 1 else "")
         available += [name, place.name]
         by_name = bool(asked & {name, place.name})
         if twin and not by_name:

@@ -32,6 +32,16 @@ def task_code(query_bits: int, candidate_bits: int) -> str:
     return f"{SHORT[MODALITY_OF[query_bits]]}2{SHORT[MODALITY_OF[candidate_bits]]}"
 
 
+def task_name(code: str, folder: str = "") -> str:
+    """What a store calls a task: its code, and the folder's name where several hold that code ("it2i-mbeir_cirr_task7")."""
+    return f"{code}-{folder}" if folder else code
+
+
+def code_of(name: str) -> str:
+    """The code of a task by its name in a store: "it2i" of "it2i-mbeir_cirr_task7"."""
+    return name.partition("-")[0]
+
+
 def number_note(name: str, task: str, numbering: str) -> str:
     """One sentence where the number in a name says another task than the one found; empty where they agree.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.data.pictures import WORK_SIDE
-from analysis.data.samples import SHORT, Picture, Sample
+from analysis.data.samples import Picture, Sample
+from analysis.data.tasks import code_of
 from analysis.errors import BackboneError, DataError
 from analysis.live.masks import NO_MASK, ROLE_NAMES, TokenMask
 from analysis.models.pooling import Role, pool_states
@@ -76,9 +77,10 @@ def embed_query(
 ) -> LiveQuery:
     """One forward pass over a picture, a text, or both.
 
-    The instruction is that of the task's queries where the modality is the task's, else the one of the modality. Raises
-    DataError for an empty query or a picture that cannot be read, UnsupportedModality for image + text on a dual
-    encoder, BackboneError when the model fails. A text that is longer than the model reads is cut, with a note.
+    task: its name in a store ("it2i", "it2i-mbeir_cirr_task7"); the instruction is that of its queries where the prompts
+    have one for this modality, else the one of the modality. Raises DataError for an empty query or a picture that
+    cannot be read, UnsupportedModality for image + text on a dual encoder, BackboneError when the model fails. A text
+    that is longer than the model reads is cut, with a note.
     """
     from analysis.build.build import backbone_config
 
@@ -127,11 +129,11 @@ def query_sample(
     modality = "text" if picture is None else "image_text" if text else "image"
     if picture is not None:
         Picture(data=picture, name=name).load()  # the sentence about the picture comes before any model is loaded
-    of_task = task is not None and task.split("2")[0] == SHORT[modality]
+    code = None if task is None else code_of(task)
     return Sample(
         "query",
         modality,
         text=text,
         picture=None if picture is None else Picture(data=picture, name=name),
-        instruction=instruction_for(prompts, task if of_task else None, "query" if of_task else None, modality),
+        instruction=instruction_for(prompts, code, "query", modality),
     )

@@ -6,6 +6,7 @@ from analysis.build.corpus import Samples, assemble, load_corpus
 from analysis.build.plan import DataPlan
 from analysis.data.registry import load_retrieval
 from analysis.data.samples import PairSet, Sample
+from analysis.live.query import query_sample
 from tests.build.folders import GOOD_PAIRS, task_sides, write_task
 from tests.data.writers import write_mbeir_jsonl, write_plain_folder
 
@@ -122,3 +123,17 @@ def test_a_mixed_side_gives_each_sample_the_sentence_of_its_modality(tmp_path):
     corpus = assemble(PairSet("none", []), {"t2i": mixed}, "uniform")
     assert all("sentence" in corpus.samples[row].instruction for row in corpus.tasks["t2i"].candidates)
     assert "image" in corpus.tasks["t2i"].prompts["candidates"]  # the side's own sentence, as the task's code names it
+
+
+@pytest.mark.parametrize("code", ["it2i", "it2t"])
+def test_a_live_query_gets_the_sentence_that_the_corpus_gives_its_task(tmp_path, code):
+    """Two folders of one code: the tasks are then called code-folder."""
+    for folder in ("mbeir_one", "mbeir_two"):
+        write_task(tmp_path / "data", code, "parquet", folder)
+    for prompts in ("paper", "uniform"):
+        corpus = load_corpus(DataPlan(str(tmp_path / "data")), prompts)
+        assert set(corpus.tasks) == {f"{code}-mbeir_one", f"{code}-mbeir_two"}
+        for name, task in corpus.tasks.items():
+            cached = corpus.samples[int(task.queries[0])]
+            live = query_sample(cached.picture.bytes(), cached.text, prompts, name)
+            assert live.instruction == cached.instruction == task.prompts["queries"]

@@ -4,12 +4,12 @@ import scipy.sparse as sp
 
 from analysis.build.score import (
     FROM_CAPTIONS,
-    bridge_table,
     caption_pairs,
-    concept_table,
     retrieval_pairs,
+    score_tables,
     words_of_samples,
 )
+from analysis.concepts import bridges as bridges_module
 from analysis.sae.codes import Codes
 from analysis.store.schema import BRIDGE_COLUMNS, CONCEPT_COLUMNS, NO_PAIRS
 
@@ -54,7 +54,7 @@ def test_image_and_text_samples_have_no_share_in_a_modality_score():
     modality = np.array([IMAGE, TEXT, BOTH])
     codes = codes_of([[1, 0, 0, 0], [1, 2, 0, 0], [4, 0, 3, 0]])
     pairs = [("i2t", [0], [1], sp.csr_array(np.ones((1, 1))))]
-    table = concept_table(codes, np.eye(4), retrieval_pairs(modality, pairs))
+    table, _ = score_tables(codes, np.eye(4), retrieval_pairs(modality, pairs))
     np.testing.assert_allclose(table["modality_score"], [0.5, 1, np.nan, np.nan])
     np.testing.assert_allclose(table["energy"], [2, 2 / 3, 1, 0])
     np.testing.assert_allclose(table["energy_image"], [1, 0, 0, 0])
@@ -64,16 +64,16 @@ def test_image_and_text_samples_have_no_share_in_a_modality_score():
 def test_balanced_energy_is_the_mean_of_the_modalities_that_occur():
     codes = codes_of([[3, 0], [1, 0], [1, 2]])
     rows = caption_pairs(np.array([0, 0, 0]), np.array([IMAGE, TEXT, TEXT]))
-    table = concept_table(codes, np.eye(2), rows, weighting="balanced")
+    table, _ = score_tables(codes, np.eye(2), rows, weighting="balanced")
     np.testing.assert_allclose(table["energy"], [(3 + 1) / 2, (0 + 1) / 2])
-    plain = concept_table(codes, np.eye(2), rows)
+    plain, _ = score_tables(codes, np.eye(2), rows)
     np.testing.assert_allclose(plain["energy"], [5 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize("modality", [[IMAGE, IMAGE, IMAGE], [TEXT, TEXT, TEXT], [BOTH, IMAGE, IMAGE]])
 def test_without_one_modality_no_concept_has_a_modality_score(modality):
     codes = codes_of([[1, 0], [2, 1], [0, 1]])
-    table = concept_table(codes, np.eye(2), retrieval_pairs(np.array(modality), []))
+    table, _ = score_tables(codes, np.eye(2), retrieval_pairs(np.array(modality), []))
     assert list(table.columns) == list(CONCEPT_COLUMNS)
     assert table["modality_score"].isna().all()
     assert table[["attribution", "attribution_image", "attribution_text", "bridge_max"]].isna().all(axis=None)
@@ -83,9 +83,32 @@ def test_without_one_modality_no_concept_has_a_modality_score(modality):
 
 def test_without_pairs_the_bridge_table_is_empty_and_complete():
     codes = codes_of([[1, 0], [2, 1]])
-    table = bridge_table(codes, np.eye(2), retrieval_pairs(np.array([IMAGE, IMAGE]), []))
+    _, table = score_tables(codes, np.eye(2), retrieval_pairs(np.array([IMAGE, IMAGE]), []))
     assert len(table) == 0
     assert list(table.columns) == list(BRIDGE_COLUMNS)
+
+
+def test_the_bridges_of_both_tables_come_from_one_pass_and_agree(monkeypatch):
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((30, 12)) < 0.2, rng.random((30, 12)), 0).astype(np.float32)
+    dense[:, 0] = 1  # fires on everything
+    codes = Codes.from_csr(sp.csr_array(dense), top_k=12)
+    dictionary = rng.standard_normal((12, 5)).astype(np.float32)
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    passes = []
+    scan = bridges_module.scan_bridges
+    monkeypatch.setattr(bridges_module, "scan_bridges", lambda *args, **kw: passes.append(1) or scan(*args, **kw))
+    rows = caption_pairs(np.repeat(np.arange(10), 3), np.array([IMAGE, TEXT, TEXT] * 10))
+    concepts, pairs = score_tables(codes, dictionary, rows)
+    assert len(passes) == 1
+    image, text = dense[rows.pair_image].astype(np.float64), dense[rows.pair_text].astype(np.float64)
+    matrix = image.T @ text / len(image) * (dictionary.astype(np.float64) @ dictionary.T)
+    strongest = np.maximum(np.maximum(matrix.max(axis=0), matrix.max(axis=1)), 0)
+    np.testing.assert_allclose(concepts["bridge_max"], strongest, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(concepts["bridge_diagonal"], np.diag(matrix), rtol=1e-5, atol=1e-8)
+    top = pairs.iloc[0]
+    assert (top["image_concept"], top["text_concept"]) == np.unravel_index(matrix.argmax(), matrix.shape)
+    assert top["bridge"] == pytest.approx(matrix.max(), rel=1e-5)
 
 
 def test_an_image_is_named_by_the_texts_it_is_paired_with():

@@ -6,13 +6,30 @@ import numpy as np
 import pytest
 
 from analysis.data.samples import TASKS
-from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, main_modality, mixture, modality_bits, number_note, task_code
+from analysis.data.tasks import (
+    IMAGE,
+    MODALITY_OF,
+    TEXT,
+    code_of,
+    main_modality,
+    mixture,
+    modality_bits,
+    number_note,
+    task_code,
+    task_name,
+)
 
 
 def test_every_task_code_has_its_pair_of_modalities():
     codes = {task_code(query, candidate) for query in MODALITY_OF for candidate in MODALITY_OF}
     assert codes == set(TASKS)
     assert task_code(IMAGE | TEXT, IMAGE) == "it2i"
+
+
+@pytest.mark.parametrize("code", TASKS)
+@pytest.mark.parametrize("folder", ["", "mbeir_cirr_task7", "my-own-data"])
+def test_the_name_of_a_task_in_a_store_tells_its_code(code, folder):
+    assert code_of(task_name(code, folder)) == code
 
 
 @pytest.mark.parametrize(

@@ -131,5 +131,6 @@ def test_special_tokens_in_a_text_stay_text(mllm: Backbone) -> None:
 def test_the_instruction_follows_task_and_modality() -> None:
     asked = query_sample(picture(0), "same in the snow", "paper", "it2i")
     assert "with the question" in asked.instruction
+    assert query_sample(picture(0), "same in the snow", "paper", "it2i-mbeir_cirr_task7") == asked
     assert "with the question" not in query_sample(picture(0), "", "paper", "it2i").instruction
     assert len(samples()) == 32
