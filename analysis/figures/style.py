@@ -41,32 +41,43 @@ class Curve:
 def finish(
     figure: go.Figure, *, caption: str, x: str = "", y: str = "", height: int = 360, legend: bool | None = None
 ) -> go.Figure:
-    """Axis titles, sizes, legend above the picture, and the caption (kept in `layout.meta`, shown under the figure)."""
+    """Axis titles, sizes, legend above the picture, and the caption (kept in `layout.meta`, shown under the figure).
+
+    The layout is put together as a dictionary and assigned once: every `update_*` of Plotly walks the figure and checks it
+    again, which made this function most of what a page rerun costs.
+    """
     many = sum(trace.showlegend is not False and bool(trace.name) for trace in figure.data) > 1
-    figure.update_layout(
-        template=_TEMPLATE,
-        height=height,
-        meta={"caption": caption},
-        showlegend=many if legend is None else legend,
-        font={"size": TEXT_SIZE, "color": ADAPTIVE_INK},
-        margin={"l": 12, "r": 16, "t": 36 if (many if legend is None else legend) else 20, "b": 12},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
-        legend_font={"size": TEXT_SIZE, "color": ADAPTIVE_INK},
-        hoverlabel_font={"size": TICK_SIZE, "color": ADAPTIVE_INK},
-    )
-    axis = {
-        "tickfont": {"size": TICK_SIZE, "color": ADAPTIVE_INK},
-        "title_font": {"size": TEXT_SIZE, "color": ADAPTIVE_INK},
-        "title_standoff": 10,
-        "automargin": True,
-    }
-    figure.update_xaxes(**axis).update_yaxes(**axis)
+    shown = many if legend is None else legend
+    layout = figure.layout.to_plotly_json()
+    _merge(
+        layout,
+        {
+            "template": _TEMPLATE,
+            "height": height,
+            "showlegend": shown,
+            "font": _font(TEXT_SIZE),
+            "margin": {"l": 12, "r": 16, "t": 36 if shown else 20, "b": 12},
+            "legend": {
+                "orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": _font(TEXT_SIZE),
+            },
+            "hoverlabel": {"font": _font(TICK_SIZE)},
+        },
+    )  # fmt: skip
+    layout["meta"] = {"caption": caption}
+    for kind, title in (("xaxis", x), ("yaxis", y)):
+        for name in {kind, *(key for key in layout if key.startswith(kind))}:
+            words = {"text": title} if title else {}
+            _merge(
+                layout.setdefault(name, {}),
+                {
+                    "tickfont": _font(TICK_SIZE),
+                    "title": {"font": _font(TEXT_SIZE), "standoff": 10, **words},
+                    "automargin": True,
+                },
+            )
+    figure.layout = layout
     for trace in figure.data:
         _keep_unselected(trace)
-    if x:
-        figure.update_xaxes(title_text=x)
-    if y:
-        figure.update_yaxes(title_text=y)
     return figure
 
 
@@ -228,6 +239,19 @@ def upright(
 def scatter_kind(n_points: int) -> type[go.Scatter] | type[go.Scattergl]:
     """SVG up to WEBGL_ABOVE points, WebGL beyond: one page element per point stops being fluent there."""
     return cast("type[go.Scatter] | type[go.Scattergl]", go.Scattergl if n_points > WEBGL_ABOVE else go.Scatter)
+
+
+def _font(size: int) -> dict[str, Any]:
+    return {"size": size, "color": ADAPTIVE_INK}
+
+
+def _merge(into: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Settings over what a layout says already, level by level; what they do not name stays."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
 
 
 def _keep_unselected(trace: Any) -> None:
