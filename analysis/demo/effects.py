@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from analysis.store.read import Store, open_store
 
@@ -21,6 +23,43 @@ def effects_table(stores: Sequence[Path], tasks: Sequence[str] | None = None) ->
     return "\n".join(lines)
 
 
+def seeds_table(runs: Mapping[int, Mapping[str, Path]], tasks: Sequence[str], k: int = 10) -> str:
+    """The same effects of several training seeds beside each other: one line per model, task and method, one column a
+    seed, holding recall@k of the base and for every other method its paired difference to the base, with interval.
+
+    runs: seed -> model -> its store; every seed has the same models.
+    """
+    lines = [
+        f"| model | task | R@{k} | {' | '.join(f'seed {seed}' for seed in runs)} |",
+        "|---|---|---|" + "---|" * len(runs),
+    ]
+    for name in next(iter(runs.values())):
+        stores = [open_store(run[name]) for run in runs.values()]
+        for task in tasks:
+            tables = [_at(store.results(task), k) for store in stores]
+            for method in tables[0].index:
+                cells = [_cell(table, method) for table in tables]
+                lines.append(f"| {name} | {task} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _at(results: pd.DataFrame, k: int) -> pd.DataFrame:
+    return results[results["k"] == k].set_index("method")
+
+
+def _cell(table: pd.DataFrame, method: str) -> str:
+    if method not in table.index:
+        return "none"  # the method has no answer on this seed's store
+    row = table.loc[method]
+    if method == "base":
+        return f"{100 * row['recall']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return _difference(row)
+
+
+def _difference(row: pd.Series) -> str:
+    return f"{100 * row['delta']:+.1f} [{100 * row['delta_low']:+.1f}, {100 * row['delta_high']:+.1f}]"
+
+
 def _lines(store: Store, task: str) -> list[str]:
     results = store.results(task)
     lines = []
@@ -30,7 +69,6 @@ def _lines(store: Store, task: str) -> list[str]:
             f"{100 * row['recall']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
             for _, row in rows.sort_index().iterrows()
         ]
-        last = rows.sort_index().iloc[-1]
-        change = f"{100 * last['delta']:+.1f} [{100 * last['delta_low']:+.1f}, {100 * last['delta_high']:+.1f}]"
+        change = _difference(rows.sort_index().iloc[-1])
         lines.append(f"| {store.label} | {task} | {method} | {' | '.join(cells)} | {change} |")
     return lines

@@ -1,0 +1,47 @@
+"""The tables of docs/log.md hold what the stores' own results say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.demo.effects import effects_table, seeds_table
+from analysis.store.read import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+STORES = {
+    name: next(iter(sorted((ROOT / "cache" / name).glob("emoji-scenes-*")))) for name in ("clip-mini", "qwen2-vl-mini")
+}
+
+
+def number(store: Path, task: str, method: str, column: str, k: int = 10) -> float:
+    table = open_store(store).results(task)
+    return float(table[(table["method"] == method) & (table["k"] == k)][column].iloc[0])
+
+
+@pytest.mark.parametrize("task", ["i2t", "t2i"])
+def test_effects_of_one_store(task: str) -> None:
+    lines = effects_table([STORES["clip-mini"]], [task]).splitlines()
+    (removal,) = [line for line in lines if "| removal |" in line]
+    cells = [cell.strip() for cell in removal.strip("|").split("|")]
+    for cell, k in zip(cells[3:6], (1, 5, 10), strict=True):
+        assert cell.startswith(f"{100 * number(STORES['clip-mini'], task, 'removal', 'recall', k):.1f} [")
+    assert cells[6].startswith(f"{100 * number(STORES['clip-mini'], task, 'removal', 'delta'):+.1f} [")
+
+
+def test_seeds_stand_beside_each_other() -> None:
+    """Two models in the place of two seeds: every column must hold its own store's numbers."""
+    runs = {0: {"any": STORES["clip-mini"]}, 1: {"any": STORES["qwen2-vl-mini"]}}
+    lines = seeds_table(runs, ["i2t"]).splitlines()
+    assert lines[0] == "| model | task | R@10 | seed 0 | seed 1 |"
+    rows = {line.strip("| ").split(" | ")[2]: line.strip("| ").split(" | ")[3:] for line in lines[2:]}
+    for column, run in enumerate(runs.values()):
+        assert rows["base"][column].startswith(f"{100 * number(run['any'], 'i2t', 'base', 'recall'):.1f} [")
+        assert rows["ReAlign"][column].startswith(f"{100 * number(run['any'], 'i2t', 'ReAlign', 'delta'):+.1f} [")
+
+
+def test_a_method_without_an_answer_is_said() -> None:
+    runs = {0: {"any": STORES["qwen2-vl-mini"]}, 1: {"any": STORES["clip-mini"]}}
+    (line,) = [line for line in seeds_table(runs, ["i2t"]).splitlines() if "| w/o image |" in line]
+    assert line.endswith("| none |")
