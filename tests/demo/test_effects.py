@@ -10,9 +10,14 @@ from analysis.demo.effects import effects_table, seeds_table
 from analysis.store.read import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-STORES = {
-    name: next(iter(sorted((ROOT / "cache" / name).glob("emoji-scenes-*")))) for name in ("clip-mini", "qwen2-vl-mini")
-}
+
+
+def pooled(model: str) -> Path:
+    """The model's store with every pooling; its token-level store has the mean only."""
+    return max((ROOT / "cache" / model).glob("emoji-scenes-*"), key=lambda path: len(open_store(path).variants))
+
+
+STORES = {model: pooled(model) for model in ("clip-mini", "qwen2-vl-mini")}
 
 
 def number(store: Path, task: str, method: str, column: str, k: int = 10) -> float:
