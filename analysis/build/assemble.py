@@ -31,6 +31,7 @@ from analysis.build.score import (
 from analysis.build.shards import read_shards
 from analysis.build.stored_tasks import StoredTask, stored_tasks, write_results, write_tasks
 from analysis.build.token_views import choose_rows, write_token_views
+from analysis.models.devices import cuda_or_cpu
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
@@ -95,7 +96,7 @@ def assemble_store(
                 )
                 tasks = write_tasks(writer, assembled.tasks)
                 facts = _facts(plan, extraction, assembled, quality, diagnosis, tokens)
-                write_results(writer, facts, tasks, progress, device=_products_on(plan.model.device))
+                write_results(writer, facts, tasks, progress, device=cuda_or_cpu(plan.model.device))
                 path = writer.publish(facts, tasks)
         shutil.rmtree(work, ignore_errors=True)
     say(f"Published {path}")
@@ -142,15 +143,6 @@ def _assemble(work: Path, plan: BuildPlan, extraction: Extraction, sae: Sae) -> 
     else:
         rows = retrieval_pairs(modality, [(task.name, task.queries, task.candidates, task.qrels) for task in tasks])
     return Assembled(samples, vectors, codes, rows, tasks)
-
-
-def _products_on(device: str) -> str:
-    """A GPU for the products of retrieval, where the plan has one; ranks do not depend on it."""
-    import torch
-
-    if device == "auto" and torch.cuda.is_available():
-        return "cuda"
-    return device if device.startswith("cuda") else "cpu"
 
 
 def _sample_table(extraction: Extraction) -> pd.DataFrame:

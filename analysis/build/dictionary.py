@@ -11,15 +11,17 @@ import numpy as np
 from analysis.build.corpus import load_corpus
 from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say, extract
 from analysis.build.imports import find_sae
-from analysis.build.plan import BuildPlan, Config, DataPlan
+from analysis.build.plan import BuildPlan, Config, DataPlan, SaePlan
 from analysis.data.registry import load_pairs
 from analysis.errors import AnalysisError, CheckpointError, DataError
+from analysis.models.devices import cuda_or_cpu
+from analysis.models.specs import BackboneSpec, find_spec
 from analysis.sae.checkpoint import Sae, load_sae, save_sae
 from analysis.store.schema import store_key
 
 TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
-DEFAULT_TOP_K = 16
-DEFAULT_EXPANSION = 8  # concepts per dimension where the backbone's row names no size
+DEFAULT_TOP_K = 16  # where no SAE of this backbone was released
+DEFAULT_EXPANSION = 8  # concepts a dimension, likewise
 
 
 def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | None:
@@ -63,6 +65,14 @@ def obtain_sae(
     return sae, folder, config
 
 
+def sae_size(plan: SaePlan, row: BackboneSpec, width: int) -> tuple[int, int]:
+    """(concepts K, active concepts top_k) of an SAE that is to be trained: as the plan says, else the size of the one that
+    the authors released for this backbone, else DEFAULT_EXPANSION concepts a dimension."""
+    released = row.sae_width is not None
+    n_concepts = plan.n_concepts or row.sae_width or DEFAULT_EXPANSION * width
+    return n_concepts, plan.top_k or min(row.sae_top_k if released else DEFAULT_TOP_K, n_concepts)
+
+
 def _train(
     plan: BuildPlan, extraction: Extraction, opened: OpenBackbone, *, say: Say, progress: Progress
 ) -> tuple[Sae, Path]:
@@ -80,8 +90,7 @@ def _train(
                 replace(plan, data=data), model, corpus, opened, with_tasks=False, say=say, progress=progress
             )
     width = int(spec["width"])
-    n_concepts = plan.sae.n_concepts or int(spec.get("sae_concepts") or DEFAULT_EXPANSION * width)
-    top_k = plan.sae.top_k or int(spec.get("sae_top_k") or DEFAULT_TOP_K)
+    n_concepts, top_k = sae_size(plan.sae, find_spec(plan.model.backbone), width)
     config = TrainConfig.for_size(n_concepts=n_concepts, top_k=top_k, steps=plan.sae.steps, seed=plan.sae.seed)
     identity = {
         "embeddings": {**source.config, "variants": ["mean"]},
@@ -103,6 +112,7 @@ def _train(
     sae = train_sae(
         states,
         config,
+        device=cuda_or_cpu(plan.model.device),
         progress=lambda done, total: progress("train-sae", done, total),
         checkpoint_dir=plan.cache / "work" / f"sae-{name}",
     )

@@ -35,6 +35,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
+def cuda_or_cpu(name: str) -> str:
+    """Where a build with this device does its plain arithmetic, SAE training and the products of retrieval: on the CUDA GPU
+    that `name` means, else on the CPU (other accelerators lack float64)."""
+    import torch
+
+    if name == "auto" and torch.cuda.is_available():
+        return "cuda"
+    return name if name.startswith("cuda") else "cpu"
+
+
 def choose_dtype(name: str | None, default: str, device: torch.device) -> torch.dtype:
     """`name`, or the backbone's own dtype on an accelerator and float32 on a CPU, which is slower in half precision.
     Raises BackboneError for an unknown name."""

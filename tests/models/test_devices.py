@@ -8,6 +8,7 @@ from analysis.models.devices import (
     available_devices,
     choose_device,
     choose_dtype,
+    cuda_or_cpu,
     free_memory,
     is_out_of_memory,
 )
@@ -26,6 +27,21 @@ def test_cuda_without_a_number_is_the_first(monkeypatch):
     assert str(choose_device("cuda")) == str(choose_device("auto")) == "cuda:0"
     with pytest.raises(BackboneError, match="'cuda:2' does not exist here; expected auto or one of cuda:0, cuda:1"):
         choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "expected"),
+    [
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cuda:1", True, "cuda:1"),
+        ("mps", False, "cpu"),
+        ("cpu", True, "cpu"),
+    ],
+)
+def test_plain_arithmetic_is_done_on_cuda_or_the_cpu(monkeypatch, name, gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert cuda_or_cpu(name) == expected
 
 
 def test_a_cpu_computes_in_float32_unless_told_otherwise():

@@ -1,0 +1,48 @@
+"""The SAE that a build trains: its size, and where it is trained."""
+
+import pytest
+
+from analysis.build.build import build
+from analysis.build.dictionary import sae_size
+from analysis.build.plan import SaePlan
+from analysis.models.specs import BACKBONES, find_spec
+from tests.build.folders import small_plan
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"),
+    [
+        ("clip-vit-b32", (7168, 50)),
+        ("siglip2-b16-512", (7168, 50)),
+        ("qwen2-vl-7b", (32768, 50)),
+        ("qwen3-vl-8b", (32768, 50)),
+        ("paligemma2-3b", (20736, 50)),
+        ("chameleon-7b", (32768, 50)),
+        ("clip-mini", (8 * 128, 16)),
+    ],
+)
+def test_an_sae_of_a_known_backbone_has_the_size_of_the_released_one(backbone, size):
+    spec = BACKBONES[backbone]
+    assert sae_size(SaePlan(), spec, spec.width) == size
+    assert sae_size(SaePlan(n_concepts=40, top_k=7), spec, spec.width) == (40, 7)
+    assert sae_size(SaePlan(n_concepts=12), spec, spec.width) == (12, min(12, size[1]))
+
+
+def test_a_backbone_of_the_users_own_gets_eight_concepts_a_dimension(checkpoint):
+    assert sae_size(SaePlan(), find_spec(checkpoint("clip")), 32) == (256, 16)
+
+
+def test_an_sae_is_trained_on_the_device_of_the_build(checkpoint, coco_folder, tmp_path, monkeypatch):
+    from analysis.build import dictionary
+    from analysis.sae import train
+
+    asked, trained = [], train.train_sae
+
+    def train_on(*args, device, **options):
+        asked.append(device)
+        return trained(*args, device="cpu", **options)
+
+    monkeypatch.setattr(train, "train_sae", train_on)
+    monkeypatch.setattr(dictionary, "cuda_or_cpu", lambda name: f"the GPU that {name} means")
+    build(small_plan(coco_folder, checkpoint("clip"), tmp_path), until="train-sae", say=print)
+    assert asked == ["the GPU that cpu means"]
