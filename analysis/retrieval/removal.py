@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.linalg
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.rows import VOID, refuse_void, unit_rows
@@ -31,9 +32,24 @@ def concept_subspace(
     if not ids.size or rank == 0:
         return np.empty((0, width))
     atoms = np.asarray(dictionary[np.unique(ids)], np.float64)
-    _, singular, directions = np.linalg.svd(atoms, full_matrices=False)
-    spanned = int((singular > singular[0] * max(atoms.shape) * np.finfo(np.float32).eps).sum())
-    return directions[: spanned if rank is None else min(rank, spanned)]
+    directions = _leading_directions(atoms, max(atoms.shape) * float(np.finfo(np.float32).eps))
+    return directions if rank is None else directions[:rank]
+
+
+def _leading_directions(atoms: np.ndarray, least: float) -> np.ndarray:
+    """(r, D) right singular vectors of atoms (m, D), those whose singular value exceeds `least` times the largest.
+
+    From the smaller of the two Gram matrices: a third of the time of an SVD, at 3,000 atoms a tenth. Squaring costs half
+    of float64's digits in the smallest singular values, which lie above `least`; the rows are made orthonormal again.
+    """
+    wide = len(atoms) <= atoms.shape[1]
+    values, vectors = scipy.linalg.eigh(atoms @ atoms.T if wide else atoms.T @ atoms, driver="evd")
+    singular, vectors = np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]
+    kept = singular > singular[0] * least
+    singular, vectors = singular[kept], vectors[:, kept]
+    directions = (vectors.T @ atoms) / singular[:, None] if wide else np.ascontiguousarray(vectors.T)
+    triangle = np.linalg.cholesky(directions @ directions.T)  # all but the identity, so the order stays
+    return np.asarray(scipy.linalg.solve_triangular(triangle, directions, lower=True))
 
 
 def remove_subspace(x: np.ndarray, basis: np.ndarray, *, on_void: str = "error") -> np.ndarray:

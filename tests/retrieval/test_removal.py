@@ -92,3 +92,16 @@ def test_a_basis_that_is_none_is_refused(dictionary):
         remove_subspace(cloud(3, 20, 1), np.eye(3))
     with pytest.raises(RetrievalError, match="Row 1 of 3 embeddings holds NaN"):
         remove_subspace(np.array([[1.0, 0], [np.nan, 1], [0, 1]]), np.empty((0, 2)))
+
+
+@pytest.mark.parametrize("m", [1, 7, 24, 60])
+def test_directions_are_those_of_an_svd(m):
+    """For fewer and for more atoms than dimensions, with singular values from 1 down to 1e-4 of the largest."""
+    atoms = cloud(m, 24, 3, dtype=np.float64) * np.logspace(0, -4, 24)
+    _, singular, directions = np.linalg.svd(atoms, full_matrices=False)
+    kept = singular > singular[0] * max(m, 24) * np.finfo(np.float32).eps
+    basis = concept_subspace(atoms, range(m))
+    assert len(basis) == kept.sum()
+    assert np.allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-13)
+    agreement = np.abs(np.einsum("ij,ij->i", basis, directions[kept]))
+    assert np.allclose(agreement, 1, atol=1e-6)
