@@ -7,8 +7,12 @@ import logging
 from pathlib import Path
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 
 from pages.components.errors import report
+from pages.components.memory import settle
 from pages.components.state import DEFAULT_PAGE, PAGES
 
 HERE = Path(__file__).parent
@@ -29,10 +33,19 @@ def declared() -> list[st.Page]:
     ]
 
 
+def to_root(request: Request) -> RedirectResponse:
+    """The first page is served at the root only: Streamlit says "Page not found" at the url_path of the default page."""
+    query = request.url.query
+    return RedirectResponse(f"./?{query}" if query else "./")
+
+
 if __name__ == "__main__":
     st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
     st.logo(str(HERE / "assets/logo.svg"), size="large")
-    st.navigation(declared(), position="top").run()
+    try:
+        st.navigation(declared(), position="top").run()
+    finally:
+        settle()
 else:
     # Declaring the pages at start keeps Streamlit from discovering pages/ by itself: otherwise the first visitor of a fresh
     # server who comes by a deep link is told that the page does not exist.
@@ -40,4 +53,5 @@ else:
     bare.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
     st.navigation(declared())
     bare.setLevel(logging.NOTSET)
-    app = st.App(__file__, on_script_error=report)
+    root = Route(f"/{PAGES[DEFAULT_PAGE].url_path}", to_root)
+    app = st.App(__file__, routes=[root], on_script_error=report)

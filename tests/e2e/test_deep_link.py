@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pages.components.state import DEFAULT_PAGE, PAGES
 from tests.e2e.conftest import FLAGS, ROOT, _wait
 from tests.synthetic_store import make_store
 
@@ -41,6 +43,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         log.close()
 
 
+def test_the_first_page_answers_at_its_own_path_too(fresh: str) -> None:
+    with urllib.request.urlopen(f"{fresh}/{PAGES[DEFAULT_PAGE].url_path}?stores=a/b,c&share=2") as answer:
+        assert answer.url == f"{fresh}/?stores=a/b,c&share=2"
+        assert answer.status == 200
+
+
 def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str, shots: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
@@ -63,6 +71,13 @@ def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str,
         page.go_back()
         expect(page.get_by_role("heading", name="What does concept 2")).to_be_visible(timeout=SECONDS)
         page.screenshot(path=shots / "deep-link.png")
+
+        page.goto(f"{fresh}/{PAGES[DEFAULT_PAGE].url_path}?stores=clip-mini")
+        expect(page.get_by_role("heading", name="Why do generative giants retrieve badly?")).to_be_visible(
+            timeout=SECONDS
+        )
+        assert "stores=clip-mini" in page.url
+        assert page.get_by_text("Page not found").count() == 0
 
         page.goto(f"{fresh}/browse?store=qwen2-vl-mini&sort=attribution")
         page.wait_for_selector("[data-testid=stDataFrame] canvas")
