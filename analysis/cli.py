@@ -75,6 +75,8 @@ def build_options(function: Callable) -> Callable:
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
                      help="Arithmetic of the backbone; its own by default."),
         click.option("--revision", default=None, help="Revision of a hub model."),
+        click.option("--weights", default=None, metavar="FOLDER",
+                     help="Where the weights of a known backbone lie; from the hub by default."),
         click.option("--tap", type=click.Choice(["post_norm", "pre_norm"]), default=None,
                      help="MLLMs: hidden states after or before the final norm; the backbone's own by default."),
         click.option("--fusion", type=click.Choice(["sum_of_unit_vectors"]), default=None,
@@ -121,7 +123,7 @@ def _plan(options: dict[str, Any]) -> Any:
     model = ModelPlan(
         **{
             name: options[name]
-            for name in ("backbone", "revision", "device", "dtype", "prompts", "fusion", "dummy_image")
+            for name in ("backbone", "revision", "device", "dtype", "prompts", "fusion", "dummy_image", "weights")
         },
         **{name: options[name] for name in ("batch_tokens", "tap")},
         variants=listed(options["variants"]),
@@ -269,22 +271,95 @@ def verify(store: Path) -> None:
     default=None,
     help="A second store of the same data and task, for hybrid methods.",
 )
+@click.option(
+    "--pool",
+    type=click.Choice(["local", "global"]),
+    default="local",
+    show_default=True,
+    help="Candidates: the task's own, or those of all tasks of the store.",
+)
+@click.option(
+    "--curve",
+    type=click.Choice(["r", "share", "alpha", "n", "weight"]),
+    default=None,
+    help="Print recall against this setting of the method, with its control.",
+)
+@click.option("--diagnose", is_flag=True, help="Print hubs, spectrum, gap, cosines and margins of base and methods.")
+@click.option(
+    "--changed",
+    type=click.Choice(["rescued", "lost", "near", "moved", "all"]),
+    default=None,
+    help="Print the queries that the method changes in this way, at the last cut-off.",
+)
+@click.option(
+    "--why",
+    type=click.Choice(["before", "after"]),
+    default=None,
+    help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
 def retrieve(
-    store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str,
-    query: int | None, top: int, partner: Path | None, as_json: bool,
+    store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
+    partner: Path | None, pool: str, curve: str | None, diagnose: bool, changed: str | None, why: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Recall of interventions on STORE, or the ranking of one query: the numbers that the Retrieval lab shows."""
-    from analysis.retrieval.command import run_retrieve
-
+    """Recall of interventions on STORE, a curve, diagnostics or single queries: what the Retrieval lab shows."""
     try:
         cuts = tuple(sorted({int(part) for part in ks.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,5,10", param_hint="--k") from error
+    asked = [
+        name
+        for name, given in (
+            ("--curve", curve),
+            ("--diagnose", diagnose),
+            ("--changed", changed),
+            ("--query", query is not None),
+        )
+        if given
+    ]
+    if len(asked) > 1 or (why and query is None):
+        wrong = f"{' and '.join(asked)} exclude each other" if len(asked) > 1 else "--why needs --query"
+        raise click.UsageError(f"{wrong}; ask for one view at a time, a query's reasons with --query N --why before.")
+    common: dict[str, Any] = {
+        "pool": pool,
+        "ks": cuts,
+        "definition": definition,
+        "query": query,
+        "partner": partner,
+        "as_json": as_json,
+    }
+    if curve or diagnose or changed or why:
+        from analysis.live.lab_command import run_lab
+
+        click.echo(
+            run_lab(store, task, methods, curve=curve, diagnose=diagnose, change=changed, why=why or "", **common)
+        )
+        return
+    from analysis.retrieval.command import run_retrieve
+
+    click.echo(run_retrieve(store, task, methods, top=top, **common))
+
+
+@main.command()
+@cache_option
+@click.option("--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="These stores only; repeat.")
+@click.option("--tasks", default="", metavar="i2t,t2i,...", help="These tasks only.")
+@click.option("--k", "ks", default="1,10", show_default=True, help="Cut-offs of recall, one table each.")
+def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
+    """What every kind of intervention does to recall, with intervals, as Markdown: the tables of docs/log.md."""
+    from analysis.report.effects import effects_markdown, pooled_stores
+    from analysis.store import open_store
+
+    try:
+        cuts = tuple(sorted({int(part) for part in ks.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,10", param_hint="--k") from error
+    every = pooled_stores(cache)
+    stores = [open_store(path) for path in chosen] or every
+    wanted = tuple(part.strip() for part in tasks.split(",") if part.strip())
     click.echo(
-        run_retrieve(store, task, methods, ks=cuts, definition=definition, query=query, top=top, partner=partner,
-                     as_json=as_json)
-    )  # fmt: skip
+        effects_markdown(stores, tasks=wanted, ks=cuts, partners=every, say=lambda text: click.echo(text, err=True))
+    )
 
 
 @main.command()

@@ -33,8 +33,12 @@ def main() -> None:
         store = pickers.store()
         name = pickers.task(store)
         if name is not None:
-            k, ks, definition = lab_view.recall_controls()
-            view = lab_view.LabView(store, store.task(name), method_builder.current(), k, ks, definition)
+            k, ks, definition, pool = lab_view.recall_controls()
+            task = caching.task(store, name, pool)
+            others = partners(store, name)
+            view = lab_view.LabView(
+                store, task, method_builder.current(), k, ks, definition, pool, others[0] if others else ""
+            )
             row.command = view.command()
             row.title = f"{store.label}, {name}: {view.after.label}"
             row.facts = _facts(view)
@@ -46,7 +50,7 @@ def main() -> None:
         )
         st.stop()
     lab_view.facts(view)
-    method_builder.build(method_builder.Builder(store, "lab_method", partners=partners(store, name)), view.after)
+    method_builder.build(method_builder.Builder(store, "lab_method", partners=others), view.after)
     with guard("The comparison"):
         frame = lab_table.measured(view)
         if frame is None:
@@ -78,10 +82,10 @@ def partners(store: Store, task: str) -> tuple[str, ...]:
 def _facts(view: lab_view.LabView) -> dict[str, float]:
     """Numbers that a pinned view keeps; none where the method has no answer, which the page says below."""
     try:
-        caching.measured(view.store, view.name, view.after.spec)
+        view.measured(view.after.spec)
     except AnalysisError:
         return {}
-    frame = caching.recall(view.store, view.name, ("base", view.after.spec), view.ks, view.definition)
+    frame = view.recall_of(("base", view.after.spec))
     return {f"{row.method}, R@{row.k}": round(float(row.recall), 5) for row in frame.itertuples(index=False)}
 
 

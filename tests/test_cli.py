@@ -21,8 +21,8 @@ from tests.data.writers import write_coco_json
 from tests.synthetic_store import make_store
 
 COMMANDS = (
-    "build", "extract", "train-sae", "encode", "score", "import-sae", "list", "verify", "retrieve", "reproduce", "demo",
-    "bench", "query",
+    "build", "extract", "train-sae", "encode", "score", "import-sae", "list", "verify", "retrieve", "effects", "reproduce",
+    "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
 

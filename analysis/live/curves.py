@@ -97,7 +97,7 @@ def curves(
         return Curves(kind, {Intervention((removal,)).label: table}, removal.share)
     if kind == "alpha":
         realign = _step(intervention, ReAlign, ReAlign())
-        table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps)
+        table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps, whose=realign.statistics)
         return Curves(kind, {"ReAlign": table}, now=realign.alpha)
     hybrid = intervention.hybrid
     first = lab.partner(hybrid.first if hybrid else "")

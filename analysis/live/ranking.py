@@ -52,14 +52,12 @@ class Comparison:
         return [Place(*row) for row in zip(*columns, strict=True)]
 
     @cached_property
-    def best_target(self) -> tuple[int, int, int] | None:
-        """(candidate, rank before, rank after) of the target that stands highest after, None without targets."""
+    def best_ranks(self) -> tuple[int, int] | None:
+        """(best rank of any target before, best rank of any target after): not always the same target's. None without."""
         targets = self.targets.astype(np.int64)
         if not len(targets):
             return None
-        before, after = self.before.ranks(self.query, targets), self.after.ranks(self.query, targets)
-        best = int(np.argmin(after))
-        return int(targets[best]), int(before[best]), int(after[best])
+        return int(self.before.ranks(self.query, targets).min()), int(self.after.ranks(self.query, targets).min())
 
 
 def compare(

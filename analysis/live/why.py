@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
@@ -26,6 +27,24 @@ class Explanation:
     @property
     def rival_wins(self) -> bool:
         return self.rival.similarity > self.target.similarity
+
+    def table(self) -> pd.DataFrame:
+        """One row a concept that either pair has, the largest difference first. Columns: concept, target, rival (their
+        contributions), difference = target - rival. Then, with concept -1, what the SAE does not explain, so that each
+        column adds up to attrs["target"], attrs["rival"]: the similarities."""
+        ids, difference = compare_pairs(self.rival, self.target)
+        order = np.argsort(-np.abs(difference), kind="stable")
+        given = [dict(zip(pair.concept_ids.tolist(), pair.contribution.tolist(), strict=True)) for pair in self._pairs]
+        rows = [(int(i), given[0].get(int(i), 0.0), given[1].get(int(i), 0.0)) for i in ids[order]]
+        rows.append((-1, self.target.unexplained, self.rival.unexplained))
+        table = pd.DataFrame(rows, columns=["concept", "target", "rival"])
+        table["difference"] = table["target"] - table["rival"]
+        table.attrs.update(target=self.target.similarity, rival=self.rival.similarity)
+        return table
+
+    @property
+    def _pairs(self) -> tuple[PairAttribution, PairAttribution]:
+        return self.target, self.rival
 
     @property
     def loudest_against(self) -> int | None:

@@ -13,6 +13,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.evaluate import engine_that_fits, evaluate, lab_engine, lists_under, ranks_under
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import side_by_side
+from analysis.retrieval.pools import task_in_pool
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store.read import Store, open_store
 
@@ -28,14 +29,15 @@ def run_retrieve(
     top: int,
     partner: Path | None,
     as_json: bool,
+    pool: str = "local",
 ) -> str:
     """Text (or JSON) of the recall table of `methods`, base first, or of one query's candidates before and after."""
     opened = open_store(store)
-    space = space_from_store(opened, task)
-    first = space_from_store(open_store(partner), task) if partner is not None else None
+    space = space_from_store(opened, task, pool)
+    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
     interventions = [parse(method) for method in methods]
     if query is not None:
-        return _one_query(opened, space, interventions, query, top, first, as_json)
+        return _one_query(opened, pool, space, interventions, query, top, first, as_json)
     table = evaluate(
         space,
         [BASE, *(intervention for intervention in interventions if intervention.steps)],
@@ -72,6 +74,7 @@ def _table_text(table: pd.DataFrame, ks: Sequence[int], task: str) -> str:
 
 def _one_query(
     store: Store,
+    pool: str,
     space: RetrievalSpace,
     interventions: Sequence[Intervention],
     query: int,
@@ -94,7 +97,7 @@ def _one_query(
     )
     rank_before = ranks_under(space, BASE, engine=engine)[0].best[query]
     rank_after = ranks_under(space, after, first=first, engine=engine)[0].best[query]
-    task = store.task(space.task)
+    task = task_in_pool(store, space.task, pool)
     text = store.samples["text"].to_numpy()[task.candidate_rows]
     names = np.asarray(space.candidate_names)
     parts = {}

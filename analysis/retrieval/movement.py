@@ -14,6 +14,7 @@ from analysis.retrieval.hybrid import fused_rows, rerank
 from analysis.retrieval.ranks import NO_RANK, TargetRanks, target_ranks
 from analysis.retrieval.scoring import QuerySubset, Scores
 from analysis.retrieval.search import Ranking, best_candidates
+from analysis.retrieval.steps import one_of
 
 STATUSES = ("rescued", "lost", "near miss", "unchanged", "no target")
 
@@ -39,6 +40,23 @@ def movement(before: TargetRanks, after: TargetRanks, k: int) -> pd.DataFrame:
     return pd.DataFrame(
         {"query": np.arange(len(old)), "before": old, "after": new, "moved": old - new, "status": status}
     )
+
+
+CHANGES = ("rescued", "lost", "near", "moved", "all")
+_STATUS = {"rescued": "rescued", "lost": "lost", "near": "near miss"}
+
+
+def changed(moved: pd.DataFrame, which: str) -> pd.DataFrame:
+    """Rows of a movement table that changed in one way (one of CHANGES), the most telling first: the largest gain among
+    the rescued, the largest loss among the lost, the closest near miss, the biggest movement of all."""
+    one_of("change of queries", which, CHANGES)
+    if which in _STATUS:
+        part = moved[moved["status"] == _STATUS[which]]
+        by, ascending = ("after", True) if which == "near" else ("moved", which == "lost")
+        return part.sort_values(by, ascending=ascending, kind="stable")
+    if which == "moved":
+        return moved.iloc[np.argsort(-moved["moved"].abs().to_numpy(), kind="stable")]
+    return moved
 
 
 class Lists(Protocol):

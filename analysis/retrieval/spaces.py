@@ -11,13 +11,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.pools import task_in_pool
 from analysis.retrieval.ranks import canonical_qrels
-from analysis.retrieval.realign import Statistics
+from analysis.retrieval.realign import Statistics, statistics
 from analysis.sae.codes import Codes
 
 SIDES = ("queries", "candidates")
 
 
+_KEPT_STATISTICS = 2  # both sides of one whitening: 150 MB each at 3,584 dimensions
 _HELD = 64 << 20  # bytes of an array up to which it is kept; a larger one is read again, mostly from the file cache
 
 
@@ -52,7 +54,8 @@ class RetrievalSpace:
     queries, candidates: variant -> (Q, D) and (C, D) UN-normalised embeddings; qrels (Q, C), non-zero = relevant.
     scores: name -> (K,) columns of the concept table. load_sae gives an object with `dictionary` (K, D), needed by
     removal, edits and concept space; stored_codes(side, variant) the codes a store holds, None where it has none;
-    support(variant) the statistics of a support set of queries. query_names and candidate_names are sample ids.
+    support(variant) the statistics of a support set of queries; stored_statistics(side, variant) those of all unit
+    embeddings of one side with their spectrum, or None. query_names and candidate_names are sample ids.
     """
 
     queries: Mapping[str, np.ndarray]
@@ -62,6 +65,7 @@ class RetrievalSpace:
     load_sae: Callable[[], Any] | None = None
     stored_codes: Callable[[str, str], Codes | None] = lambda side, variant: None
     support: Callable[[str], Statistics | None] = lambda variant: None
+    stored_statistics: Callable[[str, str], Statistics | None] = lambda side, variant: None
     query_names: np.ndarray | None = None
     candidate_names: np.ndarray | None = None
     missing_targets: int = 0
@@ -134,14 +138,30 @@ class RetrievalSpace:
         fired = sum(np.bincount(part.indices[part.values > 0], minlength=n_concepts) for part in codes)
         return np.log(max(sum(len(part) for part in codes), 1) / np.maximum(fired, 1))
 
+    def statistics(self, side: str, variant: str, rows: np.ndarray) -> Statistics:
+        """Of the unit embeddings of one side, rows (n, D) being those that have a direction. Stored or kept where they
+        can be: the spectrum is most of what a whitening costs, and all alphas share it."""
+        kept = self._statistics
+        if (side, variant) not in kept:
+            stored = self.stored_statistics(side, variant)
+            while len(kept) >= _KEPT_STATISTICS:
+                del kept[next(iter(kept))]
+            kept[side, variant] = stored if stored is not None and stored.n == len(rows) else statistics(rows)
+        return kept[side, variant]
+
+    @cached_property
+    def _statistics(self) -> dict[tuple[str, str], Statistics]:
+        return {}
+
     @cached_property
     def _codes(self) -> dict[tuple[str, str], Codes]:
         return {}
 
 
-def space_from_store(store: Any, task: str) -> RetrievalSpace:
-    """The space of one task of an open store; embeddings, codes and the SAE are read when they are first used."""
-    facts = store.task(task)
+def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpace:
+    """The space of one task of an open store; embeddings, codes and the SAE are read when they are first used. pool: the
+    task's own candidates ("local") or those of all tasks ("global"), see `pools.task_in_pool`."""
+    facts = task_in_pool(store, task, pool)
     rows = {"queries": np.asarray(facts.query_rows), "candidates": np.asarray(facts.candidate_rows)}
     names = store.samples["sample_id"].to_numpy()
     return RetrievalSpace(
@@ -152,6 +172,9 @@ def space_from_store(store: Any, task: str) -> RetrievalSpace:
         load_sae=store.sae,
         stored_codes=lambda side, variant: store.codes[rows[side]] if variant == "mean" else None,
         support=lambda variant: _statistics(store.support(task, "queries", variant)),
+        stored_statistics=lambda side, variant: (
+            _with_spectrum(store.support(task, side, variant)) if pool == "local" else None
+        ),
         query_names=names[rows["queries"]],
         candidate_names=names[rows["candidates"]],
         missing_targets=int(facts.missing_targets),
@@ -166,5 +189,9 @@ def _lazy(store: Any, rows: np.ndarray) -> LazyRows:
     return LazyRows(tuple(store.variants), lambda variant: store.embeddings(variant, rows))
 
 
+def _with_spectrum(support: Any) -> Statistics | None:
+    return None if support is None or support.spectrum is None else _statistics(support)
+
+
 def _statistics(support: Any) -> Statistics | None:
-    return None if support is None else Statistics(support.mean, support.covariance, support.n)
+    return None if support is None else Statistics(support.mean, support.covariance, support.n, support.spectrum)

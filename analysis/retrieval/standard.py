@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.errors import RetrievalError
@@ -71,11 +73,12 @@ def standard_results(space: RetrievalSpace, *, device: str = "cpu") -> pd.DataFr
             }
             for k in KS
         ]
-    rows += _chosen_rank(space, engine) if engine is not None else []
+    rows += chosen_rank(space, engine) if engine is not None else []
     return pd.DataFrame(rows)
 
 
-def _chosen_rank(space: RetrievalSpace, engine: LabEngine) -> list[dict[str, object]]:
+def chosen_rank(space: RetrievalSpace, engine: LabEngine, *, ks: Sequence[int] = KS) -> list[dict[str, object]]:
+    """Rows as in `standard_results` of the removal whose r one half of the queries chose, reported on the other half."""
     try:
         basis = projection_basis(Intervention((Removal(),)), space)
     except RetrievalError:  # no concept has an attribution: the data hold no image-text pairs
@@ -85,7 +88,7 @@ def _chosen_rank(space: RetrievalSpace, engine: LabEngine) -> list[dict[str, obj
     projection = engine.projection(basis)
     rs = sorted({r for r in (1, 2, 4, 8, 16, 32, 64, 128, 256) if r < len(basis)} | {len(basis)})
     rows: list[dict[str, object]] = []
-    for k in KS:
+    for k in ks:
         choice = choose_rank(engine, projection, rs, k=k)
         spec = Intervention((Removal(r=choice.r),)).spec
         rows.append(

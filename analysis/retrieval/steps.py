@@ -181,7 +181,9 @@ class ReAlign:
 
     @property
     def label(self) -> str:
-        whose = "" if self.statistics == "own" else f", {self.statistics} statistics"
+        whose = {"own": "", "joint": ", joint statistics", "support": ", support-set statistics"}.get(
+            self.statistics, f", statistics of the {self.statistics}"
+        )
         eps = "" if self.eps == 1e-5 else f", ε = {self.eps:g}"
         return f"ReAlign α = {self.alpha:g}{eps}{whose}"
 

@@ -18,15 +18,15 @@ from analysis.retrieval.engine import LabEngine
 from analysis.retrieval.evaluate import KS, first_stage
 from analysis.retrieval.hybrid import fused_ranks, two_stage_ranks
 from analysis.retrieval.interventions import BASE, Intervention
-from analysis.retrieval.linear_steps import removal_basis
+from analysis.retrieval.linear_steps import Side, plain_context, removal_basis, whitening_statistics
 from analysis.retrieval.lowrank import Projection
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.ranks import TargetRanks, target_ranks
-from analysis.retrieval.realign import EPS, statistics
+from analysis.retrieval.realign import EPS
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import Removal
+from analysis.retrieval.steps import Pool, Removal
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,14 @@ def alpha_curve(
     options: RecallOptions = RecallOptions(),
     *,
     eps: float = EPS,
+    whose: str = "own",
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Recall of ReAlign against its shrinkage alpha; the eigenvectors are computed once."""
+    """Recall of ReAlign against its shrinkage alpha; the eigenvectors are computed once. whose: as in `steps.ReAlign`."""
     base = fit(BASE, space)
     sides = (base.queries, base.candidates)
-    fitted = [statistics(rows) for rows in sides]
+    whole = (Side(base.queries, base.void_queries), Side(base.candidates, base.void_candidates))
+    fitted = whitening_statistics(whose, plain_context(space, *whole, Pool(), stored_first=whose == "support"))
     ranks = []
     for alpha in alphas:
         queries, candidates = (
@@ -157,14 +159,17 @@ def hybrid_curve(
 class RankChoice:
     """An r that was not chosen on the queries it is reported for.
 
-    chosen_on: recall@k of each of `rs` on the half that chose; r: the best of them (ties: the smaller). reported, base,
-    difference: recall@k with interval on the other half, with r removed, with nothing removed, and paired.
+    chosen_on: recall@k of each of `rs` on the half that chose; r: the best of them (ties: the smaller); where_chosen,
+    base_where_chosen: recall@k with interval on that half, with r removed and with nothing removed. reported, base,
+    difference: the same on the other half, and paired. What the first half gains more than the second is the choice's luck.
     """
 
     k: int
     rs: tuple[int, ...]
     chosen_on: np.ndarray
     r: int
+    where_chosen: Interval
+    base_where_chosen: Interval
     reported: Interval
     base: Interval
     difference: Interval
@@ -198,11 +203,23 @@ def choose_rank(
     base = options.hits(engine.ranks())[:, 0]
     recall = hits[choosing].mean(axis=0)
     best = min(range(len(rs)), key=lambda index: (-recall[index], rs[index]))
-    values = np.stack([hits[:, best], base, hits[:, best] - base], axis=1)[reporting]
-    interval = bootstrap_interval(values, resamples=n_boot, seed=seed)
-    reported, unchanged, difference = (Interval(interval.value[i], interval.low[i], interval.high[i]) for i in range(3))
+    values = np.stack([hits[:, best], base, hits[:, best] - base], axis=1)
+    here, there = (
+        [Interval(found.value[i], found.low[i], found.high[i]) for i in range(3)]
+        for found in (bootstrap_interval(values[half], resamples=n_boot, seed=seed) for half in (choosing, reporting))
+    )
     return RankChoice(
-        k, tuple(rs), recall, int(rs[best]), reported, unchanged, difference, len(choosing), len(reporting)
+        k,
+        tuple(rs),
+        recall,
+        int(rs[best]),
+        here[0],
+        here[1],
+        there[0],
+        there[1],
+        there[2],
+        len(choosing),
+        len(reporting),
     )
 
 

@@ -100,12 +100,20 @@ def sae(store: Store) -> Any:
     return store.sae()
 
 
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+def task(store: Store, name: str, pool: str) -> Any:
+    """A task with the candidates of a pool (analysis.retrieval.pools)."""
+    from analysis.retrieval.pools import task_in_pool
+
+    return task_in_pool(store, name, pool)
+
+
 @st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
-def task_space(store: Store, task: str) -> Any:
+def task_space(store: Store, task: str, pool: str = "local") -> Any:
     """Queries, candidates and qrels of one task, ready for search and interventions (analysis.retrieval.spaces)."""
     from analysis.retrieval.spaces import space_from_store
 
-    return space_from_store(store, task)
+    return space_from_store(store, task, pool)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
@@ -401,12 +409,12 @@ def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[st
 
 # --- retrieval lab ------------------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
-def lab(store: Store, task: str) -> Any:
+def lab(store: Store, task: str, pool: str = "local") -> Any:
     """One task with its similarities in memory (analysis.live.lab.Lab). A hybrid's partner is named by its store id."""
     import analysis.retrieval.kernels  # noqa: F401  # many rankings follow: worth the second that numba takes to import
     from analysis.live.lab import Lab
 
-    return Lab(task_space(store, task), lambda name: task_space(by_id(name, store.dataset), task))
+    return Lab(task_space(store, task, pool), lambda name: task_space(by_id(name, store.dataset), task, pool))
 
 
 def by_id(name: str, dataset: str) -> Store:
@@ -418,45 +426,48 @@ def by_id(name: str, dataset: str) -> Store:
 
 
 @st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
-def measured(store: Store, task: str, spec: str) -> Any:
+def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
     """Ranks of all targets under an intervention in text form (analysis.live.lab.Measured)."""
     from analysis.retrieval.interventions import parse
 
-    return lab(store, task).measure(parse(spec))
+    return lab(store, task, pool).measure(parse(spec))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing bootstrap samples", hash_funcs=BY_KEY)
-def recall(store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...], definition: str) -> pd.DataFrame:
+def recall(
+    store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str = "local"
+) -> pd.DataFrame:
     """Recall of interventions with intervals and paired differences to the base, one row a method and k."""
     from analysis.live.lab import recall_frame
 
-    return recall_frame(
-        measured(store, task, "base"), [measured(store, task, spec) for spec in specs], ks=ks, definition=definition
-    )
+    base, *methods = (measured(store, task, spec, pool) for spec in ("base", *specs))
+    return recall_frame(base, methods, ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
-def lab_curves(store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str) -> Any:
+def lab_curves(
+    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
+) -> Any:
     """Recall along a setting (analysis.live.curves.Curves)."""
     from analysis.live.curves import curves
     from analysis.retrieval.interventions import parse
 
-    return curves(lab(store, task), kind, parse(spec), ks=ks, definition=definition)
+    return curves(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
 def lab_band(
-    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str
+    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
 ) -> pd.DataFrame | None:
     """The random control of a curve."""
     from analysis.live.curves import control_band
     from analysis.retrieval.interventions import parse
 
-    return control_band(lab(store, task), kind, parse(spec), ks=ks, definition=definition)
+    return control_band(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
-def diagnosis(store: Store, task: str, spec: str) -> Any:
+def diagnosis(store: Store, task: str, spec: str, pool: str = "local") -> Any:
     from analysis.retrieval.interventions import parse
 
-    return lab(store, task).diagnose(parse(spec))
+    return lab(store, task, pool).diagnose(parse(spec))

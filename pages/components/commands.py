@@ -28,10 +28,13 @@ def verify(path: Path) -> str:
     return f"python -m analysis verify {shlex.quote(place(path))}"
 
 
-def retrieve(store: Store, task: str, methods: tuple[str, ...] = (), query: int | None = None) -> str:
+def retrieve(
+    store: Store, task: str, methods: tuple[str, ...] = (), query: int | None = None, *, pool: str = "local"
+) -> str:
     """Recall of a task with the given interventions, or one query's ranking."""
     parts = [f"python -m analysis retrieve {shlex.quote(place(store.path))} --task {task}"]
     parts += [f"--method {shlex.quote(method)}" for method in methods]
+    parts += [] if pool == "local" else [f"--pool {pool}"]
     parts += [] if query is None else [f"--query {query}"]
     return " ".join(parts)
 

@@ -10,6 +10,7 @@ from analysis.figures.palette import method_style
 from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
 from analysis.live.curves import SEEDS, Curves, behind, kinds_for
+from analysis.retrieval.bootstrap import Interval
 from analysis.retrieval.steps import Removal
 from analysis.retrieval.sweeps import RankChoice
 from pages.components import caching, downloads, state
@@ -35,7 +36,7 @@ def section(view: LabView) -> None:
         "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
-    asked = (view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition)
+    asked = (view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition, view.pool)
     with guard("The curve", stop=False):
         found: Curves = caching.lab_curves(*asked)
         known: set = st.session_state.setdefault("_lab_bands", set())
@@ -60,26 +61,34 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         levels=_levels(view),
         current=_now(view, kind, found),
         chosen=float(choice.r) if choice is not None and choice.r else None,
-        data=f"{view.name}; {view.store.caption}",
+        data=view.data,
     )
-    downloads.figure(chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command())
+    downloads.figure(
+        chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command_for(f" --curve {kind}")
+    )
     if choice is not None:
         st.markdown(_chosen(choice))
+    if kind in ("r", "share", "alpha") and len(view.after.steps) > 1:
+        st.caption("The curve is of this step alone: the other steps of the view are left out.")
 
 
 def _chosen(choice: RankChoice) -> str:
-    """The honest number: r from one half of the queries, recall on the other."""
+    """The honest number beside the one that flatters: r from one half of the queries, recall on both halves."""
+
+    def recall(found: Interval) -> str:
+        return f"{percent(float(found.value))} {interval(float(found.low), float(found.high))}"
+
+    here = (
+        f"On the half that chose ({choice.n_chosen_on:,} queries): Recall@{choice.k} {recall(choice.where_chosen)}, base "
+        f"{recall(choice.base_where_chosen)}."
+    )
+    there = f"**On the other half** ({choice.n_reported:,}): {recall(choice.reported)}, base {recall(choice.base)}"
     if choice.r == 0:
-        return (
-            f"**Chosen on one half** ({choice.n_chosen_on:,} queries): r = 0, removing nothing is best for Recall@{choice.k}. "
-            f"The other half has {percent(float(choice.base.value))}."
-        )
-    low, high = float(choice.difference.low), float(choice.difference.high)
+        return f"**r chosen on one half: 0**, removing nothing is best there. {here} {there}."
+    change = choice.difference
     return (
-        f"**r chosen on one half** of the queries ({choice.n_chosen_on:,}): **r = {choice.r}**. Reported on the other half "
-        f"({choice.n_reported:,}): Recall@{choice.k} {percent(float(choice.reported.value))} "
-        f"{interval(float(choice.reported.low), float(choice.reported.high))}, base {percent(float(choice.base.value))}, "
-        f"difference {points(float(choice.difference.value))} points {interval(low, high)}."
+        f"**r chosen on one half: {choice.r}**. {here} {there}, difference {points(float(change.value))} points "
+        f"{interval(float(change.low), float(change.high))}."
     )
 
 

@@ -21,11 +21,11 @@ def section(view: LabView) -> None:
         if not st.toggle("Measure hubs, spectrum, gap and margins", key="_lab_diagnostics", value=_small(view)):
             st.caption("Takes some seconds at this size.")
             return
-        states = {"base": caching.diagnosis(view.store, view.name, "base")}
+        states = {"base": caching.diagnosis(view.store, view.name, "base", view.pool)}
         if view.after.steps:
-            states[view.after.label] = caching.diagnosis(view.store, view.name, view.after.spec)
-        chart = diagnostic_panels(states, data=f"{view.name}; {view.store.caption}")
-        downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command())
+            states[view.after.label] = caching.diagnosis(view.store, view.name, view.after.spec, view.pool)
+        chart = diagnostic_panels(states, data=view.data)
+        downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command_for(" --diagnose"))
         found = list(states.values())
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis.figures.palette import SIGN
 from analysis.live.ranking import Comparison
 from analysis.retrieval.interventions import BASE
+from analysis.retrieval.movement import changed
 from pages.components import caching, gallery, lab_why, ranked_lists, state
 from pages.components.errors import guard
 from pages.components.lab_view import LabView
@@ -33,7 +33,7 @@ def section(view: LabView) -> None:
 def _section(view: LabView) -> None:
     moved = view.moved()
     chosen = _filter(view, moved)
-    rows = listed(moved, chosen)
+    rows = changed(moved, chosen)
     left, right = st.columns([2, 5], gap="medium")
     with left:
         _list(view, rows, chosen)
@@ -47,20 +47,9 @@ def _section(view: LabView) -> None:
     lab_why.section(view, query, comparison)
 
 
-def listed(moved: pd.DataFrame, chosen: str) -> pd.DataFrame:
-    """Rows of a movement table behind one filter, the most telling first."""
-    if chosen in _STATUS:
-        part = moved[moved["status"] == _STATUS[chosen]]
-        by, ascending = ("after", True) if chosen == "near" else ("moved", chosen == "lost")
-        return part.sort_values(by, ascending=ascending, kind="stable")
-    if chosen == "moved":
-        return moved.iloc[np.argsort(-moved["moved"].abs().to_numpy(), kind="stable")]
-    return moved
-
-
 def compare(view: LabView, query: int) -> Comparison:
     """Both lists of one query of the task."""
-    lab = caching.lab(view.store, view.name)
+    lab = view.lab
     return Comparison(lab.lists(BASE), lab.lists(view.after), view.task.qrels, query)
 
 
@@ -140,8 +129,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
             st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
         with st.container(gap="small"):
             st.markdown(f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}")
-            st.markdown(ranked_lists.outcome(comparison, view.k) if moved["status"] != "no target" else
-                        "No target of this query is in the pool: it counts as a miss.")  # fmt: skip
+            st.markdown(_outcome(view, moved))
             state.page_link(
                 "live_query", "Open as a live query", icon=":material/image_search:", store=caching.store_id(view.store),
                 task=view.name, query=query, source="data", method=view.after.spec,
@@ -153,3 +141,15 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     with st.popover("Command", icon=":material/terminal:", type="tertiary"):
         st.code(view.command(query), language="bash", wrap_lines=True)
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")
+
+
+def _outcome(view: LabView, moved: pd.Series) -> str:
+    """What became of the query, with the ranks that the list and recall count with."""
+    if moved["status"] == "no target":
+        return "No target of this query is in the pool: it counts as a miss."
+    if moved["after"] > len(view.task.candidate_rows):
+        return (
+            f"Nothing is left of this query after {gallery.escape(view.after.label)}: it counts as a miss, and the order of "
+            "the list after means nothing."
+        )
+    return ranked_lists.outcome((int(moved["before"]), int(moved["after"])), view.k)

@@ -8,9 +8,10 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.figures.recall import recall_bars, recall_table
 from analysis.figures.style import interval, percent, points
+from analysis.retrieval.catalogue import catalogue
 from analysis.retrieval.controls import controls
-from analysis.retrieval.interventions import Intervention, parse
-from analysis.retrieval.steps import Pool, ReAlign, Removal
+from analysis.retrieval.interventions import parse
+from analysis.retrieval.steps import Removal
 from pages.components import caching, downloads, lab_view
 from pages.components.lab_view import LabView
 
@@ -22,19 +23,19 @@ def measured(view: LabView) -> pd.DataFrame | None:
     good = []
     for spec in view.specs[:MOST_ROWS]:
         try:
-            caching.measured(view.store, view.name, spec)
+            view.measured(spec)
             good.append(spec)
         except AnalysisError as error:
             st.warning(f"{parse(spec).label}: {error}", icon=":material/block:")
     if "base" not in good or view.after.spec not in good:
         return None
-    return caching.recall(view.store, view.name, tuple(good), view.ks, view.definition)
+    return view.recall_of(tuple(good))
 
 
 def section(view: LabView, frame: pd.DataFrame) -> None:
     """Bars and table of the frame that `measured` gave."""
     downloads.figure(
-        recall_bars(frame, data=_data(view), definition=view.definition),
+        recall_bars(frame, data=view.data, definition=view.definition),
         f"{view.store.name}-{view.name}-recall",
         command=view.command(),
         table=lambda: frame,
@@ -100,16 +101,10 @@ def _adding(view: LabView) -> None:
 
 
 def _groups(view: LabView, removal: Removal) -> dict[str, tuple[str, ...]]:
-    poolings = [variant for variant in view.store.variants if variant != "mean"]
-    return {
-        "Every control of this removal": tuple(item.spec for item in controls(removal)),
-        "Masks and poolings, both sides": tuple(Intervention((Pool(v, v),)).spec for v in poolings),
-        "Masks and poolings, queries only": tuple(Intervention((Pool(v, "mean"),)).spec for v in poolings),
-        "Masks and poolings, candidates only": tuple(Intervention((Pool("mean", v),)).spec for v in poolings),
-        "ReAlign at several α": tuple(Intervention((ReAlign(alpha),)).spec for alpha in (0.03, 0.1, 0.3, 0.7)),
-        "Concept space": ("codes:idf", "codes:equal"),
+    """What may be added at once: the controls of the removal in view, and every group of the catalogue."""
+    space = caching.task_space(view.store, view.name, view.pool)
+    groups = {
+        "Every control of this removal": controls(removal),
+        **catalogue(space, removal=removal, partner=view.partner),
     }
-
-
-def _data(view: LabView) -> str:
-    return f"{view.name}, {len(view.task.query_rows):,} queries; {view.store.caption}"
+    return {label: tuple(item.spec for item in methods) for label, methods in groups.items()}

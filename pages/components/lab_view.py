@@ -9,9 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from analysis.live.lab import Lab, Measured
 from analysis.retrieval.controls import random_control
 from analysis.retrieval.interventions import Intervention, parse
 from analysis.retrieval.movement import movement
+from analysis.retrieval.pools import queries_in_pool
 from analysis.retrieval.recall import unanswerable
 from analysis.retrieval.steps import ReAlign, Removal
 from analysis.store import Store
@@ -19,6 +21,7 @@ from analysis.store.read import Task
 from pages.components import caching, commands, gallery, state
 
 CUTS = (1, 3, 5, 10, 20, 50, 100)
+POOL_WORDS = {"local": "the task's own", "global": "of all tasks of the store"}
 DEFINITIONS = {"hit": "any target in the first k", "fraction": "share of the targets in the first k"}
 
 
@@ -30,6 +33,8 @@ class LabView:
     k: int
     ks: tuple[int, ...]
     definition: str
+    pool: str = "local"
+    partner: str = ""  # another backbone with this task, for hybrids
 
     @property
     def name(self) -> str:
@@ -46,22 +51,53 @@ class LabView:
         return tuple(dict.fromkeys(found))
 
     def recall(self) -> pd.DataFrame:
-        return caching.recall(self.store, self.name, self.specs, self.ks, self.definition)
+        return self.recall_of(self.specs)
+
+    def recall_of(self, specs: tuple[str, ...]) -> pd.DataFrame:
+        return caching.recall(self.store, self.name, specs, self.ks, self.definition, self.pool)
+
+    def measured(self, spec: str) -> Measured:
+        return caching.measured(self.store, self.name, spec, self.pool)
+
+    @property
+    def lab(self) -> Lab:
+        return caching.lab(self.store, self.name, self.pool)
+
+    @property
+    def data(self) -> str:
+        """What a figure's caption says of its data."""
+        pool = "" if self.pool == "local" else " in the global pool"
+        return f"{self.name}{pool}, {len(self.task.query_rows):,} queries; {self.store.caption}"
 
     def moved(self) -> pd.DataFrame:
         """One row a query: rank before, after, places gained, status at the view's k."""
-        ranks = [caching.measured(self.store, self.name, spec).ranks[0] for spec in ("base", self.after.spec)]
+        ranks = [self.measured(spec).ranks[0] for spec in ("base", self.after.spec)]
         return movement(ranks[0], ranks[1], self.k)
 
-    def command(self, query: int | None = None) -> str:
-        """The command that prints the numbers of the table, or one query's lists."""
+    def command(self, query: int | None = None, *, more: str = "") -> str:
+        """The command that prints the numbers of the table, or one query's lists; more: what else to ask for."""
         if query is not None:
             one = (self.after.spec,) if self.after.steps else ()
-            return commands.retrieve(self.store, self.name, one, query) + self._partner(one)
+            return commands.retrieve(self.store, self.name, one, query, pool=self.pool) + more + self._partner(one)
         methods = tuple(spec for spec in self.specs if spec != "base")
         cuts = ",".join(map(str, self.ks))
         definition = "" if self.definition == "hit" else f" --definition {self.definition}"
-        return commands.retrieve(self.store, self.name, methods) + f" --k {cuts}{definition}" + self._partner(methods)
+        asked = commands.retrieve(self.store, self.name, methods, pool=self.pool)
+        return f"{asked} --k {cuts}{definition}" + self._partner(methods)
+
+    def command_for(self, asked: str) -> str:
+        """The command for something of the view's own method: ` --curve r`, ` --diagnose`, ` --changed rescued`."""
+        one = (self.after.spec,) if self.after.steps else ()
+        cuts = ",".join(map(str, self.ks)) if "--curve" in asked else str(self.k)
+        definition = "" if self.definition == "hit" or "--curve" not in asked else f" --definition {self.definition}"
+        cuts = "" if "--diagnose" in asked else f" --k {cuts}"
+        return (
+            commands.retrieve(self.store, self.name, one, pool=self.pool)
+            + asked
+            + cuts
+            + definition
+            + self._partner(one)
+        )
 
     def _partner(self, specs: tuple[str, ...]) -> str:
         hybrids = [hybrid for spec in specs if (hybrid := parse(spec).hybrid) is not None]
@@ -70,10 +106,11 @@ class LabView:
         return f" --partner {shlex.quote(commands.place(caching.by_id(hybrids[0].first, self.store.dataset).path))}"
 
 
-def recall_controls() -> tuple[int, tuple[int, ...], str]:
-    """(k in view, all cut-offs, definition of recall), each in the URL."""
+def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
+    """(k in view, all cut-offs, definition of recall, pool), each in the URL."""
     state.check_choice(state.DEFINITION, list(DEFINITIONS), default="hit", what="a definition of recall")
-    with st.popover("Recall", icon=":material/tune:", help="Cut-offs and definition of recall"):
+    state.check_choice(state.POOL, list(POOL_WORDS), default="local", what="a pool of candidates")
+    with st.popover("Recall", icon=":material/tune:", help="Cut-offs and definition of recall, pool of candidates"):
         chosen = st.pills(
             "Cut-offs k in the table",
             CUTS,
@@ -86,20 +123,24 @@ def recall_controls() -> tuple[int, tuple[int, ...], str]:
             "What counts", list(DEFINITIONS), format_func=DEFINITIONS.__getitem__, key=state.DEFINITION, bind="query-params",
             help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
         )  # fmt: skip
+        pool = st.radio(
+            "Pool of candidates", list(POOL_WORDS), format_func=POOL_WORDS.__getitem__, key=state.POOL, bind="query-params",
+            help="global: whatever any task of this store retrieves, of all modalities, stands in the way of the targets.",
+        )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
     state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
     k = st.segmented_control(
         "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
         help="The lists, the curve and what counts as rescued use this cut-off.",
     )  # fmt: skip
-    return int(k or ks[-1]), ks, definition
+    return int(k or ks[-1]), ks, definition, pool
 
 
 def facts(view: LabView) -> None:
     """Queries, candidates, missing targets and the prompts, in one line."""
     task = view.task
     lost = unanswerable(task.qrels)
-    line = f"**{len(task.query_rows):,}** queries, **{len(task.candidate_rows):,}** candidates (the task's own pool)"
+    line = f"**{len(task.query_rows):,}** queries, **{len(task.candidate_rows):,}** candidates ({_pool(view)})"
     line += (
         f", {task.missing_targets:,} targets missing from the pool" if task.missing_targets else ", no target missing"
     )
@@ -110,6 +151,18 @@ def facts(view: LabView) -> None:
     if prompts and not view.store.contrastive:
         words = "; ".join(f"{side}: “{gallery.escape(sentence)}”" for side, sentence in prompts.items())
         st.caption(f"Instructions that the model read after the content — {words}")
+
+
+def _pool(view: LabView) -> str:
+    """Which candidates these are; of a global pool what it holds."""
+    if view.pool == "local":
+        return "the task's own pool"
+    held = view.store.samples["modality"].to_numpy()[view.task.candidate_rows]
+    names = {"text": "texts", "image": "images", "image_text": "images with a text"}
+    parts = [f"{(held == modality).sum():,} {words}" for modality, words in names.items() if (held == modality).any()]
+    own = queries_in_pool(view.task)
+    alone = f"; {own:,} queries are candidates themselves and rank first for themselves" if own else ""
+    return f"global pool: {', '.join(parts)}{alone}"
 
 
 def also() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pages.components.lab_view import LabView
 def section(view: LabView, query: int, comparison: Comparison) -> None:
     """Bars of the target and of the rival, their difference, and the concept that was clicked."""
     st.subheader("Why does the winner win?", anchor=False)
-    if comparison.best_target is None:
+    if not len(comparison.targets):
         st.caption("This query has no target in the pool, so there is nothing to compare the winner with.")
         return
     states = {"before": BASE, "after": view.after} if view.after.steps else {"before": BASE}
@@ -32,7 +32,7 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
         st.caption(reason)
         return
     try:
-        found = explain(caching.lab(view.store, view.name), comparison, which, states[which])
+        found = explain(view.lab, comparison, which, states[which])
     except AnalysisError as error:
         st.caption(str(error))
         return
@@ -48,7 +48,10 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
     left, right = st.columns([5, 2], gap="medium")
     with left:
         event = downloads.figure(
-            chart, f"{view.store.name}-{view.name}-why-{query}-{which}", command=view.command(query), select=("points",)
+            chart,
+            f"{view.store.name}-{view.name}-why-{query}-{which}",
+            command=view.command(query, more=f" --why {which}"),
+            select=("points",),
         )
     with right:
         _concept(view, selected_ids(event), found)

@@ -102,7 +102,7 @@ def show(live: Live) -> None:
 
 def _lists(live: Live, comparison: Comparison, mask: TokenMask, intervention: Intervention) -> None:
     changes = " · ".join(part for part in (mask.label, intervention.label) if part and part != "base")
-    sentence = ranked_lists.outcome(comparison)
+    sentence = ranked_lists.outcome(comparison.best_ranks)
     if sentence:
         st.markdown(sentence)
     ranked_lists.side_by_side(

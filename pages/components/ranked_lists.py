@@ -66,13 +66,13 @@ def movement(place: Place, *, side: str) -> str:
     return f":orange[{SIGN['lost']} down {-up:,}, from {place.other_rank:,}]"
 
 
-def outcome(comparison: Comparison, k: int = 10) -> str:
-    """What happened to the best target, in a sentence of markdown; empty without targets."""
-    best = comparison.best_target
+def outcome(best: tuple[int, int] | None, k: int = 10) -> str:
+    """What happened to the best target, in a sentence of markdown. best: the best rank of any target before and after;
+    without one the sentence is empty."""
     if best is None:
         return ""
-    _, before, after = best
-    words = f"The target stands at rank **{before:,}** before and **{after:,}** after"
+    before, after = best
+    words = f"The best target stands at rank **{before:,}** before and **{after:,}** after"
     if before > k >= after:
         return f":green-badge[{SIGN['rescued']} rescued] {words}."
     if after > k >= before:

@@ -56,6 +56,7 @@ COLOR = "color"
 VARIANT = "variant"
 SCORE = "score"
 DEFINITION = "definition"
+POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"

@@ -36,17 +36,15 @@ def test_a_query_of_the_store_ranks_as_it_does_in_the_whole_matrix(space: Retrie
         assert [place.rank for place in places] == list(range(1, 11))
         assert [place.other_rank for place in places] == [orders[other].index(place.candidate) + 1 for place in places]
         assert [place.is_target for place in places] == [place.candidate in targets for place in places]
-    assert found.best_target is not None
-    candidate, before, after = found.best_target
-    assert after == min(orders["after"].index(target) + 1 for target in targets)
-    assert before == orders["before"].index(candidate) + 1
+    best = {side: min(order.index(target) + 1 for target in targets) for side, order in orders.items()}
+    assert found.best_ranks == (best["before"], best["after"])
 
 
 def test_an_upload_has_no_targets(space: RetrievalSpace) -> None:
     base = fit(parse("base"), space)
     h = space.rows("queries", "mean")[0]
     found = compare(base, base, h, h)
-    assert found.best_target is None
+    assert found.best_ranks is None
     assert [place.rank for place in found.places("after", 4)] == [
         place.other_rank for place in found.places("after", 4)
     ]

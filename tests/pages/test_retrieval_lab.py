@@ -19,7 +19,6 @@ from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
-from pages.components import lab_queries
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
@@ -129,18 +128,6 @@ def test_both_lists_of_a_query_are_the_librarys_and_the_commands(
     command = next(code.value for code in app.code if "--query 7" in code.value)
     done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
     assert [row["text"] for row in json.loads(done.output)["after"]] == [texts[c] for c in order["after"][:10]]
-
-
-@pytest.mark.parametrize("chosen", ["rescued", "lost", "near", "moved", "all"])
-def test_filters_choose_the_queries_they_promise(chosen: str) -> None:
-    moved = pd.DataFrame(
-        {
-            "query": range(6), "before": [30, 2, 15, 4, 0, 100], "after": [3, 20, 12, 4, 0, 60],
-            "moved": [27, -18, 3, 0, 0, 40], "status": ["rescued", "lost", "near miss", "unchanged", "no target", "unchanged"],
-        }
-    )  # fmt: skip
-    expected = {"rescued": [0], "lost": [1], "near": [2], "moved": [5, 0, 1, 2, 3, 4], "all": [0, 1, 2, 3, 4, 5]}
-    assert lab_queries.listed(moved, chosen)["query"].tolist() == expected[chosen]
 
 
 def test_counts_on_the_filters_are_those_of_the_ranks(

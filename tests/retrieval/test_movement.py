@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.movement import FusedLists, ScoreLists, TwoStageLists, movement, side_by_side
+from analysis.retrieval.movement import FusedLists, ScoreLists, TwoStageLists, changed, movement, side_by_side
 from analysis.retrieval.ranks import TargetRanks
 from analysis.retrieval.scoring import RowScores
 from tests.retrieval.planted import cloud, dense_order, random_qrels
@@ -72,3 +73,18 @@ def test_a_query_without_targets_marks_none():
     found = side_by_side(ScoreLists(SCORES[0]), ScoreLists(SCORES[0]), 0, 5, empty)
     assert not found.before["target"].any()
     assert (found.after["moved"] == 0).all()
+
+
+@pytest.mark.parametrize("which", ["rescued", "lost", "near", "moved", "all"])
+def test_filters_choose_the_queries_they_promise(which: str) -> None:
+    moved = pd.DataFrame(
+        {
+            "query": range(7), "before": [30, 2, 15, 4, 0, 100, 14], "after": [3, 20, 12, 4, 0, 60, 9],
+            "moved": [27, -18, 3, 0, 0, 40, 5],
+            "status": ["rescued", "lost", "near miss", "unchanged", "no target", "unchanged", "rescued"],
+        }
+    )  # fmt: skip
+    expected = {"rescued": [0, 6], "lost": [1], "near": [2], "moved": [5, 0, 1, 6, 2, 3, 4], "all": list(range(7))}
+    assert changed(moved, which)["query"].tolist() == expected[which]
+    with pytest.raises(RetrievalError, match="expected one of rescued"):
+        changed(moved, "vanished")

@@ -12,6 +12,7 @@ from analysis.retrieval.controls import controls, random_control
 from analysis.retrieval.evaluate import evaluate, lab_engine
 from analysis.retrieval.interventions import Intervention, parse
 from analysis.retrieval.linear_steps import removal_basis
+from analysis.retrieval.realign import statistics
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.steps import Removal
 from analysis.retrieval.sweeps import (
@@ -70,6 +71,18 @@ def test_the_curve_over_alpha_is_the_evaluation_at_each_alpha(space):
     assert np.allclose(curve[NUMBERS], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("whose", ["joint", "queries", "candidates", "support"])
+def test_the_curve_over_alpha_keeps_whose_statistics_they_are(space, whose):
+    rows = space.queries["mean"][:20]
+    known = replace(space, support=lambda variant: statistics(rows))
+    curve = alpha_curve(known, [0.1, 0.9], OPTIONS, eps=1e-3, whose=whose)
+    expected = points(known, [f"realign:alpha={alpha},eps=1e-3,statistics={whose}" for alpha in (0.1, 0.9)])
+    assert np.allclose(curve[NUMBERS], expected, atol=1e-12)
+    if whose == "support":
+        with pytest.raises(RetrievalError, match="support statistics"):
+            alpha_curve(replace(space, support=lambda variant: None), [0.1], OPTIONS, whose=whose)
+
+
 def test_hybrid_curves_are_the_evaluation_at_each_n_and_weight(space):
     first = world(captions=2, seed=5).space
     curve = hybrid_curve(space, first, ns=[1, 10, 120], options=OPTIONS)
@@ -124,6 +137,9 @@ def test_r_is_chosen_on_one_half_and_reported_on_the_other(space, engine):
     assert choice.reported.value == pytest.approx(hits[choice.r][order[30:]].mean())
     assert choice.base.value == pytest.approx(hits[0][order[30:]].mean())
     assert choice.difference.value == pytest.approx(choice.reported.value - choice.base.value)
+    assert choice.where_chosen.value == pytest.approx(hits[choice.r][order[:30]].mean())
+    assert choice.base_where_chosen.value == pytest.approx(hits[0][order[:30]].mean())
+    assert choice.base_where_chosen.low < choice.base_where_chosen.value < choice.base_where_chosen.high
     assert choice.difference.low > 0  # the planted distractors are found
     assert (choice.n_chosen_on, choice.n_reported) == (30, 30)
     assert choose_rank(engine, projection, [3, 3, 8, 4], n_boot=10).r >= 3

@@ -1,0 +1,154 @@
+"""`python -m analysis retrieve --curve | --diagnose | --changed | --query --why` against independent forms of each number."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from analysis.cli import main
+from analysis.retrieval.evaluate import evaluate
+from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.pipeline import fit
+from analysis.retrieval.spaces import space_from_store
+from analysis.store import open_store
+from tests.synthetic_store import make_store
+
+METHOD = "removal:attribution,share=0.2"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return open_store(make_store(tmp_path_factory.mktemp("cache"), backbone="qwen2-vl-mini"))
+
+
+@pytest.fixture(scope="module")
+def space(store):
+    return space_from_store(store, "i2t")
+
+
+def ask(store, *options, method=METHOD):
+    done = CliRunner().invoke(
+        main, ["retrieve", str(store.path), "--task", "i2t", "--method", method, *map(str, options), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)
+
+
+def orders(space, method):
+    fitted = fit(method, space)
+    similarity = np.round(fitted.queries.astype(np.float64) @ fitted.candidates.astype(np.float64).T, 12)
+    return np.argsort(-similarity, axis=1, kind="stable"), similarity
+
+
+def best(space, method):
+    order, _ = orders(space, method)
+    return np.take_along_axis(space.qrels.toarray() > 0, order, axis=1).argmax(axis=1) + 1
+
+
+def test_the_curve_over_r_is_the_evaluation_at_each_r_with_band_and_choice(store, space):
+    found = ask(store, "--curve", "r", "--k", "1,5")
+    curve = next(iter(found.values()))
+    specs = [parse(f"{METHOD},r={row['x']}") for row in curve if row["k"] == 5]
+    table = evaluate(space, specs, ks=(1, 5))
+    for row, expected in zip([row for row in curve if row["k"] == 5], table.to_dict("records"), strict=True):
+        assert row["recall"] == pytest.approx(expected["R@5"])
+        assert (row["low"], row["high"]) == pytest.approx((expected["R@5_low"], expected["R@5_high"]))
+    band = found["random concepts, 10 seeds"]
+    control = evaluate(space, [parse(f"removal:random,share=0.2,r={band[-1]['x']},seeds=10")], ks=(5,)).iloc[0]
+    assert (band[-1]["band_low"], band[-1]["band_high"]) == pytest.approx(
+        (control["band@5_low"], control["band@5_high"])
+    )
+    choice = found["r chosen on one half of the queries, reported on the other"]
+    assert [row["k"] for row in choice] == [1, 5]
+    assert all(row["queries_chose"] + row["queries_reported"] == space.n_queries for row in choice)
+    assert all(row["reported_low"] <= row["reported"] <= row["reported_high"] for row in choice)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("share", METHOD), ("alpha", "realign:statistics=joint")])
+def test_the_other_curves_hold_the_setting_of_the_method(store, space, kind, method):
+    curve = next(iter(ask(store, "--curve", kind, "--k", 1, method=method).values()))
+    for row in curve[::3]:
+        spec = f"removal:attribution,share={row['x']}" if kind == "share" else f"{method},alpha={row['x']}"
+        assert row["recall"] == pytest.approx(evaluate(space, [parse(spec)], ks=(1,), n_boot=1)["R@1"].iloc[0])
+
+
+def test_diagnostics_are_those_of_a_dense_search(store, space):
+    found = ask(store, "--diagnose", "--method", "realign")
+    rows = {row["method"]: row for row in found["diagnostics"]}
+    assert list(rows) == ["base", parse(METHOD).label, parse("realign").label]
+    for method in (BASE, parse(METHOD), parse("realign")):
+        fitted = fit(method, space)
+        order, similarity = orders(space, method)
+        relevant = space.qrels.toarray() > 0
+        counts = np.bincount(order[:, :10].ravel(), minlength=space.n_candidates)
+        row = rows[method.label]
+        assert row["modality_gap"] == pytest.approx(
+            np.linalg.norm(fitted.queries.mean(0) - fitted.candidates.mean(0)), abs=1e-6
+        )
+        assert row["matched_cosine"] == pytest.approx(similarity[relevant].mean(), abs=1e-6)
+        assert row["hubness"] == pytest.approx(((counts - counts.mean()) ** 3).mean() / counts.std() ** 3)
+        assert row["worst_hub_share"] == pytest.approx(counts.max() / space.n_queries)
+        right = np.where(relevant, similarity, -np.inf).max(axis=1)
+        wrong = np.where(relevant, -np.inf, similarity).max(axis=1)
+        assert row["margin"] == pytest.approx(np.median(right - wrong), abs=1e-6)
+        worst = next(table for name, table in found.items() if name.startswith(f"worst hubs, {method.label}:"))
+        assert worst[0]["count"] == counts.max()
+        assert worst[0]["sample_id"] == space.candidate_names[worst[0]["candidate"]]
+
+
+@pytest.mark.parametrize("which", ["rescued", "lost", "near", "moved", "all"])
+def test_changed_queries_have_the_ranks_of_a_dense_search(store, space, which):
+    rows = next(iter(ask(store, "--changed", which, "--k", "1,3").values()))
+    before, after = best(space, BASE), best(space, parse(METHOD))
+    assert all((row["before"], row["after"]) == (before[row["query"]], after[row["query"]]) for row in rows)
+    wanted = {
+        "rescued": (before > 3) & (after <= 3), "lost": (before <= 3) & (after > 3),
+        "near": (before > 3) & (after > 3) & (after <= 9), "moved": before > 0, "all": before > 0,
+    }[which]  # fmt: skip
+    assert sorted(row["query"] for row in rows) == np.flatnonzero(wanted).tolist()
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_contributions_add_up_to_the_similarity_in_the_list(store, space, side):
+    found = ask(store, "--query", 7, "--why", side)
+    pairs, rows = found.values()
+    order, similarity = orders(space, BASE if side == "before" else parse(METHOD))
+    relevant = set(space.qrels[[7]].indices.tolist())
+    target = next(candidate for candidate in order[7] if candidate in relevant)
+    rival = next(candidate for candidate in order[7] if candidate not in relevant)
+    for pair, candidate, column in zip(pairs, (target, rival), ("target", "rival"), strict=True):
+        assert pair["sample_id"] == space.candidate_names[candidate]
+        assert pair["similarity"] == pytest.approx(similarity[7, candidate], abs=1e-6)
+        assert sum(row[column] for row in rows) == pytest.approx(pair["similarity"], abs=1e-9)
+    assert rows[-1]["name"] == "not explained by the SAE"
+    assert all(row["difference"] == pytest.approx(row["target"] - row["rival"]) for row in rows)
+
+
+def test_the_global_pool_is_asked_for_by_name(store):
+    done = CliRunner().invoke(main, ["retrieve", str(store.path), "--task", "i2t", "--pool", "global", "--json"])
+    space = space_from_store(store, "i2t", "global")
+    found = json.loads(done.output)
+    assert found["candidates"] == space.n_candidates
+    assert found["rows"][0]["R@5"] == pytest.approx(evaluate(space, [BASE], ks=(5,))["R@5"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--curve", "r", "--diagnose"], 2, "exclude each other"),
+        (["--why", "before"], 2, "--why needs --query"),
+        (["--query", "999", "--why", "before"], 1, "no query 999"),
+        (["--query", "1", "--why", "after", "--method", "realign"], 1, "not linear"),
+        (["--curve", "n"], 1, "hybrid"),
+        (["--curve", "r", "--method", METHOD, "--method", "realign"], 1, "expected one"),
+        (["--pool", "moon"], 2, "local"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_sentence(store, options, code, sentence):
+    done = CliRunner().invoke(main, ["retrieve", str(store.path), "--task", "i2t", *options])
+    assert done.exit_code == code
+    assert sentence in done.output
+    assert "Traceback" not in done.output
