@@ -3,6 +3,7 @@ when asked. A visitor who comes while it is busy waits and is told why."""
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,7 @@ class ModelSlot:
     def _free(self) -> None:
         backbone, self._backbone, self._loaded = self._backbone, None, None
         if backbone is not None:
+            gc.unfreeze()  # the app sets objects aside; those of a model that refer to each other must be found again
             backbone.unload()
 
     def _acquire(self, doing: str, patience: float, tell: Callable[[str], None]) -> None:

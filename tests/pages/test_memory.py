@@ -1,0 +1,68 @@
+"""What lives as long as the server is set aside for good; what is thrown away is still found."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import types
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from pages.components import memory
+
+
+class Loop:
+    """Two objects that hold each other: only the garbage collector frees them."""
+
+    def __init__(self) -> None:
+        self.other = [self]
+
+
+@pytest.fixture(autouse=True)
+def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(memory, "_modules", 0)
+    yield
+    gc.unfreeze()
+
+
+def test_what_is_imported_is_walked_no_more() -> None:
+    memory.settle()
+    assert gc.get_freeze_count() > 50_000  # the libraries of the app
+    assert len(gc.get_objects()) < gc.get_freeze_count() / 10
+
+
+def test_garbage_of_later_runs_is_collected() -> None:
+    memory.settle()
+    ghost = weakref.ref(Loop())
+    gc.collect()
+    assert ghost() is None
+
+
+def test_a_run_without_imports_sets_nothing_aside() -> None:
+    memory.settle()
+    before, kept = gc.get_freeze_count(), [[] for _ in range(1000)]
+    memory.settle()
+    assert len(kept) == 1000
+    assert gc.get_freeze_count() <= before
+
+
+def test_new_modules_and_a_while_later_are_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Loop()
+    ghost = weakref.ref(held)
+    memory.settle()
+    del held
+    gc.collect()
+    assert ghost() is not None  # set aside while somebody held it
+    monkeypatch.setitem(sys.modules, "a_library_of_a_page", types.ModuleType("a_library_of_a_page"))
+    memory.settle()
+    assert ghost() is None
+
+    held = Loop()
+    ghost = weakref.ref(held)
+    monkeypatch.setattr(memory, "PERIOD", 0.0)
+    memory.settle()
+    del held
+    memory.settle()
+    assert ghost() is None
