@@ -13,7 +13,6 @@ from starlette.routing import Route
 
 from pages.components.errors import report
 from pages.components.memory import settle
-from pages.components.memory import settle
 from pages.components.state import DEFAULT_PAGE, PAGES
 
 HERE = Path(__file__).parent
@@ -44,10 +43,7 @@ if __name__ == "__main__":
     st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
     st.logo(str(HERE / "assets/logo.svg"), size="large")
     try:
-        try:
         st.navigation(declared(), position="top").run()
-    finally:
-        settle()
     finally:
         settle()
 else:
