@@ -60,6 +60,7 @@ def open_backbone(plan: ModelPlan) -> Backbone:
         tap=plan.tap,
         fusion=plan.fusion,
         dummy_image=plan.dummy_image,
+        weights=plan.weights,
     )
 
 

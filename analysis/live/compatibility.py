@@ -28,9 +28,16 @@ def request_for(store: Store, *, device: str = "auto", dtype: str | None = None)
 
     made_by = store.config["backbone"]
     name = made_by["key"] if made_by["key"] in BACKBONES else made_by["model"]
-    pinned = None if str(made_by["revision"]).startswith("local-") else made_by["revision"]
+    local = str(made_by["revision"]).startswith("local-")
     return ModelRequest(
-        name, device, dtype, made_by.get("tap"), pinned, made_by.get("fusion"), made_by.get("dummy_image") or "exclude"
+        name,
+        device,
+        dtype,
+        made_by.get("tap"),
+        None if local else made_by["revision"],
+        made_by.get("fusion"),
+        made_by.get("dummy_image") or "exclude",
+        made_by["model"] if local and name in BACKBONES and not made_by.get("demo") else None,
     )
 
 

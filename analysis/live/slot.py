@@ -32,6 +32,7 @@ class ModelRequest:
     revision: str | None = None
     fusion: str | None = None
     dummy_image: str = "exclude"
+    weights: str | None = None  # the folder of a known backbone's weights; None: from the hub
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def load_request(request: ModelRequest) -> Backbone:
 
     return load_backbone(
         request.name, device=request.device, dtype=request.dtype, tap=request.tap, revision=request.revision,
-        fusion=request.fusion, dummy_image=request.dummy_image,
+        fusion=request.fusion, dummy_image=request.dummy_image, weights=request.weights,
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def memory_need(request: ModelRequest) -> MemoryNeed:
     find_spec(request.name)
     dtype = request.dtype or ("float32" if request.device in ("auto", "cpu") else None)
     try:
-        needed: int | None = estimate_memory(request.name, dtype)
+        needed: int | None = estimate_memory(request.name, dtype, weights=request.weights)
         reason = ""
     except BackboneError as error:
         needed, reason = None, str(error)

@@ -84,6 +84,7 @@ def load_backbone(
     width = int(at_path(model.config, family.width))
     known = replace(
         spec,
+        hub_id=spec.hub_id if weights is None else str(checkpoint.folder),
         model_type=family.model_type,
         tap=spec.tap or family.tap,
         width=width,
@@ -103,15 +104,16 @@ def load_backbone(
     )
 
 
-def estimate_memory(key_or_path: str | Path, dtype: str | None = None) -> int:
-    """Bytes that the weights take once loaded, before loading: from the safetensors headers of a local folder or a
-    complete download, else the row's number of parameters. `dtype` None is the row's. What a batch needs comes on top.
-    Raises BackboneError for a hub model that is neither downloaded nor in the table."""
+def estimate_memory(key_or_path: str | Path, dtype: str | None = None, *, weights: str | Path | None = None) -> int:
+    """Bytes that the weights take once loaded, before loading: from the safetensors headers of a local folder (`weights`:
+    that of a row's weights) or a complete download, else the row's number of parameters. `dtype` None is the row's. What
+    a batch needs comes on top. Raises BackboneError for a hub model that is neither downloaded nor in the table."""
     spec = find_spec(key_or_path)
     size = DTYPES[check_dtype(dtype or spec.dtype)]
-    folder = _folder_of(spec) if spec.is_folder else cached_folder(spec.hub_id, spec.revision)
-    if folder is not None and spec.is_folder:
-        open_folder(folder, hint=_demo_hint(spec))
+    local = Path(weights).expanduser() if weights is not None else _folder_of(spec) if spec.is_folder else None
+    if local is not None:
+        open_folder(local, hint=_demo_hint(spec))
+    folder = local or cached_folder(spec.hub_id, spec.revision)
     counted = count_parameters(folder) if folder is not None else None
     if counted is None and spec.parameters is not None:
         counted = int(spec.parameters)
@@ -125,7 +127,7 @@ def estimate_memory(key_or_path: str | Path, dtype: str | None = None) -> int:
 
 def _checkpoint(spec: BackboneSpec, weights: str | Path | None) -> Checkpoint:
     if weights is not None:
-        return open_folder(Path(weights).expanduser())
+        return open_folder(Path(weights).expanduser().resolve())
     if spec.is_folder:
         return open_folder(_folder_of(spec), hint=_demo_hint(spec))
     return open_hub(spec.hub_id, spec.revision)

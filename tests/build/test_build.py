@@ -148,3 +148,16 @@ def test_defects_of_the_data_stand_in_the_facts(checkpoint, tmp_path):
     assert name.endswith("/4")
     assert "damaged" in reason
     assert verify(store.path).ok
+
+
+def test_a_known_backbone_reads_its_weights_from_a_folder_and_is_found_there_again(checkpoint, coco_folder, tmp_path):
+    from analysis.live.compatibility import check_compatible, request_for
+    from analysis.live.query import embed_query
+    from analysis.live.slot import load_request
+
+    plan = small_plan(coco_folder, "clip-vit-b32", tmp_path, weights=str(checkpoint("clip")), tasks=("i2t",), limit=4)
+    store = open_store(build(plan, say=print))
+    assert store.backbone == "clip-vit-b32"
+    assert store.path.parent.name == "clip-vit-b32"
+    live = load_request(request_for(store, device="cpu"))
+    check_compatible(store, embed_query(live, text="a red half", prompts=store.config["prompts"]))

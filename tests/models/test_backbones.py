@@ -56,6 +56,11 @@ def test_the_memory_of_a_row_is_known_without_its_weights():
 def test_a_row_can_read_its_weights_from_a_folder(checkpoint):
     loaded = load_backbone("qwen3-vl-8b", weights=checkpoint("qwen3_vl"), device="cpu")
     assert (loaded.key, loaded.spec.label, loaded.spec.tap) == ("qwen3-vl-8b", "Qwen3-VL-8B-Instruct", "pre_norm")
+    assert loaded.spec.hub_id == str(checkpoint("qwen3_vl").resolve())  # where they are found again
+    assert loaded.revision.startswith("local-")
+    assert estimate_memory("qwen3-vl-8b", weights=checkpoint("qwen3_vl")) < 10**7 < estimate_memory("qwen3-vl-8b")
+    with pytest.raises(BackboneError, match="There is no model folder"):
+        estimate_memory("qwen3-vl-8b", weights="no-such-folder")
     with pytest.raises(BackboneError, match="has model_type 'clip'; qwen3-vl-8b expects 'qwen3_vl'"):
         load_backbone("qwen3-vl-8b", weights=checkpoint("clip"), device="cpu")
 
