@@ -129,8 +129,7 @@ def concept_histogram(
     top = max((float(part.max(initial=0)) for part in values), default=0.0) or 1.0
     edges = np.linspace(0, top, bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    figure = go.Figure()
-    tallest = 1
+    traces, tallest = [], 1
     for part, total, name, sign, color in (
         (values[0], n_image, "image", 1, IMAGE),
         (values[1], n_text, "text", -1, TEXT),
@@ -138,7 +137,7 @@ def concept_histogram(
         heights = np.histogram(part, edges)[0]
         tallest = max(tallest, int(heights.max(initial=0)))
         share = f"{100 * part.size / total:.1f} % of {count(total)} fire" if total else "no samples"
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=centres,
                 y=sign * heights,
@@ -150,14 +149,15 @@ def concept_histogram(
             )
         )
     ticks = _nice_ticks(tallest)
-    figure.update_layout(barmode="overlay", bargap=0)
-    figure.update_yaxes(
-        tickvals=[*(-t for t in ticks[:0:-1]), *ticks], ticktext=[*(count(t) for t in ticks[:0:-1]), *map(count, ticks)]
-    )
+    marks = [*(-t for t in ticks[:0:-1]), *ticks]
+    layout = {
+        "barmode": "overlay", "bargap": 0, "yaxis": {"tickvals": marks, "ticktext": [count(abs(mark)) for mark in marks]},
+    }  # fmt: skip
     what = "Non-zero activations of the concept, image samples upwards, text samples downwards"
     return finish(
-        figure, caption=sentence(what, data), x="activation z (no unit)", y="samples", height=height, legend=True
-    )
+        go.Figure(traces), caption=sentence(what, data), x="activation z (no unit)", y="samples", height=height, legend=True,
+        layout=layout,
+    )  # fmt: skip
 
 
 def score_histogram(

@@ -39,18 +39,27 @@ class Curve:
 
 
 def finish(
-    figure: go.Figure, *, caption: str, x: str = "", y: str = "", height: int = 360, legend: bool | None = None
+    figure: go.Figure,
+    *,
+    caption: str,
+    x: str = "",
+    y: str = "",
+    height: int = 360,
+    legend: bool | None = None,
+    layout: Mapping[str, Any] | None = None,
 ) -> go.Figure:
     """Axis titles, sizes, legend above the picture, and the caption (kept in `layout.meta`, shown under the figure).
+
+    layout: what this kind of figure sets beside it, nested as in Plotly's JSON; it wins over the house's settings.
 
     The layout is put together as a dictionary and assigned once: every `update_*` of Plotly walks the figure and checks it
     again, which made this function most of what a page rerun costs.
     """
     many = sum(trace.showlegend is not False and bool(trace.name) for trace in figure.data) > 1
     shown = many if legend is None else legend
-    layout = figure.layout.to_plotly_json()
+    whole = figure.layout.to_plotly_json()
     _merge(
-        layout,
+        whole,
         {
             "template": _TEMPLATE,
             "height": height,
@@ -63,19 +72,20 @@ def finish(
             "hoverlabel": {"font": _font(TICK_SIZE)},
         },
     )  # fmt: skip
-    layout["meta"] = {"caption": caption}
     for kind, title in (("xaxis", x), ("yaxis", y)):
-        for name in {kind, *(key for key in layout if key.startswith(kind))}:
+        for name in {kind, *(key for key in whole if key.startswith(kind))}:
             words = {"text": title} if title else {}
             _merge(
-                layout.setdefault(name, {}),
+                whole.setdefault(name, {}),
                 {
                     "tickfont": _font(TICK_SIZE),
                     "title": {"font": _font(TEXT_SIZE), "standoff": 10, **words},
                     "automargin": True,
                 },
             )
-    figure.layout = layout
+    _merge(whole, layout or {})
+    whole["meta"] = {"caption": caption}
+    figure.layout = whole
     for trace in figure.data:
         _keep_unselected(trace)
     return figure

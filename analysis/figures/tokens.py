@@ -54,14 +54,14 @@ def token_strip(
     for cell, i in enumerate(kept):
         group = "masked" if hidden[i] else "activation" if activation is not None else role_of[i]
         groups.setdefault(group, []).append(cell)
-    figure = go.Figure()
+    traces = []
     for name in (*ROLES, "activation", "masked"):
         cells = np.array(groups.get(name, []), int)
         if not cells.size:
             continue
         at = np.array([kept[c] for c in cells])
         values = None if activation is None else np.asarray(activation, float)[at]
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=left[cells] + widths[cells] / 2,
                 y=np.full(cells.size, 0.82),
@@ -87,15 +87,18 @@ def token_strip(
         if word
     ]
     n_rows = int(row.max(initial=0)) + 1
-    figure.update_layout(barmode="overlay", bargap=0, annotations=labels)
-    figure.update_xaxes(range=[0, line], visible=False, fixedrange=True)
-    figure.update_yaxes(range=[n_rows, -0.1], visible=False, fixedrange=True)
+    layout = {
+        "barmode": "overlay", "bargap": 0, "annotations": labels,
+        "xaxis": {"range": [0, line], "visible": False, "fixedrange": True},
+        "yaxis": {"range": [n_rows, -0.1], "visible": False, "fixedrange": True},
+    }  # fmt: skip
     out = len(tokens) - role_of.count("pad")
     what = f"{out} tokens" + (f", {int(hidden.sum())} masked" if hidden.any() else "")
     what += f", shaded by {concept}" if activation is not None and concept else ", coloured by role"
     what += f"; the first {_CELLS} are drawn" if out > _CELLS else ""
     by_role = activation is None or bool(hidden.any())
-    return finish(figure, caption=sentence(what, data), height=60 + 30 * n_rows, legend=by_role)
+    caption = sentence(what, data)
+    return finish(go.Figure(traces), caption=caption, height=60 + 30 * n_rows, legend=by_role, layout=layout)
 
 
 def patch_grid(
@@ -120,13 +123,13 @@ def patch_grid(
     at = np.arange(n) if token_ids is None else np.asarray(token_ids)
     hidden = np.zeros(n, bool) if masked is None else np.asarray(masked, bool)
     r, c = np.divmod(np.arange(n), columns)
-    figure = go.Figure()
+    traces = []
     for name, part in (("patches", ~hidden), ("masked", hidden)):
         cells = np.flatnonzero(part)
         if not cells.size:
             continue
         values = None if activation is None else np.asarray(activation, float)
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=c[cells] + 0.5,
                 y=np.ones(cells.size),
@@ -145,28 +148,23 @@ def patch_grid(
                 showlegend=False,
             )
         )
-    figure.add_layout_image(
-        source=_data_uri(picture),
-        x=0,
-        y=0,
-        sizex=columns,
-        sizey=rows,
-        xref="x",
-        yref="y",
-        sizing="stretch",
-        layer="below",
-    )
-    figure.update_layout(barmode="overlay", bargap=0)
-    height = int(width * picture.height / max(1, picture.width))
-    figure.update_xaxes(range=[0, columns], visible=False, fixedrange=True, constrain="domain")
-    figure.update_yaxes(
-        range=[rows, 0], visible=False, fixedrange=True, constrain="domain", scaleanchor="x",
-        scaleratio=(picture.height / rows) / (picture.width / columns),
-    )  # fmt: skip
+    still = {"visible": False, "fixedrange": True, "constrain": "domain"}
+    square = (picture.height / rows) / (picture.width / columns)
+    layout = {
+        "barmode": "overlay", "bargap": 0, "margin": {"l": 0, "r": 0, "t": 4, "b": 4},
+        "images": [
+            {
+                "source": _data_uri(picture), "x": 0, "y": 0, "sizex": columns, "sizey": rows, "xref": "x", "yref": "y",
+                "sizing": "stretch", "layer": "below",
+            }
+        ],
+        "xaxis": {"range": [0, columns], **still},
+        "yaxis": {"range": [rows, 0], "scaleanchor": "x", "scaleratio": square, **still},
+    }  # fmt: skip
+    height = min(640, max(160, int(width * picture.height / max(1, picture.width))))
     what = f"{rows} × {columns} image tokens" + (f", {int(hidden.sum())} masked" if hidden.any() else "")
     what += f", shaded by {concept}" if activation is not None and concept else ""
-    finish(figure, caption=sentence(what, data), height=min(640, max(160, height)), legend=False)
-    return figure.update_layout(margin={"l": 0, "r": 0, "t": 4, "b": 4}, width=None)
+    return finish(go.Figure(traces), caption=sentence(what, data), height=height, legend=False, layout=layout)
 
 
 def _word(token: str, role: str) -> str:
