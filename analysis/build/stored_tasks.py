@@ -4,13 +4,16 @@ recall of the standard methods."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from analysis.build.extraction import Extraction, Progress
 from analysis.store.write import StoreWriter
+
+if TYPE_CHECKING:
+    from analysis.retrieval.spaces import RetrievalSpace
 
 SUPPORT_VARIANT = "mean"
 
@@ -88,7 +91,6 @@ def write_results(
     writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress, *, device: str
 ) -> None:
     """Support statistics and the recall of the standard methods, through the same reader that every page uses."""
-    from analysis.retrieval.blocks import support_statistics
     from analysis.retrieval.spaces import space_from_store
     from analysis.retrieval.standard import standard_results
 
@@ -96,8 +98,22 @@ def write_results(
     for done, name in enumerate(tasks):
         progress("retrieve", done, len(tasks))
         space = space_from_store(preview, name)
-        found = support_statistics(space, "queries", SUPPORT_VARIANT)  # candidates are at hand whenever a query comes
-        if found is not None:
-            writer.support(name, "queries", SUPPORT_VARIANT, found.mean, found.covariance, found.n)
+        _write_statistics(writer, name, space)
         writer.table(f"retrieval/{name}/results.parquet", standard_results(space, device=device))
     progress("retrieve", len(tasks), len(tasks))
+
+
+def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace) -> None:
+    """Those of the queries, so that one query can be whitened: candidates are at hand whenever a query comes. Of wide
+    embeddings both sides and their spectra, which take seconds: the lab then whitens without them."""
+    from analysis.retrieval.blocks import support_statistics
+    from analysis.retrieval.realign import EXACT_WIDTH
+
+    for side in ("queries", "candidates"):
+        found = support_statistics(space, side, SUPPORT_VARIANT)
+        if found is None:
+            continue
+        if len(found.mean) > EXACT_WIDTH:
+            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, found.spectrum)
+        elif side == "queries":
+            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)

@@ -4,6 +4,7 @@ one for candidates, which later queries pass through as well."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from analysis.retrieval.realign import Statistics, statistics
 from analysis.retrieval.removal import check_basis, concept_subspace, project_away
 from analysis.retrieval.rows import VOID, unit_rows
 from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import Centring, PrincipalComponents, ReAlign, Removal, Step
+from analysis.retrieval.steps import Centring, Pool, PrincipalComponents, ReAlign, Removal, Step
 
 Transform: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (unit rows, which are void)
 
@@ -53,17 +54,22 @@ class Side:
 @dataclass(frozen=True)
 class Context:
     """What a step is fitted on. support gives the statistics of a support set of queries, or None; they come first
-    where `first` says so, and otherwise stand in for missing queries."""
+    where `first` says so, and otherwise stand in for missing queries. measure(side, rows) gives the statistics of a
+    side's live rows; a space that keeps them passes its own."""
 
     space: RetrievalSpace
     queries: Side
     candidates: Side
     support: Callable[[], Any] = lambda: None
     first: bool = False
+    measure: Callable[[str, np.ndarray], Statistics] = lambda side, rows: statistics(rows)
+
+    def candidate_statistics(self) -> Statistics:
+        return self.measure("candidates", self.candidates.live)
 
     def query_statistics(self) -> Statistics:
         if len(self.queries.live) >= 2 and not self.first:
-            return statistics(self.queries.live)
+            return self.measure("queries", self.queries.live)
         stored = self.support()
         if stored is None:
             raise RetrievalError(
@@ -78,9 +84,44 @@ class Context:
         return np.asarray(self.query_statistics().mean, np.float64)
 
 
+def plain_context(
+    space: RetrievalSpace,
+    queries: Side,
+    candidates: Side,
+    pool: Pool,
+    *,
+    support: Any = None,
+    stored_first: bool = False,
+) -> Context:
+    """Context of a step that sees embeddings as they are: what the space keeps or stores of them may stand in. support:
+    statistics given by the caller, which then come first."""
+    return Context(
+        space,
+        queries,
+        candidates,
+        lambda: support or space.support(pool.queries),
+        stored_first or support is not None,
+        lambda side, rows: space.statistics(side, getattr(pool, side), rows),
+    )
+
+
 def fit_step(step: Step, context: Context) -> tuple[Transform, Transform]:
     """(transform of queries, transform of candidates). A transform marks rows that have no direction afterwards."""
     return _FIT[type(step)](step, context)
+
+
+def whitening_statistics(whose: str, context: Context) -> tuple[Statistics, Statistics]:
+    """(of the queries' whitening, of the candidates'), whose: as in `steps.ReAlign`. Both spectra are computed here, the
+    most of the work, one beside the other: LAPACK uses little more than one core."""
+    if whose == "joint":
+        joint = statistics(np.concatenate([context.queries.live, context.candidates.live]))
+        return joint, joint
+    of_candidates = context.query_statistics() if whose == "queries" else context.candidate_statistics()
+    of_queries = of_candidates if whose in ("queries", "candidates") else context.query_statistics()
+    if of_queries is not of_candidates:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda side: side.spectrum, (of_queries, of_candidates)))
+    return of_queries, of_candidates
 
 
 def removal_basis(removal: Removal, space: RetrievalSpace) -> np.ndarray:
@@ -136,19 +177,8 @@ def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transfor
 
 
 def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:
-    if step.statistics == "joint":
-        both = statistics(np.concatenate([context.queries.live, context.candidates.live]))
-        for_queries = for_candidates = both
-    elif step.statistics == "queries":
-        for_queries = for_candidates = context.query_statistics()
-    elif step.statistics == "candidates":
-        for_queries = for_candidates = statistics(context.candidates.live)
-    else:
-        for_queries, for_candidates = context.query_statistics(), statistics(context.candidates.live)
-    return (
-        for_queries.whitening(step.alpha, step.eps).whiten,
-        for_candidates.whitening(step.alpha, step.eps).whiten,
-    )
+    of_queries, of_candidates = whitening_statistics(step.statistics, context)
+    return of_queries.whitening(step.alpha, step.eps).whiten, of_candidates.whitening(step.alpha, step.eps).whiten
 
 
 def _subtract(x: np.ndarray, *, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

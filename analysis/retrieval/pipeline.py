@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions import BASE, Intervention
-from analysis.retrieval.linear_steps import Context, Side, Transform, fit_step, principal_basis, removal_basis
+from analysis.retrieval.linear_steps import (
+    Context,
+    Side,
+    Transform,
+    fit_step,
+    plain_context,
+    principal_basis,
+    removal_basis,
+)
 from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.spaces import SIDES, RetrievalSpace
 from analysis.retrieval.steps import Edit, PrincipalComponents, ReAlign, Removal
@@ -89,13 +97,18 @@ def fit(intervention: Intervention, space: RetrievalSpace, *, support: Any = Non
     sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
     transforms: list[Transform] = []
     for position, step in enumerate(intervention.linear):
-        context = Context(space, sides["queries"], sides["candidates"])
         if position == 0 and intervention.edit is None and intervention.concept_space is None:
-            # Stored statistics describe embeddings as they are, so no later step can use them.
-            wanted = support is not None or (isinstance(step, ReAlign) and step.statistics == "support")
-            context = replace(
-                context, support=lambda: support or space.support(intervention.pool.queries), first=wanted
+            stored_first = isinstance(step, ReAlign) and step.statistics == "support"
+            context = plain_context(
+                space,
+                sides["queries"],
+                sides["candidates"],
+                intervention.pool,
+                support=support,
+                stored_first=stored_first,
             )
+        else:
+            context = Context(space, sides["queries"], sides["candidates"])
         for_queries, for_candidates = fit_step(step, context)
         sides = {
             "queries": sides["queries"].through(for_queries),

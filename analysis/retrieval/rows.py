@@ -3,7 +3,8 @@ that need not fit into memory together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
@@ -71,7 +72,7 @@ def unit_rows(
     Lengths are computed in float64. `dtype` None keeps the precision of x. RetrievalError for NaN or infinity.
     """
     x = np.asarray(x)
-    result = np.empty(x.shape, dtype or (x.dtype if x.dtype in (np.float32, np.float64) else np.float64))
+    result = np.empty(x.shape, dtype or kept_dtype(x))
     void = np.zeros(len(x), bool)
     step = max(16, _CACHED // max(x.shape[1], 1))
     for start in range(0, len(x), step):
@@ -88,6 +89,24 @@ def unit_rows(
         scale = np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))
         np.multiply(block, scale[:, None], out=result[start : start + step], casting="same_kind")
     return result, void
+
+
+def kept_dtype(x: np.ndarray) -> np.dtype:
+    """The precision in which rows are worked on: their own where it is float32 or float64."""
+    return x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+
+
+def over_slices(work: Callable[[slice], None], n: int, step: int) -> None:
+    """work(rows) for consecutive slices of n rows, two at a time: while one multiplies on all cores, the other does what
+    numpy does on one. Each slice must write to its own rows only."""
+    slices = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    if len(slices) < 2:
+        for part in slices:
+            work(part)
+        return
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(work, slices):  # raises what a slice raised
+            pass
 
 
 def refuse_void(void: np.ndarray, reason: str) -> None:

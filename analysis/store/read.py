@@ -43,6 +43,7 @@ class Support:
     mean: np.ndarray  # (D,)
     covariance: np.ndarray  # (D, D)
     n: int
+    spectrum: tuple[np.ndarray, np.ndarray] | None = None  # eigenvalues (D,) ascending, eigenvectors (D, D) in columns
 
 
 @dataclass(frozen=True)
@@ -282,9 +283,11 @@ class Store:
         if not self.has(f"{stem}_mean.npy"):
             return None
         n = int(self._array(f"{stem}_n.npy")[0])
-        return Support(
-            np.asarray(self._array(f"{stem}_mean.npy")), np.asarray(self._array(f"{stem}_covariance.npy")), n
-        )
+        mean, covariance = (np.asarray(self._array(f"{stem}_{part}.npy")) for part in ("mean", "covariance"))
+        if not self.has(f"{stem}_vectors.npy"):
+            return Support(mean, covariance, n)
+        values, vectors = (np.asarray(self._array(f"{stem}_{part}.npy")) for part in ("values", "vectors"))
+        return Support(mean, covariance, n, (values, vectors))
 
     # --- files ----------------------------------------------------------------------------------------------------
     @property

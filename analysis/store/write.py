@@ -74,14 +74,26 @@ class StoreWriter:
     def table(self, name: str, frame: pd.DataFrame) -> None:
         frame.to_parquet(self.path(name), index=False)
 
-    def support(self, task: str, side: str, variant: str, mean: np.ndarray, covariance: np.ndarray, n: int) -> None:
-        """Statistics of the unit embeddings of one side, with which a single query is whitened (ReAlign)."""
+    def support(
+        self,
+        task: str,
+        side: str,
+        variant: str,
+        mean: np.ndarray,
+        covariance: np.ndarray,
+        n: int,
+        spectrum: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        """Statistics of the unit embeddings of one side, with which a single query is whitened (ReAlign). spectrum: the
+        covariance's eigenvalues (D,) and eigenvectors (D, D) in columns, where they are worth keeping."""
         if side not in SIDES:
             raise ValueError(f"side is {side!r}; expected one of {SIDES}")
         stem = f"retrieval/{task}/support/{side}_{variant}"
         self.array(f"{stem}_mean.npy", np.asarray(mean, np.float32))
         self.array(f"{stem}_covariance.npy", np.asarray(covariance, np.float32))
         self.array(f"{stem}_n.npy", np.asarray([n], np.int64))
+        for part, values in zip(("values", "vectors"), spectrum or (), strict=False):
+            self.array(f"{stem}_{part}.npy", np.asarray(values, np.float32))
 
     def publish(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Path:
         """Write the manifest and move the folder into place. An equal store that already stands there wins: its

@@ -22,6 +22,7 @@ CASES = {
     ],
     "retrieval": [
         "qrels_vs_published_loop", "evaluate_vs_matmul", "rank_slider_3k_25k_3584", "percentage_slider_3k_25k_3584",
+        "new_method_3k_25k_3584",
     ],
     "extract": ["qwen2_tiny_vs_published_loop", "paligemma_tiny_vs_published_loop"],
 }  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
 from analysis.retrieval import spaces as module
+from analysis.retrieval.realign import statistics
+from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.spaces import LazyRows, RetrievalSpace, space_from_store
 from analysis.store import open_store
 from tests.retrieval.planted import world
@@ -73,3 +77,22 @@ def test_a_store_becomes_a_space(tmp_path):
     support = space.support("mean")
     assert support is None or support.n == len(task.query_rows)
     assert space.support("no such variant") is None
+
+
+def test_statistics_are_kept_for_both_sides_of_one_whitening():
+    space = world(8).space
+    rows = {side: unit_rows(space.rows(side, "mean"))[0] for side in ("queries", "candidates")}
+    first = {side: space.statistics(side, "mean", rows[side]) for side in rows}
+    assert all(space.statistics(side, "mean", rows[side]) is first[side] for side in rows)
+    space.statistics("queries", "last", rows["queries"])  # takes the place of the oldest
+    assert space.statistics("candidates", "mean", rows["candidates"]) is first["candidates"]
+    assert space.statistics("queries", "mean", rows["queries"]) is not first["queries"]
+
+
+def test_stored_statistics_of_other_rows_are_not_used():
+    planted = world(8)
+    rows = unit_rows(planted.space.rows("queries", "mean"))[0]
+    other = statistics(rows[:5])
+    space = replace(planted.space, stored_statistics=lambda side, variant: other)
+    assert space.statistics("queries", "mean", rows[:5]) is other
+    assert replace(space).statistics("queries", "mean", rows).n == 8
