@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.palette import IMAGE, MODALITY_SCALE, NEUTRAL, TEXT, rgba
-from analysis.figures.style import DECORATION, Curve, count, finish, line, sentence
+from analysis.figures.palette import IMAGE, MODALITY_SCALE, TEXT, rgba
+from analysis.figures.style import DECORATION, Curve, across, count, finish, line, sentence
 
 LEVELS = (0.5, 0.9, 0.99)
 OVERLAPS = {
@@ -58,13 +58,18 @@ def modality_kde(
         ]
     )
     top = max((float(np.max(curve.y, initial=0)) for curve in curves), default=0.0) or 1.0
-    for at, anchor, color, words in ((0.0, "left", IMAGE, "◀ image"), (1.0, "right", TEXT, "text ▶")):
-        figure.add_annotation(
-            x=at, y=1.13 * top, text=f"<b>{words}</b>", font_color=color, xanchor=anchor, yanchor="top", showarrow=False
-        )
-    figure.add_vline(0.5, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    figure.update_yaxes(range=[0, 1.15 * top])
-    figure.update_xaxes(range=[-0.005, 1.005], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    layout = {
+        "annotations": [
+            {
+                "x": at, "y": 1.13 * top, "text": f"<b>{words}</b>", "font": {"color": color}, "xanchor": anchor,
+                "yanchor": "top", "showarrow": False,
+            }
+            for at, anchor, color, words in ((0.0, "left", IMAGE, "◀ image"), (1.0, "right", TEXT, "text ▶"))
+        ],
+        "shapes": [across(x=0.5)],
+        "xaxis": {"range": [-0.005, 1.005], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+        "yaxis": {"range": [0, 1.15 * top]},
+    }  # fmt: skip
     what = "Modality scores of the live concepts" + (", weighted by energy" if weighting == "energy" else "")
     return finish(
         figure,
@@ -72,6 +77,7 @@ def modality_kde(
         x="modality score (0 = image, 1 = text), Eq. 4",
         y=weightings[weighting],
         height=height,
+        layout=layout,
     )
 
 
@@ -83,31 +89,31 @@ def cumulative_energy(
     curves: one per model, x = n (1..K), y = cumulative share in [0, 1]. relative: n as a share of the dictionary, which
     compares models of different K.
     """
-    figure = go.Figure()
-    half = [energy_readout(curve.y)[0.5] / (len(curve.y) if relative else 1) for curve in curves]
-    order = [int(i) for i in np.argsort(half)]  # the steepest curve is labelled on its left, the flattest on its right
-    for number, curve in enumerate(curves):
+    traces = []
+    reached = [energy_readout(curve.y) for curve in curves]
+    places = _readout_places([[at[level] for level in LEVELS] for at in reached], [len(c.y) for c in curves], relative)
+    for curve, found, place in zip(curves, reached, places, strict=True):
         n = np.asarray(curve.x, float)
         share = np.asarray(curve.y, float)
         scale = 100 / n[-1] if relative and n.size else 1.0
         keep = _log_spaced(n.size)
         unit = "%{x:.2~f} % of concepts" if relative else "%{x:,.0f} concepts"
-        figure.add_trace(
+        traces.append(
             line(
                 Curve(curve.label, n[keep] * scale, 100 * share[keep], curve.style),
                 legendgroup=curve.label,
                 hovertemplate=unit + " hold %{y:.1f} % of the energy<extra>" + curve.label + "</extra>",
             )
         )
-        reached = [(level, at) for level, at in energy_readout(share).items() if at]
-        outer = {0: "top left", len(curves) - 1: "bottom right"}.get(order.index(number))
-        figure.add_trace(
+        marks = [(level, at, where) for (level, at), where in zip(found.items(), place, strict=True) if at]
+        words = [f" {at * scale:.2g} % " if relative else f" {count(at)} " for _, at, _ in marks]
+        traces.append(
             go.Scatter(
-                x=[at * scale for _, at in reached],
-                y=[100 * level for level, _ in reached],
-                mode="markers+text" if outer and len(curves) <= 3 else "markers",
-                text=[f" {at * scale:.2g} % " if relative else f" {count(at)} " for _, at in reached],
-                textposition=outer,
+                x=[at * scale for _, at, _ in marks],
+                y=[100 * level for level, _, _ in marks],
+                mode="markers+text",
+                text=[text if where else "" for text, (_, _, where) in zip(words, marks, strict=True)],
+                textposition=[where or "top left" for _, _, where in marks],
                 marker={"color": curve.style.color, "symbol": curve.style.symbol, "size": 9},
                 legendgroup=curve.label,
                 showlegend=False,
@@ -117,21 +123,24 @@ def cumulative_energy(
                 meta=DECORATION,
             )
         )
-    for level in LEVELS:
-        figure.add_hline(100 * level, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    ends = [np.log10(float(end)) for trace in figure.data if len(trace.x) for end in (trace.x[0], trace.x[-1])]
+    ends = [np.log10(float(end)) for trace in traces if len(trace.x) for end in (trace.x[0], trace.x[-1])]
+    log: dict[str, object] = {"type": "log", "dtick": 1}
     if ends:  # room on the right for the last readout
-        figure.update_xaxes(range=[min(ends), max(ends) + 0.08 * (max(ends) - min(ends))])
-    figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(range=[0, 108], tickvals=[0, 25, 50, 75, 90, 99], showgrid=False)
+        log["range"] = [min(ends), max(ends) + 0.08 * (max(ends) - min(ends))]
+    layout = {
+        "shapes": [across(y=100 * level) for level in LEVELS],
+        "xaxis": log,
+        "yaxis": {"range": [0, 108], "tickvals": [0, 25, 50, 75, 90, 99], "showgrid": False},
+    }
     return finish(
-        figure,
+        go.Figure(traces),
         caption=sentence("Energy held by the strongest concepts; markers: where 50, 90 and 99 % are reached", data),
         x="strongest concepts, share of the dictionary (%, log scale)"
         if relative
         else "strongest concepts (number, log scale)",
         y="share of total energy (%), Eq. 3",
         height=height,
+        layout=layout,
     )
 
 
@@ -166,6 +175,22 @@ def jaccard_table(measured: Sequence[dict[str, object]], published: pd.DataFrame
     wide.columns.name = None
     wide.insert(1, "source", "paper, Table 1")
     return JaccardTables(here, wide[["model", "source", *OVERLAPS.values()]])
+
+
+def _readout_places(reached: Sequence[Sequence[int]], sizes: Sequence[int], relative: bool) -> list[list[str]]:
+    """Where the readouts of each model stand, per level: the first to reach it has its number above on the left, the last
+    below on the right, so that they do not meet where curves cross; "" between them, and for more than three models."""
+    n = len(reached)
+    places = [[""] * len(LEVELS) for _ in range(n)]
+    if n > 3:
+        return places
+    for slot in range(len(LEVELS)):
+        there = [i for i in range(n) if reached[i][slot]]
+        there.sort(key=lambda i: reached[i][slot] / (sizes[i] if relative else 1))
+        if there:
+            places[there[-1]][slot] = "bottom right"
+            places[there[0]][slot] = "top left"
+    return places
 
 
 def _log_spaced(n: int) -> np.ndarray:

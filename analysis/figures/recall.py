@@ -34,6 +34,7 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     ks = sorted(frame["k"].unique())
     styles = [method_style(method) for method in methods]
     labels: list[dict[str, object]] = []
+    axes: dict[str, object] = {}
     figure = make_subplots(1, max(1, len(ks)), shared_yaxes=True, horizontal_spacing=0.03)
     for column, k in enumerate(ks, start=1):
         rows = frame[frame["k"] == k].set_index("method").reindex(methods)
@@ -85,12 +86,13 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
             }
             for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True)
         ]
-        figure.update_xaxes(title_text=f"R@{k} (%)", range=[0, 1.22 * reach], row=1, col=column)
-    figure.update_layout(annotations=labels)
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+        axes[f"xaxis{suffix}"] = {"title": {"text": f"R@{k} (%)"}, "range": [0, 1.22 * reach]}
+    rows_of_methods = {"type": "category", "autorange": "reversed", "showgrid": False, "ticks": ""}
+    axes |= {axis.plotly_name: rows_of_methods for axis in figure.select_yaxes()}
     what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
     caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries", data)
-    return finish(figure, caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False)
+    layout = {"annotations": labels, **axes}
+    return finish(figure, caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False, layout=layout)
 
 
 def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:

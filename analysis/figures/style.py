@@ -228,6 +228,15 @@ def band(curve: Curve, *, alpha: float = 0.16, hatch: bool = False, **settings: 
     )
 
 
+def across(*, x: float | None = None, y: float | None = None) -> dict[str, Any]:
+    """A dotted line over the whole picture at x or at y, for `shapes` of a layout."""
+    if y is None:
+        ends: dict[str, Any] = {"x0": x, "x1": x, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain"}
+    else:
+        ends = {"x0": 0, "x1": 1, "y0": y, "y1": y, "xref": "x domain", "yref": "y"}
+    return {"type": "line", "line": {"color": NEUTRAL, "width": 1, "dash": "dot"}, **ends}
+
+
 def upright(
     figure: go.Figure, x: float, words: str, *, dash: str = "solid", log: bool = False, side: str = "right"
 ) -> None:
@@ -270,7 +279,9 @@ def _keep_unselected(trace: Any) -> None:
         return
     opacity = trace.marker.opacity
     trace.unselected = {"marker": {"opacity": 1 if opacity is None else opacity}}
-    if trace.type != "bar" and "text" in (trace.mode or ""):
+    if trace.type == "bar":
+        trace.unselected.textfont = {"color": ADAPTIVE_INK}
+    elif "text" in (trace.mode or ""):
         trace.unselected.textfont = {"color": NEUTRAL}
 
 

@@ -102,3 +102,15 @@ def test_measured_and_published_overlaps_never_share_a_frame():
 
 def test_curves_are_named_in_the_legend():
     assert trace(overview.modality_kde(curves()), "clip-mini").line.width > 0
+
+
+def test_readouts_stand_on_the_outer_side_of_curves_that_cross():
+    n = np.arange(1, 101)
+    early = Curve("early", n, np.minimum(1, 0.5 + 0.5 * n / 100))  # half of it at once, the rest slowly
+    late = Curve("late", n, np.minimum(1, n / 40))  # slower to half, first to all
+    figure = overview.cumulative_energy([early, late])
+    marks = {t.name: t for t in figure.data if t.mode == "markers+text"}
+    assert list(marks["early"].x) == [1, 80, 98]
+    assert list(marks["late"].x) == [20, 36, 40]
+    assert list(marks["early"].textposition) == ["top left", "bottom right", "bottom right"]
+    assert list(marks["late"].textposition) == ["bottom right", "top left", "top left"]

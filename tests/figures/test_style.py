@@ -133,3 +133,27 @@ def test_figures_need_neither_torch_nor_streamlit():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_figure_sets_wins_over_the_house_and_nothing_else_is_lost():
+    figure = go.Figure(go.Bar(x=[1], y=[2], name="a"))
+    figure.update_xaxes(range=[0, 5], title_text="old")
+    own = {"margin": {"l": 0}, "yaxis": {"range": [3, 4]}, "barmode": "overlay"}
+    done = style.finish(figure, caption="A.", x="new (unit)", height=200, layout=own)
+    assert (done.layout.margin.l, done.layout.margin.r) == (0, 16)
+    assert list(done.layout.xaxis.range) == [0, 5]
+    assert done.layout.xaxis.title.text == "new (unit)"
+    assert done.layout.xaxis.title.font.size == style.TEXT_SIZE
+    assert list(done.layout.yaxis.range) == [3, 4]
+    assert done.layout.yaxis.automargin is True
+    assert done.layout.barmode == "overlay"
+    assert style.caption_of(done) == "A."
+    assert own == {"margin": {"l": 0}, "yaxis": {"range": [3, 4]}, "barmode": "overlay"}
+
+
+def test_every_panel_of_a_figure_gets_the_sizes():
+    from plotly.subplots import make_subplots
+
+    done = style.finish(make_subplots(1, 3), caption="A.")
+    assert [axis.tickfont.size for axis in done.select_xaxes()] == [style.TICK_SIZE] * 3
+    assert [axis.tickfont.size for axis in done.select_yaxes()] == [style.TICK_SIZE] * 3
