@@ -96,8 +96,11 @@ def saes(stores: list[Store]) -> None:
 def work() -> None:
     folders = inventory.work_folders(caching.cache_dir())
     if folders:
-        st.subheader("Builds under way or abandoned", anchor=False)
-        st.caption("The same command resumes one. Safe to delete when no build runs.")
+        st.subheader("Working files of builds", anchor=False)
+        st.caption(
+            "Embeddings of finished, running and interrupted builds: the same command resumes one, a build with another SAE "
+            "takes them as they are. Safe to delete when no build runs."
+        )
         st.dataframe(
             pd.DataFrame([{"folder": f"work/{w.name}", "files": w.files, "MB": w.bytes / 1e6} for w in folders]),
             hide_index=True, column_config={"MB": st.column_config.NumberColumn(format="%.1f")}, alt="Work folders",

@@ -62,7 +62,9 @@ def distinct(firing: Firing, texts: np.ndarray, count: int) -> Firing:
 
 
 def around(firing: Firing, quantile: float, count: int) -> Firing:
-    """`count` samples around a quantile of the non-zero activations (1 = strongest)."""
+    """At most `count` samples around a quantile of the non-zero activations (1 = strongest); fewer where the samples around
+    one of QUANTILES would be those around the next as well."""
+    count = min(count, max(1, (len(firing) - 1) // (len(QUANTILES) + 1)))
     centre = round((1 - quantile) * (len(firing) - 1)) if len(firing) else 0
     start = max(0, min(centre - count // 2, len(firing) - count))
     return firing[slice(start, start + count)]

@@ -42,7 +42,8 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         sheet = strip(store, concept)
         if sheet:
-            st.image(sheet, width=152, alt=f"Strongest pictures of concept {concept}")
+            with st.container(width=THUMBS * 52):  # one picture is as small as three, and the names stay in line
+                st.image(sheet, width="content", alt=f"Strongest pictures of concept {concept}")
         with st.container(gap=None):
             if place:
                 state.view_button(title(store, concept), place=place, concept=concept)

@@ -1,4 +1,4 @@
-"""What lies in the cache folder: stores with state and size, SAEs, builds under way, and what is missing. Reads names and
+"""What lies in the cache folder: stores with state and size, SAEs, working files of builds, and what is missing. Reads names and
 sizes only."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OPTIONAL = (
 
 @dataclass(frozen=True)
 class Work:
-    """A build under way or abandoned: cache/work/<name>."""
+    """What a build computed on its way, kept for the next one: cache/work/<name>."""
 
     name: str
     bytes: int

@@ -167,8 +167,17 @@ def test_examples_of_a_quantile_surround_it(quantile: float) -> None:
     assert found.values.min() <= np.quantile(FIRING.values, quantile) <= found.values.max()
 
 
-def test_quantile_of_few_examples_is_all_of_them() -> None:
-    assert examples.around(FIRING[:3], 0.25, 6).rows.tolist() == [0, 1, 2]
+@pytest.mark.parametrize("n", [3, 7, 20, 24, 100])
+def test_quantiles_of_few_examples_do_not_repeat_each_other(n: int) -> None:
+    found = [examples.around(FIRING[:n], quantile, 6).rows.tolist() for quantile in examples.QUANTILES]
+    assert all(found)
+    shown = [row for rows in found for row in rows]
+    assert len(set(shown)) == len(shown)
+    assert shown == sorted(shown)
+
+
+def test_a_concept_that_fires_once_or_never_has_its_quantiles_too() -> None:
+    assert examples.around(FIRING[:1], 0.25, 6).rows.tolist() == [0]
     assert len(examples.around(FIRING[:0], 0.5, 6)) == 0
 
 
