@@ -128,7 +128,7 @@ def _start(address: str | None) -> None:
     local: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a node that starts too slowly is a bare Exception of Ray's
         raise AnalysisError(
             f"The Ray cluster {address or 'on this machine'} cannot be reached ({_last_line(error)}); check --ray-address, or "
             "use --engine local."

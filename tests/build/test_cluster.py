@@ -97,7 +97,14 @@ def test_without_ray_the_engine_says_how_to_get_it(checkpoint, coco_folder, tmp_
         build(plan, say=print)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no cluster at that address"), RuntimeError("version mismatch")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("no cluster at that address"),
+        RuntimeError("version mismatch"),
+        Exception("The current node timed out during startup."),
+    ],
+)
 def test_a_cluster_that_cannot_be_reached_is_one_sentence(monkeypatch, error):
     ray = pytest.importorskip("ray", reason="Ray is not installed: `make cluster` adds it")
 
