@@ -7,12 +7,14 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.errors import BackboneError
+from analysis.live.memory import LoadProgress
 
 if TYPE_CHECKING:
     from analysis.models.backbones import Backbone
@@ -34,6 +36,11 @@ class ModelRequest:
     dummy_image: str = "exclude"
     weights: str | None = None  # the folder of a known backbone's weights; None: from the hub
 
+    @property
+    def short_name(self) -> str:
+        """The name as sentences use it: of a folder, its last part."""
+        return Path(self.name).name if Path(self.name).is_absolute() else self.name
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -45,23 +52,6 @@ class LoadedModel:
     dtype: str
     revision: str
     seconds: float  # that loading took
-
-
-@dataclass(frozen=True)
-class MemoryNeed:
-    """Bytes that the weights will take, and bytes free where they go; None where nobody can tell, with the reason."""
-
-    needed: int | None
-    free: int | None
-    device: str
-    reason: str = ""
-
-    @property
-    def sentence(self) -> str:
-        if self.needed is None:
-            return self.reason
-        text = f"The weights take about {_size(self.needed)}"
-        return text + (f"; {_size(self.free)} are free on {self.device}." if self.free is not None else ".")
 
 
 class ModelSlot:
@@ -93,14 +83,13 @@ class ModelSlot:
         BackboneError when the model stays busy for `patience` seconds and for everything that can go wrong in loading;
         the slot is then empty, and the next request starts afresh.
         """
-        self._acquire(f"computing with {_name(request)}", patience, tell)
+        self._acquire(f"computing with {request.short_name}", patience, tell)
         try:
             if self._loaded is None or self._loaded.request != request or self._backbone is None:
-                self._doing = f"loading {_name(request)}"
-                tell(f"Loading {_name(request)} ...")
+                self._doing = f"loading {request.short_name}"
                 self._free()
-                self._fill(request)
-                self._doing = f"computing with {_name(request)}"
+                self._fill(request, tell)
+                self._doing = f"computing with {request.short_name}"
             assert self._backbone is not None
             yield self._backbone
         finally:
@@ -116,10 +105,23 @@ class ModelSlot:
         finally:
             self._release()
 
-    def _fill(self, request: ModelRequest) -> None:
-        start = time.perf_counter()
-        backbone = self._load(request)
-        seconds = time.perf_counter() - start
+    def _fill(self, request: ModelRequest, tell: Callable[[str], None]) -> None:
+        """Load in a thread of its own, so that the visitor is told how far it is. Who leaves meanwhile does not stop it:
+        the lock is held until the model is there, and the next visitor finds it."""
+        progress = LoadProgress(request)
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(self._load, request)
+            try:
+                while not loading.done():
+                    tell(progress.sentence())
+                    wait([loading], timeout=_TICK)
+            except BaseException:
+                with suppress(Exception):
+                    self._keep(request, loading.result(), progress.seconds)
+                raise
+        self._keep(request, loading.result(), progress.seconds)
+
+    def _keep(self, request: ModelRequest, backbone: Backbone, seconds: float) -> None:
         self._backbone = backbone
         self._loaded = LoadedModel(
             request, backbone.spec.label, backbone.device, backbone.dtype, backbone.revision, seconds
@@ -156,55 +158,3 @@ def load_request(request: ModelRequest) -> Backbone:
         request.name, device=request.device, dtype=request.dtype, tap=request.tap, revision=request.revision,
         fusion=request.fusion, dummy_image=request.dummy_image, weights=request.weights,
     )  # fmt: skip
-
-
-def memory_need(request: ModelRequest) -> MemoryNeed:
-    """What loading a request will take, without loading it. Raises BackboneError for an unknown name or dtype."""
-    from analysis.models.backbones import estimate_memory
-    from analysis.models.specs import find_spec
-
-    find_spec(request.name)
-    dtype = request.dtype or ("float32" if request.device in ("auto", "cpu") else None)
-    try:
-        needed: int | None = estimate_memory(request.name, dtype, weights=request.weights)
-        reason = ""
-    except BackboneError as error:
-        needed, reason = None, str(error)
-    where = "the CPU" if request.device in ("auto", "cpu") else request.device
-    free = free_main_memory() if request.device in ("auto", "cpu") else free_device_memory(request.device)
-    return MemoryNeed(needed, free, where, reason)
-
-
-def free_main_memory() -> int | None:
-    """Bytes of main memory that can be allocated, where the system says so (Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-
-
-def free_device_memory(device: str) -> int | None:
-    """Bytes free on an accelerator; BackboneError when it does not exist. Imports torch."""
-    from analysis.models.devices import choose_device, free_memory
-
-    return free_memory(choose_device(device))
-
-
-def device_memory(device: str) -> tuple[int, int] | None:
-    """(used, total) bytes of a CUDA device, None for any other device."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    free, total = torch.cuda.mem_get_info(device)
-    return total - free, total
-
-
-def _name(request: ModelRequest) -> str:
-    return Path(request.name).name if Path(request.name).is_absolute() else request.name
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -15,6 +15,7 @@ from analysis.store.read import DEMO_NOTE
 from pages.components import caching, commands, state
 from pages.components.errors import guard
 
+_COPIES = "_copies"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
 
 
@@ -59,14 +60,23 @@ def actions(page: str, row: Controls) -> None:
     """Copy link, copy command, pin: small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
-        st.code(state.here(page), language=None, wrap_lines=True)
+        link = st.empty()
     with st.popover(
         "Command", icon=":material/terminal:", type="tertiary", help="Copy the command that gives these numbers"
     ):
         st.caption("The same numbers without the app, from the project's folder:")
-        st.code(row.command or commands.LIST, language="bash", wrap_lines=True)
+        command = st.empty()
+    st.session_state[_COPIES] = link, command
+    refresh(page, row.command or commands.LIST)
     with st.popover("Pin", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"):
         _pin_form(page, row)
+
+
+def refresh(page: str, command: str) -> None:
+    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
+    link, shell = st.session_state[_COPIES]
+    link.code(state.here(page), language=None, wrap_lines=True)
+    shell.code(command, language="bash", wrap_lines=True)
 
 
 def caption(text: str) -> None:

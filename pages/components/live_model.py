@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.live.compatibility import request_for
-from analysis.live.slot import LoadedModel, ModelRequest, device_memory, memory_need
+from analysis.live.memory import device_memory, memory_need
+from analysis.live.slot import LoadedModel, ModelRequest
 from analysis.models.devices import DTYPES
 from analysis.models.specs import BACKBONES
 from analysis.store import Store
@@ -110,19 +112,22 @@ def may_load(request: ModelRequest) -> bool:
 @contextmanager
 def using(request: ModelRequest) -> Iterator:
     """The loaded model for one piece of work; what is waited for stands in a status line meanwhile."""
-    if _ready(request):
-        with caching.model_slot().use(request, tell=st.toast) as backbone:
-            yield backbone
-        return
     holder = st.empty()
-    with holder.status("Importing torch and transformers ..."):
-        caching.deep_learning().join()
-    with (
-        holder.status(f"Getting {request.name} ready ...") as status,
-        caching.model_slot().use(request, tell=lambda sentence: status.update(label=sentence)) as backbone,
-    ):
-        yield backbone
-    holder.empty()
+    if not _ready(request):
+        with holder.status("Importing torch and transformers ..."):
+            caching.deep_learning().join()
+    told: list[Any] = []
+
+    def tell(sentence: str) -> None:
+        if not told:
+            told.append(holder.status(sentence))
+        told[0].update(label=sentence)
+
+    try:
+        with caching.model_slot().use(request, tell=tell) as backbone:
+            yield backbone
+    finally:
+        holder.empty()
 
 
 def _picker(label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str) -> None:

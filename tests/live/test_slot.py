@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.errors import BackboneError
-from analysis.live.slot import ModelRequest, ModelSlot, memory_need
+from analysis.live import memory as memory_module
+from analysis.live.memory import memory_need
+from analysis.live.slot import ModelRequest, ModelSlot
 
 A, B = ModelRequest("a"), ModelRequest("b")
 
@@ -88,6 +90,50 @@ def test_a_model_that_was_set_aside_with_the_libraries_is_freed() -> None:
         gc.freeze()  # what the app does after a run of a page that imported something
     assert slot.unload()
     assert ghost() is None
+
+
+def test_loading_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = iter([1_000, 1_000, 5_000_001_000, 9_000_001_000, 99_000_001_000])
+    monkeypatch.setattr(memory_module, "resident_memory", lambda: next(memory))
+    monkeypatch.setattr(
+        memory_module, "memory_need", lambda request: memory_module.MemoryNeed(10_000_000_000, None, "the CPU")
+    )
+    done = threading.Event()
+    fakes, told = Fakes(), []
+
+    def slowly(request: ModelRequest) -> SimpleNamespace:
+        assert done.wait(10)
+        return fakes.load(request)
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        if len(told) == 4:
+            done.set()
+
+    with ModelSlot(slowly).use(A, tell=tell) as backbone:  # type: ignore[arg-type]
+        assert backbone.spec.label == "A"
+    assert [sentence.split("about ")[1] for sentence in told] == [
+        f"{share} % of 10.0 GB in memory" for share in (0, 50, 90, 99)
+    ]
+    assert told[0].startswith("Loading a ... 0 s")
+
+
+def test_a_visitor_who_leaves_while_it_loads_leaves_the_model_to_the_next() -> None:
+    fakes = Fakes()
+
+    def slowly(request: ModelRequest) -> SimpleNamespace:
+        time.sleep(0.3)
+        return fakes.load(request)
+
+    def leave(sentence: str) -> None:
+        raise KeyboardInterrupt
+
+    slot = ModelSlot(slowly)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), slot.use(A, tell=leave):
+        pass
+    assert slot.loaded is not None
+    with slot.use(A):
+        assert fakes.loads == 1
 
 
 def test_a_failed_load_leaves_the_slot_empty_and_usable() -> None:

@@ -132,11 +132,22 @@ export default function (component) {
     const down = (event) => {
       const position = at(event);
       if (position === null || event.button > 0) return;
-      gesture = { mask: !masked.has(position), positions: new Set() };
+      gesture = { mask: !masked.has(position), positions: new Set(), x: event.clientX, y: event.clientY };
       touch(position);
       event.preventDefault();
     };
-    const move = (event) => { if (gesture) touch(at(event)); };
+    // A quick drag is reported at few points: every cell on the line between two of them counts.
+    const move = (event) => {
+      if (!gesture) return;
+      const { x, y } = gesture;
+      const steps = Math.ceil(Math.hypot(event.clientX - x, event.clientY - y) / 6);
+      for (let step = 1; step <= steps; step += 1) {
+        const part = step / steps;
+        touch(at({ clientX: x + part * (event.clientX - x), clientY: y + part * (event.clientY - y) }));
+      }
+      gesture.x = event.clientX;
+      gesture.y = event.clientY;
+    };
     const up = () => {
       if (!gesture) return;
       setTriggerValue("toggle", { positions: [...gesture.positions], mask: gesture.mask });
