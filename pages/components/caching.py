@@ -310,6 +310,14 @@ def description(store: Store, row: int) -> str:
     return text[:200]
 
 
+def picture_of(store: Store, row: int) -> int:
+    """Row of the picture that a caption describes, -1 where there is none to show."""
+    known = corpus(store)
+    pair = int(known.pair_id[row])
+    shown = int(known.first_picture[pair]) if pair >= 0 else -1
+    return shown if shown >= 0 and picture(store, shown) else -1
+
+
 # --- the overview's numbers ---------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
 def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
@@ -466,7 +474,7 @@ def lab_band(
     return control_band(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
+@st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
 def diagnosis(store: Store, task: str, spec: str, pool: str = "local") -> Any:
     from analysis.retrieval.interventions import parse
 

@@ -31,6 +31,8 @@ def section(view: LabView) -> None:
     kinds = list(dict.fromkeys([*kinds_for(view.after), "r", "share", "alpha"]))
     wanted = state.get(state.CURVE)
     kind = wanted if wanted in kinds else kinds[0]
+    if wanted is not None and wanted not in WORDS:
+        state.notice(f"The link asks for a curve over {state.shown(wanted)}, expected one of {', '.join(WORDS)}.")
     st.session_state["_lab_curve"] = kind
     st.segmented_control(
         "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,

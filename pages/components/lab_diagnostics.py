@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
+from analysis.errors import AnalysisError
 from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.style import percent, score
 from analysis.retrieval.diagnostics import HUB_DEPTH, Diagnostics, hubs
-from analysis.store import Store
+from analysis.retrieval.interventions import parse
 from pages.components import caching, downloads, gallery
 from pages.components.errors import guard
 from pages.components.lab_view import LabView
 
 WORST = 6
+COLUMNS = {
+    "hubness": "hubs (skewness)", "worst_hub_share": "worst hub, share", "effective_rank": "effective rank",
+    "modality_gap": "modality gap", "matched_cosine": "cosine, matched", "random_cosine": "cosine, random",
+    "margin": "margin",
+}  # fmt: skip
 
 
 @st.fragment
@@ -28,9 +35,10 @@ def section(view: LabView) -> None:
         downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command_for(" --diagnose"))
         found = list(states.values())
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
+        _side_by_side(view)
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):
             with column:
-                _hubs(view.store, view, label, shape)
+                _hubs(view, label, shape)
 
 
 def readings(before: Diagnostics, after: Diagnostics) -> list[str]:
@@ -52,17 +60,51 @@ def readings(before: Diagnostics, after: Diagnostics) -> list[str]:
     ]
 
 
-def _hubs(store: Store, view: LabView, label: str, shape: Diagnostics) -> None:
+def _side_by_side(view: LabView) -> None:
+    """The same numbers of every row of the results table, controls and added rows included."""
+    rows, left_out = [], []
+    for spec in view.specs:
+        method = parse(spec)
+        try:
+            shape = caching.diagnosis(view.store, view.name, spec, view.pool)
+        except AnalysisError as error:
+            left_out.append(f"{method.label}: {error}")
+            continue
+        rows.append({"method": method.label, **{words: score(getattr(shape, name)) for name, words in COLUMNS.items()}})
+    with st.expander("Every method of the table", expanded=False):
+        st.dataframe(
+            pd.DataFrame(rows), hide_index=True, width="stretch", alt="Diagnostics of every method",
+            column_config={words: st.column_config.TextColumn(alignment="right") for words in COLUMNS.values()},
+        )  # fmt: skip
+        notes = [*left_out]
+        if any(parse(spec).hybrid for spec in view.specs):
+            notes.append(
+                "A hybrid counts with this model's embeddings alone: lists of two models have no common space."
+            )
+        if any(len(parse(spec).seeds()) > 1 for spec in view.specs):
+            notes.append("Of a random control the first seed.")
+        st.caption(" ".join(notes) or "Cosines after each method, of unit embeddings.")
+
+
+def _hubs(view: LabView, label: str, shape: Diagnostics) -> None:
+    """The candidates that stand in most lists, as pictures; of a caption the picture that it describes stands beside it."""
     st.markdown(f"**Worst hubs: {gallery.escape(label)}**")
     worst = hubs(shape.occurrences, len(view.task.query_rows), n=WORST)
     rows = [int(view.task.candidate_rows[candidate]) for candidate in worst["candidate"]]
-    shares = [f"in {percent(share)} of lists" for share in worst["share"]]
-    if any(caching.picture(store, row) for row in rows):
-        gallery.pictures(store, rows, captions=shares, width=96)
+    shares = [percent(share) for share in worst["share"]]
+    if rows and all(caching.picture(view.store, row) for row in rows):
+        gallery.pictures(view.store, rows, captions=[f"in {share} of lists" for share in shares], width=96)
         return
-    for row, share in zip(rows, worst["share"], strict=True):
-        words = gallery.escape(caching.description(store, row), 140)
-        st.markdown(f"{words}  \n:gray[in the top {HUB_DEPTH} of {percent(share)} of all queries]")
+    for row, share in zip(rows, shares, strict=True):
+        with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+            shown = row if caching.picture(view.store, row) else caching.picture_of(view.store, row)
+            if shown >= 0:
+                st.image(caching.picture(view.store, shown), width=56, alt=gallery.alt(view.store, shown))
+            words = gallery.escape(caching.description(view.store, row), 140)
+            what = "caption" if shown != row else "candidate"
+            st.markdown(
+                f"{words}  \n:gray[this {what} is in the top {HUB_DEPTH} of {share} of all queries]", width="stretch"
+            )
 
 
 def _arrow(before: float, after: float) -> str:

@@ -21,7 +21,8 @@ from analysis.store.read import Task
 from pages.components import caching, commands, gallery, state
 
 CUTS = (1, 3, 5, 10, 20, 50, 100)
-POOL_WORDS = {"local": "the task's own", "global": "of all tasks of the store"}
+# The words stand below the options: an address holds what an option shows.
+POOL_WORDS = {"local": "the task's own candidates", "global": "those of all tasks of the store"}
 DEFINITIONS = {"hit": "any target in the first k", "fraction": "share of the targets in the first k"}
 
 
@@ -120,11 +121,11 @@ def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
             bind="query-params",
         )
         definition = st.radio(
-            "What counts", list(DEFINITIONS), format_func=DEFINITIONS.__getitem__, key=state.DEFINITION, bind="query-params",
+            "What counts", list(DEFINITIONS), captions=list(DEFINITIONS.values()), key=state.DEFINITION, bind="query-params",
             help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
         )  # fmt: skip
         pool = st.radio(
-            "Pool of candidates", list(POOL_WORDS), format_func=POOL_WORDS.__getitem__, key=state.POOL, bind="query-params",
+            "Pool of candidates", list(POOL_WORDS), captions=list(POOL_WORDS.values()), key=state.POOL, bind="query-params",
             help="global: whatever any task of this store retrieves, of all modalities, stands in the way of the targets.",
         )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main as cli
+from analysis.figures.style import score
 from analysis.retrieval.evaluate import evaluate
 from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
@@ -62,6 +65,20 @@ def words(app: AppTest) -> str:
     return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
 
 
+def invoke(command: str) -> str:
+    """What a command that the page shows prints as JSON."""
+    done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def values(part: object) -> list[float]:
+    """Numbers of a plotly trace, which may be packed."""
+    if isinstance(part, dict):
+        return np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"]).astype(float).tolist()
+    return [float(value) for value in part]  # type: ignore[attr-defined]
+
+
 def address(app: AppTest, key: str) -> str:
     value = app.query_params[key]
     return value if isinstance(value, str) else value[0]
@@ -98,6 +115,8 @@ def test_the_command_of_the_page_prints_the_same_numbers(cache: Path, monkeypatc
     command = next(code.value for code in app.code if "analysis retrieve" in code.value and "--query" not in code.value)
     done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
     assert done.exit_code == 0, done.output
+    assert "--definition fraction" in command
+    assert (address(app, "definition"), said(app)) == ("fraction", "")
     rows = {row["method"]: row for row in json.loads(done.output)["rows"]}
     shown = app.dataframe[0].value.set_index("method")
     assert set(shown.index) == set(rows)
@@ -128,6 +147,117 @@ def test_both_lists_of_a_query_are_the_librarys_and_the_commands(
     command = next(code.value for code in app.code if "--query 7" in code.value)
     done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
     assert [row["text"] for row in json.loads(done.output)["after"]] == [texts[c] for c in order["after"][:10]]
+
+
+def test_what_became_of_a_query_is_said_with_the_ranks_of_the_list(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace
+) -> None:
+    """The best target before need not be the best one after."""
+    method, best = parse("pca:n=6"), {}
+    for name, intervention in (("before", BASE), ("after", method)):
+        fitted = fit(intervention, space)
+        order = np.argsort(-np.round(fitted.queries @ fitted.candidates.T, 12), axis=1, kind="stable")
+        place = np.argsort(order, axis=1)
+        ranks = [place[q][space.qrels[[q]].indices] + 1 for q in range(space.n_queries)]
+        best[name] = [(int(part.min()), int(part.argmin())) for part in ranks]
+    query = next(q for q in range(space.n_queries) if best["before"][q][1] != best["after"][q][1])
+    app = run(cache, monkeypatch, tab=QUERIES, query=str(query), changed="all", method=method.spec)
+    before, after = (best[name][query][0] for name in ("before", "after"))
+    assert f"The best target stands at rank **{before}** before and **{after}** after" in words(app)
+    row = app.dataframe[0].value.set_index("query").loc[query]
+    assert row["rank"].startswith(f"{before} → {after}")
+
+
+def test_a_query_without_a_direction_is_a_miss_and_said_so(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store, space: RetrievalSpace
+) -> None:
+    live = np.flatnonzero(store.concepts["energy"].to_numpy() > 0)
+    fired = set(space.codes("queries", "mean").indices[11].tolist())
+    silent = "edit:" + ",".join(f"{concept}=0" for concept in live if concept in fired) + "+codes:equal"
+    fitted = fit(parse(silent), space)
+    assert fitted.void_queries[11]
+    app = run(cache, monkeypatch, tab=QUERIES, query="11", changed="all", method=silent)
+    assert said(app) == ""
+    assert "Nothing is left of this query" in words(app)
+    table = run(cache, monkeypatch, method=silent).dataframe[0].value.set_index("method")
+    assert table.loc[parse(silent).label, "without direction"] == fitted.void_queries.sum()
+
+
+def test_the_pool_is_a_control_and_its_numbers_are_the_commands(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    app = run(cache, monkeypatch, pool="global", also="pca:n=2")
+    assert said(app) == ""
+    everything = space_from_store(store, "i2t", "global")
+    assert f"**{everything.n_candidates}** candidates (global pool: 80 texts, 40 images; 40 queries are" in words(app)
+    command = next(code.value for code in app.code if "analysis retrieve" in code.value and "--query" not in code.value)
+    assert "--pool global" in command
+    rows = {row["method"]: row for row in json.loads(invoke(command))["rows"]}
+    shown = app.dataframe[0].value.set_index("method")
+    assert set(shown.index) == set(rows)
+    local = run(cache, monkeypatch, also="pca:n=2").dataframe[0].value.set_index("method")
+    assert shown["R@5"].tolist() != local["R@5"].tolist()
+    for method, row in rows.items():
+        for k in (1, 5, 10):
+            assert float(shown.loc[method, f"R@{k}"].split()[0]) == pytest.approx(100 * row[f"R@{k}"], abs=0.0501)
+
+
+@pytest.mark.parametrize(
+    ("curve", "method"),
+    [("r", METHOD), ("share", METHOD), ("alpha", "realign:alpha=0.3,statistics=joint"),
+     ("n", "rerank:n=5,first=clip-mini"), ("weight", "fusion:weight=0.3,first=clip-mini")],
+)  # fmt: skip
+def test_the_curve_is_what_its_command_prints(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, curve: str, method: str
+) -> None:
+    app = run(cache, monkeypatch, curve=curve, method=method, ks="5")
+    assert said(app) == ""
+    command = next(code.value for code in app.code if f"--curve {curve}" in code.value)
+    printed = json.loads(invoke(command))
+    chart = json.loads(next(c for c in app.get("plotly_chart") if f"-curve-{curve}" in c.proto.id).proto.spec)
+    lines = {trace["name"]: trace for trace in chart["data"] if "lines" in trace.get("mode", "") and trace.get("name")}
+    assert len(printed) - ("r chosen" in " ".join(printed)) >= 1
+    for name, rows in printed.items():
+        if name.startswith("r chosen"):
+            row = rows[0]
+            said_of_it = next(part.value for part in app.markdown if "r chosen on one half" in part.value)
+            for half in ("where_chosen", "base_where_chosen", "reported", "base"):
+                assert f"{100 * row[half]:.1f} %" in said_of_it
+            continue
+        drawn = lines[name]
+        assert values(drawn["y"]) == pytest.approx([100 * row["recall"] for row in rows], abs=1e-4)
+        unit = 100 if curve == "share" else 1
+        assert values(drawn["x"]) == pytest.approx([unit * row["x"] for row in rows], rel=1e-5)
+
+
+def test_diagnostics_and_hubs_are_what_their_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab="Why it works", method="realign")
+    command = next(code.value for code in app.code if "--diagnose" in code.value)
+    printed = json.loads(invoke(command))
+    base, after = printed["diagnostics"]
+    for name, words_for in (("hubness", "Hubs"), ("effective_rank", "Effective rank"), ("margin", "Margin")):
+        line = next(part for part in words(app).splitlines() if part.startswith(f"- **{words_for}**"))
+        assert f"{score(base[name])} → {score(after[name])}".replace("-", "\N{MINUS SIGN}") in line
+    worst = next(rows for name, rows in printed.items() if name.startswith("worst hubs, base"))
+    assert f"in the top 10 of {100 * worst[0]['share']:.1f} % of all queries" in words(app)
+    assert worst[0]["text"].split(" ")[-1] in words(app)
+
+
+def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
+    command = next(code.value for code in app.code if "--why before" in code.value)
+    pairs, rows = json.loads(invoke(command)).values()
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7" in c.proto.id).proto.spec)
+    bars = {(trace["name"], trace["yaxis"]): values(trace["x"]) for trace in chart["data"]}
+    given = {row["concept"]: row["target"] for row in rows}
+    upper = next(trace for trace in chart["data"] if trace["name"] == "target")
+    for concept, bar in zip(values(upper["customdata"]), values(upper["x"]), strict=True):
+        assert bar == pytest.approx(given[int(concept)], abs=1e-6)
+    rest = next(bar for (name, axis), bar in bars.items() if name == "target" and axis != upper["yaxis"])
+    others, unexplained, total = rest
+    assert sum(values(upper["x"])) + others + unexplained == pytest.approx(total, abs=1e-6)
+    assert total == pytest.approx(pairs[0]["similarity"], abs=1e-6)
+    assert unexplained == pytest.approx(given[-1], abs=1e-6)
 
 
 def test_counts_on_the_filters_are_those_of_the_ranks(
@@ -224,6 +354,12 @@ def test_every_tab_of_every_task_opens_by_link(
         ({"store": "nobody"}, "There is no store"),
         ({"definition": "vibes"}, "vibes"),
         ({"k": "7"}, "7"),
+        ({"pool": "ocean"}, "ocean"),
+        ({"curve": "spiral"}, "spiral"),
+        ({"method": "realign:alpha=7"}, "alpha"),
+        ({"method": "pool:last+realign:statistics=support"}, "support"),
+        ({"method": "removal:concepts=-4"}, "Concept -4 does not exist"),
+        ({"method": "removal:attribution,share=nan"}, "cannot be read"),
     ],
 )
 def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
@@ -239,6 +375,15 @@ def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, mon
     app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
     assert "nothing would be left to retrieve by" in said(app)
     assert next(group for group in app.pills if group.key == "_lab_method_chips")
+
+
+def test_whitening_of_a_single_query_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(make_store(tmp_path, backbone="qwen2-vl-mini", n_pairs=1))
+    bare = replace(space_from_store(store, "i2t"), support=lambda variant: None)
+    monkeypatch.setattr("analysis.retrieval.spaces.space_from_store", lambda *_: bare)
+    app = run(tmp_path, monkeypatch, method="realign")
+    assert "no statistics to whiten queries with; expected two or more queries" in said(app)
+    assert "Traceback" not in words(app)
 
 
 def test_a_store_without_a_task_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
