@@ -81,9 +81,9 @@ def test_every_option_reaches_the_plan(monkeypatch, tmp_path):
     given = (
         "--backbone b --dataset d --split s --limit 3 --limit-queries 4 --tasks i2t,it2i --pool global --seed 5 --sae x "
         "--sae-unit token --sae-data e --sae-split t --sae-limit 6 --concepts 7 --top-k 2 --sae-steps 8 --prompts paper "
-        "--variants mean,last --device cpu --dtype bfloat16 --revision r --tap pre_norm --fusion sum_of_unit_vectors "
-        "--dummy-image include --embedding-dtype float16 --weighting balanced --token-views 9 --thumb-side 64 "
-        "--thumb-quality 50 --shard-size 10 --engine ray --ray-address a --workers 11 --batch-tokens 12"
+        "--variants mean,last --device cpu --dtype bfloat16 --revision r --weights w --tap pre_norm "
+        "--fusion sum_of_unit_vectors --dummy-image include --embedding-dtype float16 --weighting balanced --token-views 9 "
+        "--thumb-side 64 --thumb-quality 50 --shard-size 10 --engine ray --ray-address a --workers 11 --batch-tokens 12"
     )
     done = run("build", *given.split(), "--cache", tmp_path)
     assert done.exit_code == 0, done.output
@@ -94,7 +94,7 @@ def test_every_option_reaches_the_plan(monkeypatch, tmp_path):
     assert vars(plan.model) == {
         "backbone": "b", "revision": "r", "device": "cpu", "dtype": "bfloat16", "prompts": "paper",
         "variants": ("mean", "last"), "fusion": "sum_of_unit_vectors", "dummy_image": "include", "batch_tokens": 12,
-        "tap": "pre_norm",
+        "tap": "pre_norm", "weights": "w",
     }  # fmt: skip
     assert (plan.sae.sae, plan.sae.unit, plan.sae.n_concepts, plan.sae.top_k, plan.sae.steps) == ("x", "token", 7, 2, 8)
     assert (plan.sae.data.dataset, plan.sae.data.split, plan.sae.data.limit) == ("e", "t", 6)

@@ -22,6 +22,9 @@ from analysis.errors import AnalysisError, BackboneError, DataError
 
 RESTARTS = 3  # of one worker, and of one shard
 OBJECT_STORE = 128 << 20  # bytes of a local cluster's object store; only shard numbers travel
+# Of Ray processes that are started here: nobody is told about them, and a worker may take minutes to start, as it does on
+# a busy machine or from a slow file system (Ray's own limit is one minute).
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_register_timeout_seconds": "600"}
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,10 @@ def run_ray(
 
 
 def _start(address: str | None) -> None:
-    """Connect to a cluster, or start one here that tells nobody about itself."""
+    """Connect to a cluster, or start one here."""
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     local: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)

@@ -19,6 +19,7 @@ from analysis.data.disk import fingerprint
 from analysis.data.registry import find_retrieval_tasks, load_pairs, pair_format, resolve
 from analysis.data.retrieval import SampleTable
 from analysis.data.samples import MODALITIES, SHORT, PairSet, RetrievalSet, Sample
+from analysis.data.tasks import IMAGE, TEXT
 from analysis.errors import DataError
 from analysis.models.prompts import instruction_for
 
@@ -90,6 +91,14 @@ class Corpus:
         return {
             name: task.source.revision for name, task in self.tasks.items() if task.source.revision != self.revision
         }
+
+    def tasks_with_both(self) -> list[str]:
+        """Tasks that hold samples of an image and a text together."""
+        return [
+            name
+            for name, task in self.tasks.items()
+            if any(_holds_both(side) for side in (task.source.queries, task.source.candidates))
+        ]
 
     def config(self, plan: DataPlan) -> dict[str, object]:
         """The part of the store's config that says which data this is."""
@@ -215,6 +224,12 @@ class _ByPool:
 
 def _of_pairs(task: RetrievalSet) -> bool:
     return _in_pairs(task.queries) and _in_pairs(task.candidates)
+
+
+def _holds_both(batch: Sequence[Sample]) -> bool:
+    if isinstance(batch, SampleTable):
+        return bool((batch.bits == (TEXT | IMAGE)).any())
+    return any(sample.modality == "image_text" for sample in batch)
 
 
 def _in_pairs(batch: Sequence[Sample]) -> bool:

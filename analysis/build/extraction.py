@@ -13,7 +13,7 @@ from analysis.build.corpus import Corpus
 from analysis.build.files import only_one, write_atomically
 from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan, slug
 from analysis.build.shards import ShardJob, open_backbone, read_shards, run_local
-from analysis.errors import AnalysisError, DataError
+from analysis.errors import AnalysisError, DataError, UnsupportedModality
 from analysis.models.backbones import Backbone
 from analysis.store.schema import store_key
 
@@ -99,6 +99,12 @@ def extract(
         raise AnalysisError(
             f"Variants {', '.join(variants)} were asked for; {backbone.key} has {', '.join(backbone.available_variants)} "
             "and 'mean' is always needed: choose among those."
+        )
+    if backbone.contrastive and backbone.options.fusion is None and (both := corpus.tasks_with_both()):
+        others = ",".join(name for name in corpus.tasks if name not in both)
+        raise UnsupportedModality(
+            f"{backbone.key} embeds an image or a text, and {', '.join(both)} asks for both together; build with --fusion "
+            f"sum_of_unit_vectors to add the two unit vectors, or with --tasks {others or 'none'}."
         )
     config: Config = {
         "backbone": backbone_config(backbone),

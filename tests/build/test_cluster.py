@@ -41,7 +41,7 @@ class FailingWorker:
 def ray_cluster():
     """A cluster of two CPUs, shared by the tests of this file: starting one takes seconds."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: `make cluster` adds it")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(cluster.ENVIRONMENT)
     ray.init(
         num_cpus=2,
         include_dashboard=False,

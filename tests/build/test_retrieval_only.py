@@ -5,6 +5,7 @@ import pytest
 
 from analysis.build.build import build
 from analysis.data.samples import TASKS
+from analysis.errors import UnsupportedModality
 from analysis.retrieval.evaluate import evaluate
 from analysis.retrieval.interventions import BASE
 from analysis.retrieval.spaces import space_from_store
@@ -41,6 +42,18 @@ def test_an_mllm_builds_a_task_of_image_and_text_queries(checkpoint, tmp_path):
     store = built(root, checkpoint, tmp_path / "cache", architecture="qwen2_vl")
     assert verify(store.path).problems == []
     assert "mean_no_image" in store.variants
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_dual_encoder_refuses_image_and_text_before_anything_is_embedded(checkpoint, tmp_path, monkeypatch, large):
+    if large:  # sides are then left as the loader holds them
+        monkeypatch.setattr("analysis.build.corpus.COMPARED", 3)
+    for code in ("i2i", "it2i"):
+        write_task(tmp_path / "data", code, "parquet")
+    plan = small_plan(tmp_path / "data", checkpoint("clip"), tmp_path / "cache")
+    with pytest.raises(UnsupportedModality, match=r"it2i asks for both.*--fusion sum_of_unit_vectors.*--tasks i2i"):
+        build(plan, say=print)
+    assert not list((tmp_path / "cache").glob("work/embeddings-*"))
 
 
 @pytest.mark.parametrize(
