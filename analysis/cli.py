@@ -213,6 +213,22 @@ def import_sae(file: Path, backbone: str, name: str | None, top_k: int | None, c
     click.echo(str(run(file, backbone=backbone, name=name, top_k=top_k, cache=cache)))
 
 
+@main.command("export-sae")
+@click.argument("sae", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def export_sae(sae: Path, file: Path) -> None:
+    """Write the SAE folder SAE as FILE (.pt), the state dict that overcomplete's TopKSAE loads."""
+    from analysis.sae.checkpoint import export_overcomplete, load_sae
+
+    found = load_sae(sae)
+    export_overcomplete(found, file)
+    click.echo(f"{file}: TopKSAE({found.width}, nb_concepts={found.n_concepts}, top_k={found.top_k})")
+    if found.threshold > 0:
+        click.echo(
+            f"Note: its threshold {found.threshold:.6g} has no place in a state dict; set it as running_threshold."
+        )
+
+
 @main.command("list")
 @cache_option
 def list_stores(cache: Path) -> None:

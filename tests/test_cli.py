@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 from analysis.cli import main
@@ -21,8 +22,8 @@ from tests.data.writers import write_coco_json
 from tests.synthetic_store import make_store
 
 COMMANDS = (
-    "build", "extract", "train-sae", "encode", "score", "import-sae", "list", "verify", "retrieve", "effects", "reproduce",
-    "demo", "bench", "query",
+    "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "list", "verify", "retrieve", "effects",
+    "reproduce", "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
 
@@ -250,6 +251,15 @@ def test_import_writes_where_build_finds_it(tmp_path, world):
     sae, folder = find_sae("sae_clip", "clip-vit-b32", cache=tmp_path, top_k=None)
     assert (sae.n_concepts, sae.width, sae.top_k) == (64, 512, 8)
     assert folder == tmp_path / "sae" / "clip-vit-b32" / "sae_clip"
+    back = run("export-sae", folder, tmp_path / "back.pt")
+    assert back.exit_code == 0, back.output
+    assert "TopKSAE(512, nb_concepts=64, top_k=8)" in back.output
+    before, after = (torch.load(tmp_path / name, weights_only=True) for name in ("sae_clip.pt", "back.pt"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    absent = run("export-sae", tmp_path, tmp_path / "none.pt")
+    assert absent.exit_code == 1
+    assert "No SAE in" in absent.stderr
     wrong = run("import-sae", tmp_path / "sae_clip.pt", "--backbone", "qwen2-vl-7b", "--cache", tmp_path)
     assert wrong.exit_code == 1
     assert "width" in wrong.stderr
