@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from analysis.figures.palette import NEUTRAL, method_style, rgba
 from analysis.figures.style import Curve, band, finish, interval, line, sentence, upright
@@ -22,6 +21,7 @@ X_TITLES = {
 }
 _LOG = {"share", "n"}
 _ROW = 34  # pixels of a method
+_GAP = 0.03  # between the panels of the cut-offs, of the width
 
 
 def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit") -> go.Figure:
@@ -34,16 +34,20 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     ks = sorted(frame["k"].unique())
     styles = [method_style(method) for method in methods]
     labels: list[dict[str, object]] = []
-    axes: dict[str, object] = {}
-    figure = make_subplots(1, max(1, len(ks)), shared_yaxes=True, horizontal_spacing=0.03)
+    axes: dict[str, dict[str, object]] = {}
+    traces: list[go.Bar] = []
+    width = (1 - _GAP * (len(ks) - 1)) / max(1, len(ks))
     for column, k in enumerate(ks, start=1):
         rows = frame[frame["k"] == k].set_index("method").reindex(methods)
         value, low, high = (100 * rows[name].to_numpy(float) for name in ("recall", "low", "high"))
         whisker = np.where(np.isnan(high), value, high)
-        figure.add_trace(
+        suffix = str(column) if column > 1 else ""
+        traces.append(
             go.Bar(
                 x=np.nan_to_num(value),
                 y=methods,
+                xaxis=f"x{suffix}",
+                yaxis=f"y{suffix}",
                 orientation="h",
                 name=f"R@{k}",
                 width=0.62,
@@ -67,12 +71,9 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
                 },
                 hovertemplate="%{y}<br>R@" + str(k) + " %{x:.1f} %<extra></extra>",
                 showlegend=False,
-            ),
-            1,
-            column,
+            )
         )
         reach = max(float(np.nanmax(whisker, initial=0)), 1e-9)
-        suffix = str(column) if column > 1 else ""
         labels += [
             {
                 "x": end,
@@ -86,13 +87,23 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
             }
             for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True)
         ]
-        axes[f"xaxis{suffix}"] = {"title": {"text": f"R@{k} (%)"}, "range": [0, 1.22 * reach]}
-    rows_of_methods = {"type": "category", "autorange": "reversed", "showgrid": False, "ticks": ""}
-    axes |= {axis.plotly_name: rows_of_methods for axis in figure.select_yaxes()}
+        left = (column - 1) * (width + _GAP)
+        axes[f"xaxis{suffix}"] = {
+            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, 1.22 * reach],
+            "title": {"text": f"R@{k} (%)"},
+        }  # fmt: skip
+        axes[f"yaxis{suffix}"] = {
+            "anchor": f"x{suffix}", "domain": [0, 1], "type": "category", "autorange": "reversed", "showgrid": False,
+            "ticks": "",
+        }  # fmt: skip
+        if column > 1:
+            axes[f"yaxis{suffix}"] |= {"matches": "y", "showticklabels": False}
     what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
     caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries", data)
     layout = {"annotations": labels, **axes}
-    return finish(figure, caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False, layout=layout)
+    return finish(
+        go.Figure(traces), caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False, layout=layout
+    )
 
 
 def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:

@@ -73,7 +73,7 @@ def finish(
         },
     )  # fmt: skip
     for kind, title in (("xaxis", x), ("yaxis", y)):
-        for name in {kind, *(key for key in whole if key.startswith(kind))}:
+        for name in {kind, *(key for key in (*whole, *(layout or ())) if key.startswith(kind))}:
             words = {"text": title} if title else {}
             _merge(
                 whole.setdefault(name, {}),
