@@ -103,7 +103,7 @@ def extract(
     if backbone.contrastive and backbone.options.fusion is None and (both := corpus.tasks_with_both()):
         others = ",".join(name for name in corpus.tasks if name not in both)
         raise UnsupportedModality(
-            f"{backbone.key} embeds an image or a text, and {', '.join(both)} asks for both together; build with --fusion "
+            f"{backbone.key} embeds an image or a text, and both together occur in {', '.join(both)}; build with --fusion "
             f"sum_of_unit_vectors to add the two unit vectors, or with --tasks {others or 'none'}."
         )
     config: Config = {

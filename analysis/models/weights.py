@@ -90,14 +90,14 @@ def explain(error: BaseException, hub_id: str, revision: str = "main") -> Backbo
     elif caused_by(hub.OfflineModeIsEnabled):
         text = (
             f"{hub_id} is not in the local cache and offline mode is on (HF_HUB_OFFLINE); run {download} on a machine "
-            "with network and copy the cache, or give the folder that holds the weights."
+            "with network and copy the cache, or give the folder that holds the weights (--weights)."
         )
     elif any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
         text = f"The disk filled up while {hub_id} was downloaded; free some space, then run {download}."
     elif caused_by(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError):
         text = (
             f"{hub_id} is not in the local cache and the hub cannot be reached; run {download} once the network is "
-            "back, or give the folder that holds the weights."
+            "back, or give the folder that holds the weights (--weights)."
         )
     else:
         text = f"{hub_id} cannot be loaded ({first_line(error)}); run {download} to fetch it again."
