@@ -1,4 +1,4 @@
-"""The demo's effects as a Markdown table: what docs/log.md reports for every seed, read from the stores' own results."""
+"""What a build measured, as a Markdown table: recall of the standard methods from the stores' own results, e.g. of several seeds."""
 
 from __future__ import annotations
 
