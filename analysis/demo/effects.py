@@ -1,4 +1,5 @@
-"""What a build measured, as a Markdown table: recall of the standard methods from the stores' own results, e.g. of several seeds."""
+"""What a build measured, as a Markdown table: recall of the standard methods from the own results of stores, e.g. of several
+seeds."""
 
 from __future__ import annotations
 
