@@ -56,14 +56,16 @@ def main() -> None:
 
 
 def _command(store: Store, name: str | None) -> str:
-    """The command of the view from what the visitor gave last; the reproduction below the lists has the whole of it."""
+    """The command of the view before there is a ranking, from what the visitor gave last; `live_results` puts the one of
+    the ranking in its place."""
+    place, task, method = commands.place(store.path), name or "TASK", method_builder.current().spec
+    if state.get(state.SOURCE) == "data":
+        return command_for(LiveView(place, task, query=int(st.session_state.get("_live_position", 0)), method=method))
     held = st.session_state.get("_live_upload")
-    picture = held.name if held is not None else "PICTURE"
-    view = LiveView(
-        commands.place(store.path), name or "TASK", picture, st.session_state.get("_live_text") or state.get(state.TEXT) or "",
-        mask=state.get(state.MASK) or "", method=method_builder.current().spec, device="auto",
-    )  # fmt: skip
-    return command_for(view)
+    text = st.session_state.get("_live_text") or state.get(state.TEXT) or ""
+    picture = held.name if held is not None else "" if text else "PICTURE"
+    mask = state.get(state.MASK) or ""
+    return command_for(LiveView(place, task, picture, text, mask=mask, method=method, device="auto"))
 
 
 def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live_results.Live | None:

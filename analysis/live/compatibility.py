@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.data.samples import SHORT
 from analysis.errors import BackboneError
 from analysis.live.slot import ModelRequest
+from analysis.retrieval.steps import Centring, ReAlign
 
 if TYPE_CHECKING:
     from analysis.live.query import LiveQuery
+    from analysis.retrieval.interventions import Intervention
     from analysis.store import Store
 
 # What decides whether two vectors live in one space, in the order in which a difference is worth saying.
@@ -63,6 +66,19 @@ def check_compatible(store: Store, query: LiveQuery) -> None:
             f"The query was embedded by {query.model['key']}, the candidates of {store.label} were not embedded in the "
             f"same way: {'; '.join(reasons)}. Load the store's own backbone or choose one of its stores."
         )
+
+
+def statistics_note(task: str, query: LiveQuery, intervention: Intervention) -> str:
+    """A sentence when an intervention uses statistics of a task's queries and the query is of another kind, else ""."""
+    expected, given = task.split("2")[0], SHORT[query.modality]
+    used = [step.label for step in intervention.steps if isinstance(step, ReAlign | Centring)]
+    if expected == given or not used:
+        return ""
+    words = {"i": "pictures", "t": "texts", "it": "pictures with a text"}
+    return (
+        f"The queries of {task} are {words[expected]}, yours is of another kind: {' and '.join(used)} uses what was measured "
+        f"on {words[expected]}, which need not suit it."
+    )
 
 
 def precision_note(store: Store, query: LiveQuery) -> str:

@@ -8,6 +8,7 @@ import streamlit as st
 from analysis.figures.concepts import concept_bars
 from analysis.figures.export import selected_ids
 from analysis.figures.style import score
+from analysis.figures.thumbnails import beside_bars
 from analysis.live.concepts import QueryConcepts, query_concepts
 from analysis.retrieval.steps import Edit
 from analysis.store import Store
@@ -29,7 +30,7 @@ def looked_at(store: Store) -> int | None:
 
 
 def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
-    """Bars of the strongest concepts of an embedding; a click looks at one."""
+    """Bars of the strongest concepts of an embedding, each with pictures it fires on most; a click looks at one."""
     found = query_concepts(caching.sae(store), h)
     if not len(found.ids):
         st.info("No concept fires on this embedding: the SAE explains nothing of it.", icon=":material/info:")
@@ -42,7 +43,10 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
         modality={i: float(store.concepts["modality_score"].iat[i]) for i in ids},
         data=f"{what}; {len(found.ids)} concepts fire",
     )
-    downloads.figure(chart, _chart(store), command=command, select=("points",))
+    chart = beside_bars(chart, {concept: concept_cards.strip(store, concept) for concept in ids})
+    downloads.figure(
+        chart, _chart(store), command=command, select=("points",), note="Beside each bar: what the concept fires on most.",
+    )  # fmt: skip
 
 
 def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> None:

@@ -13,10 +13,12 @@ from analysis.data.pictures import decode, thumbnail_webp
 from analysis.errors import AnalysisError
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components import caching, gallery, state
+from pages.components import caching, commands, gallery, state
 
 SOURCES = {"upload": "Upload", "camera": "Camera", "data": "From the data"}
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm"]
+
+LINKED_TEXT = 480  # characters of a text that the address keeps
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Asked:
 
     picture: bytes | None = None
     name: str = ""
+    file: str = ""  # of the picture, as a command names it: for an upload its name
     text: str = ""
     position: int | None = None
     row: int | None = None
@@ -64,14 +67,14 @@ def ask(store: Store, task: Task) -> Asked:
         text = text_box()
     picture = held.getvalue() if held is not None else None
     name = held.name if held is not None and source == "upload" else "camera.jpg" if held is not None else ""
-    return Asked(picture, name, text)
+    return Asked(picture, name, name, text)
 
 
 def text_box() -> str:
     st.session_state.setdefault("_live_text", state.get(state.TEXT) or "")
     st.text_area(
         "Text", key="_live_text", height=122, placeholder="a brown dog on a skateboard",
-        on_change=lambda: state.put(state.TEXT, st.session_state["_live_text"][:480] or None),
+        on_change=lambda: state.put(state.TEXT, st.session_state["_live_text"][:LINKED_TEXT] or None),
     )  # fmt: skip
     return st.session_state["_live_text"]
 
@@ -99,7 +102,8 @@ def from_data(store: Store, task: Task) -> Asked:
         if text:
             st.markdown(gallery.escape(text, 400))
     picture = path.read_bytes() if path is not None and path.is_file() else None
-    return Asked(picture, path.name if path is not None else "", text, position, row)
+    name, file = ("", "") if picture is None or path is None else (path.name, commands.place(path))
+    return Asked(picture, name, file, text, position, row)
 
 
 def preview(picture: bytes | None, side: int = 448) -> str:

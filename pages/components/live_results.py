@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from analysis.live.compatibility import precision_note
+from analysis.live.compatibility import precision_note, statistics_note
 from analysis.live.masks import NO_MASK, TokenMask
 from analysis.live.query import LiveQuery
 from analysis.live.ranking import Comparison, compare
@@ -19,6 +19,7 @@ from pages.components import (
     caching,
     commands,
     gallery,
+    layout,
     live_concepts,
     live_input,
     live_tokens,
@@ -72,7 +73,7 @@ class Live:
             )
         device = self.query.model.get("device", "cpu")
         return LiveView(
-            commands.place(self.store.path), self.task.task, self.asked.name, self.query.sample.text, mask=mask.spec,
+            commands.place(self.store.path), self.task.task, self.asked.file, self.query.sample.text, mask=mask.spec,
             method=intervention.spec, device=device, dtype=self.query.model["dtype"], top=K,
         )  # fmt: skip
 
@@ -80,10 +81,13 @@ class Live:
 @st.fragment
 def show(live: Live) -> None:
     """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
-    mask = live_tokens.current_mask(live.query) if live.query is not None else NO_MASK
+    mask = NO_MASK
+    if live.query is not None:
+        live_tokens.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
+        mask = live_tokens.current_mask(live.query)
     intervention = method_builder.current()
     concept = live_concepts.looked_at(live.store)
-    _notes(live)
+    _notes(live, intervention)
     inputs, lists = st.columns([5, 7], gap="medium")
     with inputs:
         with guard("The tokens", stop=False):
@@ -128,19 +132,31 @@ def _concepts(live: Live, mask: TokenMask, intervention: Intervention, concept: 
 
 def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> None:
     view = live.view(mask, intervention)
+    layout.refresh("live_query", command_for(view))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
-        if view.picture:
-            st.caption(
-                f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
-            )
+        for sentence in _missing_from_the_link(live, view):
+            st.caption(sentence)
         st.code(state.here("live_query"), language=None, wrap_lines=True)
         st.code(command_for(view), language="bash", wrap_lines=True)
         st.code(python_for(view), language="python")
 
 
-def _notes(live: Live) -> None:
+def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
+    sentences = []
+    if view.picture and live.asked.position is None:
+        sentences.append(
+            f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
+        )
+    if len(view.text) > live_input.LINKED_TEXT and live.asked.position is None:
+        sentences.append(
+            f"A link holds the first {live_input.LINKED_TEXT} characters of the text, the command all of it."
+        )
+    return sentences
+
+
+def _notes(live: Live, intervention: Intervention) -> None:
     if live.query is None:
         return
-    note = precision_note(live.store, live.query)
-    for sentence in (*live.query.notes, *([note] if note else [])):
+    notes = (precision_note(live.store, live.query), statistics_note(live.task.task, live.query, intervention))
+    for sentence in (*live.query.notes, *filter(None, notes)):
         st.caption(f":material/info: {gallery.escape(sentence)}")

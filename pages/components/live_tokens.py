@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import numpy as np
 import streamlit as st
 
@@ -14,6 +17,7 @@ from analysis.store.read import TokenView
 from pages.components import caching, state, token_views
 from pages.components.token_picker import token_picker
 
+_MASKED = "_live_masked_query"
 _WORDS = {"image": "image", "text": "your text", "instruction": "instruction", "template": "template"}
 
 
@@ -30,6 +34,17 @@ def current_mask(query: LiveQuery) -> TokenMask:
         state.notice(f"The mask {state.shown(text)} does not fit this query: {error}")
         state.put(state.MASK, None)
         return NO_MASK
+
+
+def forget(query: tuple[str, ...]) -> None:
+    """Another query than the one before: roles stay masked, single tokens do not, they would be other words by now."""
+    before, st.session_state[_MASKED] = st.session_state.get(_MASKED), query
+    if before in (None, query):
+        return
+    with suppress(AnalysisError):  # what cannot be read is said by `current_mask`
+        mask = parse_mask(state.get(state.MASK) or "")
+        if mask.tokens:
+            _put(replace(mask, tokens=()))
 
 
 def show(store: Store, query: LiveQuery, mask: TokenMask, preview: str, concept: int | None) -> None:

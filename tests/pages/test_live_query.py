@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from analysis.cli import main
 from analysis.live.masks import parse_mask
 from analysis.live.query import embed_query
 from analysis.live.ranking import Comparison, compare
@@ -129,6 +133,67 @@ def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatc
     assert "--mask image" in codes
     assert f"--method {METHOD}" in codes
     assert "embed_query(backbone" in codes
+
+
+@pytest.mark.parametrize("given", ["picture", "text", "data"])
+def test_the_commands_on_screen_print_the_list_on_screen(
+    folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    params = {"method": METHOD} | ({"source": "data", "query": "5"} if given == "data" else {"mask": "instruction,2-3"})
+    app = run(folder, monkeypatch, **params, **({"text": caption(6)} if given == "text" else {}))
+    if given == "picture":
+        app = upload(app, picture(3), name="my dog.png")
+    assert sentences(app) == ""
+    (tmp_path / "my dog.png").write_bytes(picture(3))
+    row, below = (code.value for code in app.code if code.value.startswith("python -m analysis"))
+    assert row == below  # beside the title and below the lists
+    command = [str(tmp_path / word) if word == "my dog.png" else word for word in shlex.split(below)[3:]]
+    done = CliRunner().invoke(main, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    texts = [found["text"] for found in _ranked(json.loads(done.output))]
+    shown = after_list(app).split("\n\n")
+    assert len(shown) == len(texts) == 8
+    for line, text in zip(shown, texts, strict=True):
+        assert text in line
+
+
+def _ranked(printed: dict) -> list[dict]:
+    """The list after the intervention, of `query` and of `retrieve --query`."""
+    return printed["candidates"] if "candidates" in printed else printed["after"]
+
+
+def test_a_query_of_the_data_run_again_is_named_by_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, source="data", query="5")
+    app.toggle(key="_live_run").set_value(True).run()
+    assert sentences(app) == ""
+    words_of = shlex.split(next(code.value for code in app.code if "analysis query" in code.value))
+    assert Path(words_of[words_of.index("--image") + 1]).is_file()
+    assert "Save your picture" not in words(app)
+
+
+def test_another_query_keeps_masked_roles_and_forgets_single_tokens(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, mask="instruction,4-6"), picture(3))
+    assert address(app, "mask") == "instruction,4-6"  # a link's mask is for the picture that its reader uploads
+    app = upload(app, picture(4))
+    assert sentences(app) == ""
+    assert address(app, "mask") == "instruction"
+
+
+def test_statistics_of_another_kind_of_query_are_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "uses what was measured on pictures"
+    assert said in words(run(folder, monkeypatch, text=caption(2), method="realign"))
+    assert said not in words(run(folder, monkeypatch, text=caption(2), method="pca:n=2"))
+    assert said not in words(upload(run(folder, monkeypatch, method="realign"), picture(2)))
+
+
+def test_each_bar_has_pictures_of_its_concept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch), picture(3))
+    (chart,) = app.get("plotly_chart")
+    layout = json.loads(chart.proto.spec)["layout"]
+    assert layout["images"]
+    assert all(image["source"].startswith("data:image/webp") for image in layout["images"])
 
 
 def test_a_cached_query_needs_no_model_and_marks_its_targets(
