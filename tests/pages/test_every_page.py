@@ -13,7 +13,7 @@ from pages.components.state import PAGES
 from tests.pages.opening import ROOT, open_page, sentences, words
 from tests.synthetic_store import make_store
 
-MINE = ("overview", "concepts", "concept", "stores")
+EVERY = tuple(PAGES)
 NONSENSE = {
     "store": "../../etc/passwd",
     "stores": "a,b,,<script>",
@@ -39,14 +39,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_page_runs_alone(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch)
     assert not app.error
     assert app.title[0].value.endswith("?")
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_empty_cache_says_what_is_missing_and_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +56,7 @@ def test_empty_cache_says_what_is_missing_and_the_command(
     assert any("python -m analysis demo" in block.value for block in app.code)
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_nonsense_link_gets_sentences_and_the_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, **NONSENSE)
     assert not app.error
@@ -66,7 +66,7 @@ def test_nonsense_link_gets_sentences_and_the_page(name: str, cache: Path, monke
         assert any("no store" in sentence and "etc/passwd" in sentence for sentence in sentences(app))
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_truncated_store_is_one_sentence_and_the_others_work(
     name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +79,7 @@ def test_truncated_store_is_one_sentence_and_the_others_work(
     assert "qwen2-vl-mini" in words(app)
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_only_damaged_stores_is_an_empty_state_with_reasons(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +89,7 @@ def test_only_damaged_stores_is_an_empty_state_with_reasons(
     assert any("schema 99" in sentence for sentence in sentences(app))
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_store_damaged_while_the_page_is_open_is_noticed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +103,7 @@ def test_store_damaged_while_the_page_is_open_is_noticed(
     assert any("postings/values.npy" in sentence for sentence in sentences(app))
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", EVERY)
 def test_second_run_shows_the_same(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch)
     before = words(app)
@@ -131,7 +131,7 @@ def test_router_opens_the_overview_and_every_page_after_it(cache: Path, monkeypa
     app = AppTest.from_file(ROOT / "app.py", default_timeout=120).run()
     assert not app.exception
     assert app.title[0].value == "Why do generative giants retrieve badly?"
-    for name in MINE:
+    for name in EVERY:
         app.switch_page(PAGES[name].file).run()
         assert not app.exception
         assert app.title[0].value.endswith("?")
