@@ -38,13 +38,26 @@ def _section(view: LabView) -> None:
     with left:
         _list(view, rows, chosen)
     query = state.get_int(
-        state.QUERY, low=0, high=len(moved) - 1, default=int(rows["query"].iloc[0]) if len(rows) else 0,
-        what=f"query of {view.name},",
-    )  # fmt: skip
+        state.QUERY, low=0, high=len(moved) - 1, default=_in_view(view, rows), what=f"query of {view.name},"
+    )
+    st.session_state["_lab_in_view"] = (_place(view), query)
     comparison = compare(view, query)
     with right:
         _one(view, query, moved.iloc[query], comparison)
     lab_why.section(view, query, comparison)
+
+
+def _in_view(view: LabView, rows: pd.DataFrame) -> int:
+    """The query that nobody chose: the one shown last, so that moving a slider changes its lists and not the query; the
+    first of the list where task or filter are new."""
+    place, query = st.session_state.get("_lab_in_view", (None, 0))
+    if place == _place(view):
+        return int(query)
+    return int(rows["query"].iloc[0]) if len(rows) else 0
+
+
+def _place(view: LabView) -> tuple[str, str, str | None]:
+    return caching.store_id(view.store), view.name, state.get(state.CHANGED)
 
 
 def compare(view: LabView, query: int) -> Comparison:

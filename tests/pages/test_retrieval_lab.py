@@ -288,6 +288,21 @@ def test_the_r_slider_writes_the_address_and_changes_the_numbers(cache: Path, mo
     assert "r = 2" in words(app)
 
 
+def test_the_query_in_view_stays_while_the_method_changes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, k="1", method="removal:energy,share=0.2")
+    seen = []
+    for act in (
+        lambda: next(slider for slider in app.slider if slider.label.startswith("r, of")).set_value(1),
+        lambda: next(button for button in app.button if button.label == "Remove just it").click(),
+        lambda: next(group for group in app.pills if group.key == "_lab_changed").set_value("all"),
+    ):
+        seen.append(next(line for line in words(app).splitlines() if line.startswith("**Query ")))
+        act().run()
+        assert said(app) == ""
+    assert seen[0] == seen[1] == seen[2]
+    assert "**Query 0**" in words(app)  # another filter: the first of its list
+
+
 def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch)
     chips = next(group for group in app.pills if group.key == "_lab_method_chips")
