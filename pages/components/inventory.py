@@ -1,5 +1,5 @@
-"""What lies in the cache folder: stores with state and size, SAEs, working files of builds, and what is missing. Reads names and
-sizes only."""
+"""What lies in the cache folder: stores with state and size, SAEs, working files of builds, and what is missing.
+Reads names and sizes only."""
 
 from __future__ import annotations
 
