@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
@@ -71,6 +72,19 @@ def ranking(page: playwright.Page, side: str) -> list[str]:
     return captions
 
 
+def method_in(page: playwright.Page) -> str:
+    """Text form of the method in the address; without one the page shows its default."""
+    found = parse_qs(urlsplit(page.url).query).get("method")
+    return found[0] if found else "removal:attribution,share=0.01"
+
+
+def retrieve_command(store: Store, *options: str) -> dict:
+    """What `python -m analysis retrieve` prints about i2t, as JSON."""
+    command = [sys.executable, "-m", "analysis", "retrieve", str(store.path), "--task", "i2t", *options, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
+    return json.loads(done.stdout)
+
+
 def query_command(store: Store, picture: Path, mask: str, method: str) -> list[str]:
     """Captions of the ten best candidates, as `python -m analysis query` prints them."""
     command = [sys.executable, "-m", "analysis", "query", str(store.path), "--task", "i2t", "--image", str(picture)]
@@ -127,21 +141,70 @@ def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_say
     masked = ranking(page, "after")
     page.screenshot(path=shots / "live-masked.png")
     assert masked != unmasked
-    method = re.search(r"method=([^&]+)", page.url)
-    spec = method.group(1) if method else "removal:attribution,share=0.01"
+    spec = method_in(page)
     assert masked == query_command(store, picture, "image", spec)[: len(masked)]
 
+    chip = page.get_by_test_id("stButtonGroup").get_by_text("Removal", exact=True)
+    chip.click()
+    page.wait_for_url(re.compile(r"method=base"))
+    settled(page)
+    kept = ranking(page, "after")
+    assert kept == query_command(store, picture, "image", "base")[: len(kept)]
+    chip.click()
+    page.wait_for_url(re.compile(r"method=removal"))
+    settled(page)
+    page.get_by_role("slider", name=re.compile("^r, of")).press("ArrowLeft")
+    page.wait_for_url(re.compile(r"r%3D\d+|r=\d+"))
+    settled(page)
+    removed = ranking(page, "after")
+    spec = method_in(page)
+    assert re.fullmatch(r"removal:attribution,share=0.01,r=\d+", spec)
+    assert removed != kept
+    assert removed == query_command(store, picture, "image", spec)[: len(removed)]
+    page.screenshot(path=shots / "live-removed.png")
 
-def test_the_lab_shows_recall_and_both_lists(page, app, shots, store):
+
+def test_the_lab_shows_recall_and_both_lists_as_the_command_line_says(page, app, shots, store):
     page.goto(f"{app}/lab?store={store.backbone}/{store.name}&task=i2t&method=realign:alpha%3D0.1")
     heading(page, "What does correcting the embeddings do")
     page.get_by_text(re.compile(r"Recall@10 goes from")).first.wait_for()
     settled(page)
+    sentence = page.get_by_text(re.compile(r"Recall@10 goes from")).first.inner_text()
+    rows = retrieve_command(store, "--method", "realign:alpha=0.1", "--k", "10")["rows"]
+    for row in rows:
+        assert f"{100 * row['R@10']:.1f} %" in sentence
+    assert f"{100 * rows[1]['diff@10']:+.1f} points".replace("-", "\N{MINUS SIGN}") in sentence
     page.screenshot(path=shots / "lab.png")
+
+    page.get_by_test_id("stButtonGroup").get_by_text("ReAlign", exact=True).click()
+    page.wait_for_url(re.compile(r"method=base"))
+    settled(page)
+    page.get_by_test_id("stButtonGroup").get_by_text("Removal", exact=True).click()
+    page.wait_for_url(re.compile(r"method=removal"))
+    page.get_by_text(re.compile(r"Recall@10 goes from")).first.wait_for()
+    settled(page)
     page.get_by_role("tab", name="Query by query").click()
     page.locator(".st-key-ranked_after").wait_for()
-    assert len(ranking(page, "after")) >= 5
+    settled(page)
+    page.get_by_text(re.compile(r"^Query \d[\d,]*")).first.wait_for()
+    query = re.match(r"Query ([\d,]+)", page.get_by_text(re.compile(r"^Query \d[\d,]*")).first.inner_text())
+    assert query
+    number = query.group(1).replace(",", "")
+    told = retrieve_command(store, "--method", method_in(page), "--query", number)
+    for side in ("before", "after"):
+        shown = ranking(page, side)
+        assert len(shown) == 10
+        assert shown == [row["text"] for row in told[side]]
+    stands = page.get_by_text(re.compile(r"The best target stands at rank")).first.inner_text()
+    assert f"{told['rank_before']:,} before and {told['rank_after']:,} after" in stands
     page.screenshot(path=shots / "lab-query.png")
+
+    page.get_by_role("button", name="Remove just it").click()
+    page.wait_for_url(re.compile(r"method=removal(:|%3A)concepts"))
+    settled(page)
+    told = retrieve_command(store, "--method", method_in(page), "--query", number)
+    assert ranking(page, "after") == [row["text"] for row in told["after"]]
+    page.screenshot(path=shots / "lab-one-concept.png")
 
 
 @pytest.mark.parametrize("address", ["inspect?store=nowhere&concept=9999999", "lab?task=nonsense", "browse?page=-3"])
