@@ -77,7 +77,8 @@ def remove_only(concept: int) -> None:
 def build(builder: Builder, intervention: Intervention) -> None:
     """Draw the chips and the settings of what is on."""
     on = [kind_of(step) for step in intervention.steps]
-    chips = [chip for chip in builder.chips if chip != "hybrid" or builder.partners]
+    possible = {"hybrid": bool(builder.partners), "pool": len(builder.store.variants) > 1}
+    chips = [chip for chip in builder.chips if possible.get(chip, True)]
     chips_key = f"_{builder.key}_chips"
     st.session_state[chips_key] = [chip for chip in chips if chip in on]
     st.pills(

@@ -323,6 +323,16 @@ def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: py
     assert re.search(r"Recall@10 goes from \*\*[\d.]+ %\*\* to \*\*[\d.]+ %\*\*", words(app))
 
 
+def test_no_chip_without_an_effect(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    """A dual encoder has one pooling: nothing to mask."""
+    monkeypatch.setattr(Store, "variants", ("mean",))
+    app = run(cache, monkeypatch)
+    assert said(app) == ""
+    offered = next(group for group in app.pills if group.key == "_lab_method_chips").options
+    assert not any("Masks" in str(getattr(option, "content", option)) for option in offered)
+    assert any("Removal" in str(getattr(option, "content", option)) for option in offered)
+
+
 def test_removing_just_one_concept_from_the_why_panel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, query="3", changed="all")
     next(button for button in app.button if button.label == "Remove just it").click().run()
