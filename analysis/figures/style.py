@@ -281,6 +281,7 @@ def _keep_unselected(trace: Any) -> None:
     trace.unselected = {"marker": {"opacity": 1 if opacity is None else opacity}}
     if trace.type == "bar":
         trace.unselected.textfont = {"color": ADAPTIVE_INK}
+        trace.selected = {"textfont": {"color": ADAPTIVE_INK}}  # Plotly.js reads both or fails at the click
     elif "text" in (trace.mode or ""):
         trace.unselected.textfont = {"color": NEUTRAL}
 

@@ -6,6 +6,7 @@ import pytest
 
 from analysis.figures.concepts import concept_bars
 from analysis.figures.export import figure_csv
+from analysis.figures.palette import ADAPTIVE_INK
 from analysis.figures.thumbnails import ROOM, beside_bars
 from tests.figures.checks import assert_sound
 
@@ -33,3 +34,10 @@ def test_without_pictures_the_chart_is_untouched() -> None:
     assert beside_bars(concept_bars([], [], names={}, modality={}), {1: PICTURE}) == concept_bars(
         [], [], names={}, modality={}
     )
+
+
+def test_a_clicked_bar_leaves_the_numbers_of_the_others_readable_and_names_both_states() -> None:
+    (trace,) = bars().data
+    assert (
+        trace.unselected.textfont.color == trace.selected.textfont.color == ADAPTIVE_INK
+    )  # one alone breaks the click
