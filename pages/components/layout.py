@@ -120,13 +120,20 @@ def r2(store: Store, part: str = "all") -> float | None:
 
 
 def warn_poor_sae(store: Store) -> None:
-    value = r2(store)
-    if value is not None and value < R2_BOUND:
-        st.warning(
-            f"The SAE of {store.label} explains {100 * value:.0f} % of the variance of these embeddings (R² below "
-            f"{R2_BOUND}): its concepts say little about them. Train an SAE on what is analysed (`--sae train`).",
-            icon=":material/warning:",
-        )
+    """Of all embeddings, or where those pass, of the modality that does not."""
+    for part, whose in (
+        ("all", "these embeddings"),
+        ("image", "the image embeddings"),
+        ("text", "the text embeddings"),
+    ):
+        value = r2(store, part)
+        if value is not None and value < R2_BOUND:
+            st.warning(
+                f"The SAE of {store.label} explains {100 * value:.0f} % of the variance of {whose} (R² below {R2_BOUND}): "
+                "its concepts say little about them. Train an SAE on what is analysed (`--sae train`).",
+                icon=":material/warning:",
+            )
+            return
 
 
 def empty_cache(refs: Sequence[StoreRef]) -> None:

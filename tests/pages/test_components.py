@@ -7,13 +7,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.store import open_store
-from pages.components import commands, findings, gallery, scores, state
+from pages.components import commands, findings, gallery, layout, scores, state
 from tests.synthetic_store import make_store
 
 
@@ -117,3 +118,24 @@ def test_error_outside_every_guard_is_a_sentence_too(caplog: pytest.LogCaptureFi
     assert "(KeyError)" in app.error[1].value
     assert "internal detail" not in app.error[1].value
     assert "internal detail" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("all_", "image", "text", "said"),
+    [
+        (0.95, 0.9, 0.9, None),
+        (0.7, 0.9, 0.6, "70 % of the variance of these embeddings"),
+        (0.9, 0.74, 0.92, "74 % of the variance of the image embeddings"),
+        (0.9, None, 0.79, "79 % of the variance of the text embeddings"),
+    ],
+)
+def test_a_poor_sae_is_said_of_the_modality_that_it_is_poor_for(
+    all_: float, image: float | None, text: float, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = {part: {"r2_per_dimension": value} for part, value in (("all", all_), ("image", image), ("text", text))}
+    store = SimpleNamespace(facts={"quality": quality}, label="some store")
+    warned: list[str] = []
+    monkeypatch.setattr(layout.st, "warning", lambda words, **_: warned.append(words))
+    layout.warn_poor_sae(store)
+    assert len(warned) == (said is not None)
+    assert all(said is not None and said in words for words in warned)
