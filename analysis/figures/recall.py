@@ -183,8 +183,8 @@ def recall_curve(
     figure.update_xaxes(type="log" if log else "linear", tickvals=measured if log and measured.size <= 12 else None)
     heights = [100 * float(np.max(c.y if c.high is None else c.high)) for c in (*curves, *bands, *levels) if len(c.y)]
     figure.update_yaxes(range=[0, 1.12 * max([*heights, 1e-9])])
-    control = "; hatched: the range of the control" if bands else ""
-    what = f"Recall@{k} with 95 % bootstrap intervals{control}"
+    hatched = "; hatched: the range of the control" if bands else ""
+    what = f"Recall@{k} with 95 % bootstrap intervals{hatched}"
     title = X_TITLES.get(setting, setting)
     return finish(figure, caption=sentence(what, data), x=title, y=f"R@{k} (%)", height=height)
 
