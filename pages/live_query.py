@@ -78,7 +78,7 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live
     with guard("The query"):
         query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
         if not live_model.may_load(request):
-            st.info(f"{request.name} is large. {live_model.estimate(request)} Press Load above first.")
+            st.info(f"{request.name} is not loaded by itself. {live_model.estimate(request)} Press Load above first.")
             return None
         query, preview = _embedded(store, task, request, asked)
         check_compatible(store, query)

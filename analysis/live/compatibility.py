@@ -81,6 +81,14 @@ def statistics_note(task: str, query: LiveQuery, intervention: Intervention) -> 
     )
 
 
+def fusion_note(query: LiveQuery) -> str:
+    """How a dual encoder joined picture and text, else ""."""
+    fusion = query.model.get("fusion")
+    if query.modality != "image_text" or not fusion:
+        return ""
+    return f"{query.model['key']} reads picture and text apart; the query is their {str(fusion).replace('_', ' ')}."
+
+
 def precision_note(store: Store, query: LiveQuery) -> str:
     """A sentence when query and candidates were computed in different number formats, else ""."""
     mine, theirs = query.model.get("dtype"), store.config["backbone"].get("dtype")

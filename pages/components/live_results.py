@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from analysis.live.compatibility import precision_note, statistics_note
+from analysis.live.compatibility import fusion_note, precision_note, statistics_note
 from analysis.live.masks import NO_MASK, TokenMask
 from analysis.live.query import LiveQuery
 from analysis.live.ranking import Comparison, compare
@@ -157,6 +157,10 @@ def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
 def _notes(live: Live, intervention: Intervention) -> None:
     if live.query is None:
         return
-    notes = (precision_note(live.store, live.query), statistics_note(live.task.task, live.query, intervention))
+    notes = (
+        fusion_note(live.query),
+        precision_note(live.store, live.query),
+        statistics_note(live.task.task, live.query, intervention),
+    )
     for sentence in (*live.query.notes, *filter(None, notes)):
         st.caption(f":material/info: {gallery.escape(sentence)}")

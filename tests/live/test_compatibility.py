@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from analysis.data.samples import Picture
 from analysis.errors import BackboneError
-from analysis.live.compatibility import check_compatible, mismatches, precision_note, request_for
+from analysis.live.compatibility import check_compatible, fusion_note, mismatches, precision_note, request_for
 from analysis.live.query import LiveQuery, embed_query
 from analysis.live.slot import load_request
 from analysis.models.backbones import Backbone
@@ -53,6 +54,14 @@ def test_another_number_format_is_said_not_refused(stores: dict[str, Store], que
     half = replace(query, model={**query.model, "dtype": "bfloat16"})
     check_compatible(stores["qwen2_vl"], half)
     assert "float32" in precision_note(stores["qwen2_vl"], half)
+
+
+def test_how_picture_and_text_were_joined_is_said(query: LiveQuery) -> None:
+    both = replace(query, sample=replace(query.sample, modality="image_text", picture=Picture(data=b"p", name="p")))
+    joined = replace(both, model={**both.model, "fusion": "sum_of_unit_vectors"})
+    assert "sum of unit vectors" in fusion_note(joined)
+    assert fusion_note(both) == ""
+    assert fusion_note(replace(query, model=joined.model)) == ""
 
 
 def test_a_stores_request_loads_its_own_backbone(stores: dict[str, Store]) -> None:
