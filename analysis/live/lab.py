@@ -141,7 +141,9 @@ class Lab:
         with self._lock:
             if not intervention.steps:
                 return self.base
-            return self._held(self._fits, intervention.spec, lambda: fit(intervention, self.space), FITS)
+            return self._held(
+                self._fits, intervention.spec, lambda: fit(intervention, self.space, base=self.base), FITS
+            )
 
     def diagnose(self, intervention: Intervention) -> Diagnostics:
         """Shape, hubs and margins of the embeddings under an intervention, a hybrid's other stage left out."""

@@ -21,7 +21,7 @@ from analysis.retrieval.linear_steps import (
 )
 from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.spaces import SIDES, RetrievalSpace
-from analysis.retrieval.steps import Edit, PrincipalComponents, ReAlign, Removal
+from analysis.retrieval.steps import Edit, Pool, PrincipalComponents, ReAlign, Removal
 from analysis.sae.codes import Codes
 
 
@@ -86,18 +86,28 @@ def apply_query(
     return fit(intervention, space, support=support).query(h_query, code_query)
 
 
-def fit(intervention: Intervention, space: RetrievalSpace, *, support: Any = None) -> Fitted:
+def fit(
+    intervention: Intervention, space: RetrievalSpace, *, support: Any = None, base: Fitted | None = None
+) -> Fitted:
     """Transform both sides of a space and keep what later queries need. A hybrid's other stage is left out.
 
     Steps act in their order: the embeddings are chosen, edited or replaced by concept space, brought to length 1, and
     then each linear step is fitted on what the step before left. support: mean, covariance and n of a support set of
     unit query embeddings; the first linear step uses it instead of the space's own queries. Without it the statistics
-    that the store keeps stand in where the space has fewer than two queries.
+    that the store keeps stand in where the space has fewer than two queries. base: the fitted base where it is at hand,
+    whose unit rows then need not be read and made again.
     """
-    sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
+    plain = intervention.edit is None and intervention.concept_space is None
+    if base is not None and plain and intervention.pool == Pool():
+        sides = {
+            "queries": Side(base.queries, base.void_queries),
+            "candidates": Side(base.candidates, base.void_candidates),
+        }
+    else:
+        sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
     transforms: list[Transform] = []
     for position, step in enumerate(intervention.linear):
-        if position == 0 and intervention.edit is None and intervention.concept_space is None:
+        if position == 0 and plain:
             stored_first = isinstance(step, ReAlign) and step.statistics == "support"
             context = plain_context(
                 space,

@@ -127,7 +127,7 @@ class RankCounter:
         self._candidate = qrels.indices.astype(np.int64)
         self._similarity = scores.rough(self._query, self._candidate)
         self._above = np.zeros(len(self._query), np.int64)  # rivals that are better by more than the error
-        self._near = np.zeros(len(self._query), np.int64)  # undecided ones, the target itself among them
+        self._near = np.zeros(len(self._query), np.int64)  # undecided rivals
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []  # (target, candidate) of undecided rivals
         norms = scores.candidate_norm
         self._norm = np.ones(len(self._query)) if norms is None else norms[self._candidate]
@@ -139,12 +139,17 @@ class RankCounter:
         targets = slice(int(first), int(last))
         threshold, error = self._threshold(tile, targets)
         above, near, target, candidate = self._count(
-            tile, threshold, error, self._offsets[queries.start : queries.stop + 1] - first
+            tile,
+            threshold,
+            error,
+            self._candidate[targets] - tile.start,
+            self._exact_to - self._above[targets],
+            self._offsets[queries.start : queries.stop + 1] - first,
         )
         self._above[targets] += above
         self._near[targets] += near
         target, candidate = target + targets.start, candidate + tile.start
-        rival = (candidate != self._candidate[target]) & (self._near[target] <= _CROWDED)
+        rival = self._near[target] <= _CROWDED
         self._pairs.append((target[rival], candidate[rival]))
 
     def _threshold(self, tile: Tile, targets: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -158,9 +163,8 @@ class RankCounter:
         return threshold.astype(np.float32), error.astype(np.float32)
 
     def ranks(self) -> TargetRanks:
-        rivals = np.maximum(self._near - 1, 0)
-        rank = self._above + 1 + rivals // 2
-        relevant = (rivals > 0) & (self._above < self._exact_to)
+        rank = self._above + 1 + self._near // 2
+        relevant = (self._near > 0) & (self._above < self._exact_to)
         crowded = relevant & (self._near > _CROWDED)
         self._settle_pairs(rank, relevant & ~crowded)
         self._settle_rows(rank, np.flatnonzero(crowded))
@@ -217,7 +221,7 @@ def _ranks_in(block: np.ndarray, row: np.ndarray, candidate: np.ndarray) -> np.n
 Counts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # above, near, and (target, column) pairs
 
 
-def _counting(n_pairs: int) -> Callable[[Tile, np.ndarray, np.ndarray, np.ndarray], Counts]:
+def _counting(n_pairs: int) -> Callable[..., Counts]:
     """The compiled loop for a large problem, and for a small one where something has imported numba already."""
     if n_pairs <= _LARGE and "numba" not in sys.modules:
         return _count_rivals
@@ -226,9 +230,12 @@ def _counting(n_pairs: int) -> Callable[[Tile, np.ndarray, np.ndarray, np.ndarra
     return count_rivals
 
 
-def _count_rivals(tile: Tile, threshold: np.ndarray, error: np.ndarray, offsets: np.ndarray) -> Counts:
-    """Of each target in a tile: how many values exceed its threshold by more than its error, how many lie within it,
-    and which (target, column) these are. Targets of row b are offsets[b] .. offsets[b + 1]."""
+def _count_rivals(
+    tile: Tile, threshold: np.ndarray, error: np.ndarray, own: np.ndarray, room: np.ndarray, offsets: np.ndarray
+) -> Counts:
+    """Of each target: how many rivals in a tile exceed its threshold by more than its error, how many lie within it, and
+    which (target, column) the latter are, where fewer than `room` exceed it. Targets of row b are offsets[b] ..
+    offsets[b + 1]; own: each target's own column, which may lie outside the tile."""
     above, near = np.zeros((2, len(threshold)), np.int64)
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for n in range(int(np.diff(offsets).max(initial=0))):
@@ -238,11 +245,13 @@ def _count_rivals(tile: Tile, threshold: np.ndarray, error: np.ndarray, offsets:
         limit = threshold[target][:, None]
         difference = values - (limit if tile.candidate_norm is None else limit * tile.candidate_norm)
         slack = error[target][:, None]
+        here = np.flatnonzero((own[target] >= 0) & (own[target] < values.shape[1]))
+        difference[here, own[target][here]] = -np.inf
         certain = difference > slack
         undecided = (difference >= -slack) & ~certain
         above[target] = np.count_nonzero(certain, axis=1)
         near[target] = np.count_nonzero(undecided, axis=1)
-        row, column = np.nonzero(undecided)
+        row, column = np.nonzero(undecided & (above[target] < room[target])[:, None])
         found.append((target[row], column))
     target = np.concatenate([np.empty(0, np.int64), *(pair[0] for pair in found)])
     return above, near, target, np.concatenate([np.empty(0, np.int64), *(pair[1] for pair in found)])

@@ -3,8 +3,7 @@ that need not fit into memory together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -65,18 +64,25 @@ class Rows:
 
 
 def unit_rows(
-    x: np.ndarray, *, dtype: type[np.floating] | None = None, least: float = 0.0
+    x: np.ndarray,
+    *,
+    dtype: type[np.floating] | None = None,
+    least: float = 0.0,
+    out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows of length 1, which rows are void). A row that is no longer than `least` becomes 0 and is reported as void.
 
-    Lengths are computed in float64. `dtype` None keeps the precision of x. RetrievalError for NaN or infinity.
+    Lengths are computed in float64. `dtype` None keeps the precision of x; `out` takes the rows and may be x itself.
+    RetrievalError for NaN or infinity.
     """
     x = np.asarray(x)
-    result = np.empty(x.shape, dtype or kept_dtype(x))
+    result = np.empty(x.shape, dtype or kept_dtype(x)) if out is None else out
     void = np.zeros(len(x), bool)
     step = max(16, _CACHED // max(x.shape[1], 1))
+    scratch = np.empty((min(step, len(x)), x.shape[1]))  # once: new memory for every block costs more than the sums
     for start in range(0, len(x), step):
-        block = np.asarray(x[start : start + step], np.float64)
+        block = scratch[: len(x) - start]
+        block[:] = x[start : start + step]
         length = np.sqrt(np.einsum("ij,ij->i", block, block))
         if not np.isfinite(length).all():
             row = start + int(np.flatnonzero(~np.isfinite(length))[0])
@@ -94,19 +100,6 @@ def unit_rows(
 def kept_dtype(x: np.ndarray) -> np.dtype:
     """The precision in which rows are worked on: their own where it is float32 or float64."""
     return x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-
-
-def over_slices(work: Callable[[slice], None], n: int, step: int) -> None:
-    """work(rows) for consecutive slices of n rows, two at a time: while one multiplies on all cores, the other does what
-    numpy does on one. Each slice must write to its own rows only."""
-    slices = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    if len(slices) < 2:
-        for part in slices:
-            work(part)
-        return
-    with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(work, slices):  # raises what a slice raised
-            pass
 
 
 def refuse_void(void: np.ndarray, reason: str) -> None:
