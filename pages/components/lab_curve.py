@@ -13,7 +13,7 @@ from analysis.live.curves import SEEDS, Curves, behind, kinds_for
 from analysis.retrieval.bootstrap import Interval
 from analysis.retrieval.steps import Removal
 from analysis.retrieval.sweeps import RankChoice
-from pages.components import caching, downloads, state
+from pages.components import caching, downloads, layout, state
 from pages.components.errors import guard
 from pages.components.lab_view import LabView
 
@@ -38,6 +38,7 @@ def section(view: LabView) -> None:
         "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
+    layout.refresh("retrieval_lab", view.command())
     asked = (view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition, view.pool)
     with guard("The curve", stop=False):
         found: Curves = caching.lab_curves(*asked)

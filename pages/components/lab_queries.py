@@ -9,7 +9,7 @@ from analysis.figures.palette import SIGN
 from analysis.live.ranking import Comparison
 from analysis.retrieval.interventions import BASE
 from analysis.retrieval.movement import changed
-from pages.components import caching, gallery, lab_why, ranked_lists, state
+from pages.components import caching, gallery, lab_why, layout, ranked_lists, state
 from pages.components.errors import guard
 from pages.components.lab_view import LabView
 
@@ -28,6 +28,7 @@ _STATUS = {"rescued": "rescued", "lost": "lost", "near": "near miss"}
 def section(view: LabView) -> None:
     with guard("The queries", stop=False):
         _section(view)
+    layout.refresh("retrieval_lab", view.command())
 
 
 def _section(view: LabView) -> None:

@@ -422,3 +422,10 @@ def test_an_empty_cache_says_how_to_build_one(tmp_path: Path, monkeypatch: pytes
     app = run(tmp_path, monkeypatch)
     assert not app.exception
     assert "python -m analysis demo" in "\n".join(code.value for code in app.code)
+
+
+def test_the_link_follows_the_curve_that_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch)
+    choice = next(control for control in app.button_group if control.key == "_lab_curve")
+    choice.set_value("share").run()
+    assert any(code.value.startswith("?") and "curve=share" in code.value for code in app.code)
