@@ -86,11 +86,15 @@ def extract_shard(
     A picture that cannot be decoded leaves a row with ok = False and its reason: counted later, never skipped silently.
     """
     started = time.perf_counter()
-    embedded = backbone.embed(samples, variants=job.variants, on_error="skip", batch_tokens=batch_tokens)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # beside the model
+        making = pool.map(lambda sample: _thumb(sample, job), samples)
+        embedded = backbone.embed(samples, variants=job.variants, on_error="skip", batch_tokens=batch_tokens)
+        made = list(making)
     ok = np.ones(len(samples), bool)
     ok[list(embedded.skipped)] = False
-    thumbs, lost = _thumbs(samples, ok, job)
-    ok[list(lost)] = False
+    lost = {place: thumb for place, thumb in enumerate(made) if ok[place] and isinstance(thumb, str)}
+    ok[list(lost)] = False  # its picture went away between being embedded and being read again
+    thumbs = [thumb if ok[place] and isinstance(thumb, bytes) else b"" for place, thumb in enumerate(made)]
     arrays: dict[str, np.ndarray] = {"ok": ok}
     for variant in job.variants:
         arrays[f"vector.{variant}"] = embedded.vectors[variant].astype(np.float32)
@@ -151,21 +155,14 @@ def read_shards(job: ShardJob, *, variants: Sequence[str] | None = None, thumbs:
             ) from error
 
 
-def _thumbs(samples: Sequence[Sample], ok: np.ndarray, job: ShardJob) -> tuple[list[bytes], dict[int, str]]:
-    """(thumbnails, place -> reason of those whose picture went away between being embedded and being read again)."""
-    lost: dict[int, str] = {}
-
-    def make(index: int, sample: Sample) -> bytes:
-        if sample.picture is None or not ok[index]:
-            return b""
-        try:
-            return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
-        except DataError as error:
-            lost[index] = str(error)
-            return b""
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(make, range(len(samples)), samples)), lost
+def _thumb(sample: Sample, job: ShardJob) -> bytes | str:
+    """A picture's thumbnail, empty without a picture; the reason where it cannot be decoded (any more)."""
+    if sample.picture is None:
+        return b""
+    try:
+        return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
+    except DataError as error:
+        return str(error)
 
 
 def _length(span: slice) -> int:
