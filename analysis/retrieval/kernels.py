@@ -1,4 +1,7 @@
-"""The compiled form of rank counting. Imports numba: import this module inside functions, never at module level."""
+"""The compiled forms of rank counting and of what whitening does beside its product.
+
+Imports numba: import this module inside functions, never at module level.
+"""
 
 from __future__ import annotations
 
@@ -70,3 +73,47 @@ def _list(lo, hi, values, norm, threshold, offsets, error, own, slots, target, c
                         slot += 1
                 if slot == slots[t + 1]:
                     break
+
+
+def centre_rows(x: np.ndarray, mean: np.ndarray, least: float, out: np.ndarray) -> np.ndarray:
+    """x / |x| - mean into `out`; (n,) the lengths of these, -1 for a row without length. Rows no longer than `least`
+    become 0. NaN or infinity in a row makes its length NaN or infinite."""
+    length = np.empty(len(x))
+    over_rows(_centre, len(x), x, mean.astype(out.dtype, copy=False), least, out, length, grain=_GRAIN)
+    return length
+
+
+def scale_rows(x: np.ndarray, out: np.ndarray) -> None:
+    """x / |x| into `out`, 0 for rows without length."""
+    over_rows(_scale, len(x), x, out, grain=_GRAIN)
+
+
+@kernel
+def _centre(lo, hi, x, mean, least, out, length):
+    for b in range(lo, hi):
+        squares = 0.0
+        for j in range(x.shape[1]):
+            value = np.float64(x[b, j])
+            squares += value * value
+        scale = 1 / np.sqrt(squares) if squares != 0 else 0.0
+        left = 0.0
+        for j in range(x.shape[1]):
+            out[b, j] = x[b, j] * scale - mean[j]
+            value = np.float64(out[b, j])
+            left += value * value
+        length[b] = np.sqrt(left) if squares != 0 else -1.0
+        if length[b] <= least:
+            for j in range(x.shape[1]):
+                out[b, j] = 0
+
+
+@kernel
+def _scale(lo, hi, x, out):
+    for b in range(lo, hi):
+        squares = 0.0
+        for j in range(x.shape[1]):
+            value = np.float64(x[b, j])
+            squares += value * value
+        scale = 1 / np.sqrt(squares) if squares != 0 else 0.0
+        for j in range(x.shape[1]):
+            out[b, j] = x[b, j] * scale

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.realign import fit, fit_from_statistics, realign, statistics
+from analysis.retrieval import kernels
+from analysis.retrieval import realign as realign_module
+from analysis.retrieval.realign import _centre_rows, fit, fit_from_statistics, realign, statistics
+from analysis.retrieval.rows import VOID, unit_rows
 from tests.retrieval.planted import cloud, unit
 
 
@@ -83,3 +86,30 @@ def test_settings_without_an_answer_are_refused():
         fit_from_statistics(np.zeros(4), np.eye(5), 10)
     with pytest.raises(RetrievalError, match="first row 0, equal the mean"):
         fit_from_statistics(x[0], np.eye(8), 10).apply(x[:1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_compiled_and_plain_forms_agree(dtype: type[np.floating]) -> None:
+    """A zero row, a row that equals the mean, and rows of any length."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((300, 24)) * rng.uniform(0.1, 9, (300, 1))).astype(dtype)
+    mean = (x[7] / np.linalg.norm(x[7].astype(np.float64))).astype(np.float64)
+    x[3] = 0
+    plain, compiled = np.empty_like(x), np.empty_like(x)
+    expected, found = _centre_rows(x, mean, VOID, plain), kernels.centre_rows(x, mean, VOID, compiled)
+    assert compiled == pytest.approx(plain, abs=2e-7)
+    assert np.array_equal(found <= VOID, expected <= VOID)
+    assert np.flatnonzero(found <= VOID).tolist() == [3, 7]
+    assert found == pytest.approx(expected, abs=1e-6)
+    kernels.scale_rows(x, compiled)
+    assert compiled == pytest.approx(unit_rows(x)[0], abs=2e-7)
+
+
+def test_rows_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).standard_normal((9, 4))
+    whitening = fit(rows)
+    rows[5, 2] = np.nan
+    for limit in (0, 10**9):
+        monkeypatch.setattr(realign_module, "_LARGE", limit)
+        with pytest.raises(RetrievalError, match="Row 5 of 9"):
+            whitening.whiten(rows)
