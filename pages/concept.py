@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from analysis.concepts import examples
 from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
@@ -12,7 +13,6 @@ from pages.components import (
     concept_cards,
     concept_effect,
     downloads,
-    examples,
     gallery,
     label_editor,
     layout,

@@ -95,25 +95,25 @@ def write_results(
     from analysis.retrieval.standard import standard_results
 
     preview = writer.preview(facts, tasks)
+    for name in tasks:
+        _write_statistics(writer, name, space_from_store(preview, name), preview.width)
+    preview = writer.preview(facts, tasks)  # results whiten with the spectra that are written now
     for done, name in enumerate(tasks):
         progress("retrieve", done, len(tasks))
         space = space_from_store(preview, name)
-        _write_statistics(writer, name, space)
         writer.table(f"retrieval/{name}/results.parquet", standard_results(space, device=device))
     progress("retrieve", len(tasks), len(tasks))
 
 
-def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace) -> None:
+def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, width: int) -> None:
     """Those of the queries, so that one query can be whitened: candidates are at hand whenever a query comes. Of wide
     embeddings both sides and their spectra, which take seconds: the lab then whitens without them."""
     from analysis.retrieval.blocks import support_statistics
     from analysis.retrieval.realign import EXACT_WIDTH
 
-    for side in ("queries", "candidates"):
+    wide = width > EXACT_WIDTH
+    for side in ("queries", "candidates") if wide else ("queries",):
         found = support_statistics(space, side, SUPPORT_VARIANT)
-        if found is None:
-            continue
-        if len(found.mean) > EXACT_WIDTH:
-            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, found.spectrum)
-        elif side == "queries":
-            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n)
+        if found is not None:
+            spectrum = found.spectrum if wide else None
+            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, spectrum)

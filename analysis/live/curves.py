@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.live.lab import Lab
 from analysis.retrieval.interventions import Intervention
-from analysis.retrieval.steps import Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
+from analysis.retrieval.steps import UNRANKED, Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
 from analysis.retrieval.sweeps import (
     RankChoice,
     RecallOptions,
@@ -145,7 +145,7 @@ def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Cur
 def _removal(intervention: Intervention, kind: str) -> Removal:
     """The removal that a curve is about; shares make no sense of hand-picked concepts, nor seeds of a curve."""
     removal = replace(_step(intervention, Removal, Removal()), seed=0, seeds=1)
-    if kind == "share" and removal.score in ("concepts", "random"):
+    if kind == "share" and removal.score in UNRANKED:
         return replace(removal, score="attribution", concepts=())
     return removal
 

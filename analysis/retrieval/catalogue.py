@@ -11,6 +11,8 @@ from analysis.retrieval.controls import random_control
 from analysis.retrieval.interventions import Intervention
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import (
+    SCORES,
+    UNRANKED,
     Centring,
     ConceptSpace,
     Edit,
@@ -23,10 +25,6 @@ from analysis.retrieval.steps import (
     Step,
 )
 
-BY_SCORE = (
-    "attribution", "energy", "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum",
-    "modality_text", "modality_image",
-)  # fmt: skip
 ALPHAS = (0.0, 0.03, 0.1, 0.3, 0.7, 1.0)
 NS = (10, 50, 200)
 WEIGHTS = (0.25, 0.5, 0.75)
@@ -48,7 +46,7 @@ def catalogue(
     edits = [Edit(((concept, scale),)) for concept in loudest for scale in (0.0, 0.5, 2.0)]
     variants = [name for name in space.queries if name != "mean" and name in space.candidates]
     groups: dict[str, list[Intervention]] = {
-        "Removal by every score": [_of(replace(template, score=score)) for score in BY_SCORE]
+        "Removal by every score": [_of(replace(template, score=score)) for score in SCORES if score not in UNRANKED]
         + [random_control(template)],
         "Concepts picked by hand": [_of(step) for step in picked],
         "Principal components": [

@@ -89,19 +89,22 @@ def scale_rows(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @kernel
+def _squares(row):
+    total = 0.0
+    for j in range(len(row)):
+        value = np.float64(row[j])
+        total += value * value
+    return total
+
+
+@kernel
 def _centre(lo, hi, x, mean, least, out, length):
     for b in range(lo, hi):
-        squares = 0.0
-        for j in range(x.shape[1]):
-            value = np.float64(x[b, j])
-            squares += value * value
+        squares = _squares(x[b])
         scale = 1 / np.sqrt(squares) if squares != 0 else 0.0
-        left = 0.0
         for j in range(x.shape[1]):
             out[b, j] = x[b, j] * scale - mean[j]
-            value = np.float64(out[b, j])
-            left += value * value
-        length[b] = np.sqrt(left) if squares != 0 else -1.0
+        length[b] = np.sqrt(_squares(out[b])) if squares != 0 else -1.0
         if length[b] <= least:
             for j in range(x.shape[1]):
                 out[b, j] = 0
@@ -110,10 +113,7 @@ def _centre(lo, hi, x, mean, least, out, length):
 @kernel
 def _scale(lo, hi, x, out):
     for b in range(lo, hi):
-        squares = 0.0
-        for j in range(x.shape[1]):
-            value = np.float64(x[b, j])
-            squares += value * value
+        squares = _squares(x[b])
         scale = 1 / np.sqrt(squares) if squares != 0 else 0.0
         for j in range(x.shape[1]):
             out[b, j] = x[b, j] * scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -11,11 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.rows import LARGE, worth_compiling
 from analysis.retrieval.scoring import Scores, Tile
 
 NO_RANK = np.iinfo(np.int64).max  # of a query without any target in the pool
 EXACT_TO = 30  # in a large problem ranks up to this are exact: recall and near misses at the usual k <= 10
-_LARGE = 20_000_000  # pairs from which on that matters, and numba's speed is worth the second that its import takes
 _CROWDED = 256  # a target with more undecided rivals than this is settled by whole rows instead of pair by pair
 
 
@@ -121,7 +120,7 @@ class RankCounter:
         qrels = canonical_qrels(qrels)
         n_pairs = scores.n_queries * scores.n_candidates
         self._scores = scores
-        self._exact_to = (EXACT_TO if n_pairs > _LARGE else scores.n_candidates) if exact_to is None else exact_to
+        self._exact_to = (EXACT_TO if n_pairs > LARGE else scores.n_candidates) if exact_to is None else exact_to
         self._offsets = qrels.indptr.astype(np.int64)
         self._query = np.repeat(np.arange(scores.n_queries), np.diff(qrels.indptr))
         self._candidate = qrels.indices.astype(np.int64)
@@ -223,7 +222,7 @@ Counts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # abo
 
 def _counting(n_pairs: int) -> Callable[..., Counts]:
     """The compiled loop for a large problem, and for a small one where something has imported numba already."""
-    if n_pairs <= _LARGE and "numba" not in sys.modules:
+    if not worth_compiling(n_pairs, LARGE):
         return _count_rivals
     from analysis.retrieval.kernels import count_rivals
 

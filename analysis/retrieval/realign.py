@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +10,11 @@ import numpy as np
 import scipy.linalg
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.rows import VOID, kept_dtype, refuse_void, unit_rows
+from analysis.retrieval.rows import LARGE, VOID, kept_dtype, refuse_void, unit_rows, worth_compiling
 
 ALPHA, EPS = 0.1, 1e-5  # the authors' values
 _BLOCK = 4096  # rows that moments are added up from at once
 _SLICE = 2048  # rows whitened at once
-_LARGE = 20_000_000  # numbers from which on numba's speed is worth the second that its import takes
 EXACT_WIDTH = 1024  # up to this width statistics are in float64; above it float32 halves the seconds they cost
 
 
@@ -123,7 +121,7 @@ def realign(
 
 def _rows_work(n: int) -> tuple[Callable[..., np.ndarray], Callable[..., None]]:
     """What whitening does before and after its product: compiled where that is worth numba's import."""
-    if n <= _LARGE and "numba" not in sys.modules:
+    if not worth_compiling(n, LARGE):
         return _centre_rows, _scale_rows
     from analysis.retrieval.kernels import centre_rows, scale_rows
 

@@ -3,6 +3,7 @@ that need not fit into memory together."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from analysis.errors import RetrievalError
 RowSource: TypeAlias = "np.ndarray | Sequence[np.ndarray]"  # (N, D), or blocks (n_i, D) that follow each other
 
 _CACHED = 1 << 17  # numbers worked on at once, 1 MB in float64: several passes over a block read memory once
+LARGE = 20_000_000  # numbers from which on numba's speed is worth the second that its import takes
 VOID = 1e-6  # a row that keeps less than this share of its length has no direction left, only rounding errors
 
 
@@ -100,6 +102,11 @@ def unit_rows(
 def kept_dtype(x: np.ndarray) -> np.dtype:
     """The precision in which rows are worked on: their own where it is float32 or float64."""
     return x.dtype if x.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+
+
+def worth_compiling(n: int, large: int) -> bool:
+    """Whether the compiled form is taken for n numbers: more than `large`, or numba is loaded already."""
+    return n > large or "numba" in sys.modules
 
 
 def refuse_void(void: np.ndarray, reason: str) -> None:

@@ -15,6 +15,7 @@ SCORES = (
     "attribution", "energy", "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum",
     "modality_text", "modality_image", "concepts", "random",
 )  # fmt: skip
+UNRANKED = ("concepts", "random")  # chosen by hand or by lot: no score orders them
 SCORE_LABELS = {
     "attribution": "attribution",
     "energy": "energy",

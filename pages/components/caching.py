@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.concepts import examples
 from analysis.errors import AnalysisError, StoreError
 from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
 from analysis.store.notebook import Label, label_stamp
 from analysis.store.notebook import labels as read_labels
-from pages.components import browse, examples, findings, scores
+from pages.components import browse, findings, scores
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 

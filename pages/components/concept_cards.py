@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analysis.concepts import examples
 from analysis.store import Store
-from pages.components import caching, examples, gallery, scores, state
+from pages.components import caching, gallery, scores, state
 
 THUMBS = 3
 

@@ -11,7 +11,7 @@ from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
 from analysis.live.curves import SEEDS, Curves, behind, kinds_for
 from analysis.retrieval.bootstrap import Interval
-from analysis.retrieval.steps import Removal
+from analysis.retrieval.steps import UNRANKED, Removal
 from analysis.retrieval.sweeps import RankChoice
 from pages.components import caching, downloads, layout, state
 from pages.components.errors import guard
@@ -101,7 +101,7 @@ def _now(view: LabView, kind: str, found: Curves) -> float | None:
         if isinstance(step, Removal):
             if kind == "r":
                 return float(step.r if step.r is not None else (found.now or 0)) or None
-            if kind == "share" and step.score not in ("concepts", "random"):
+            if kind == "share" and step.score not in UNRANKED:
                 return step.share
         elif hasattr(step, kind):
             return float(getattr(step, kind))

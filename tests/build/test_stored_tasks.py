@@ -21,9 +21,10 @@ CONFIG = {"backbone": {"key": "m"}, "sae": {"n_concepts": 1}, "data": {"name": "
 
 def kept(tmp_path: Path) -> tuple[RetrievalSpace, Store]:
     """A space, and a reader of what a build would keep of it."""
-    space = space_from_store(open_store(make_store(tmp_path / "source")), "i2t")
+    source = open_store(make_store(tmp_path / "source"))
+    space = space_from_store(source, "i2t")
     writer = StoreWriter(tmp_path, "m", "d", CONFIG).__enter__()
-    _write_statistics(writer, "i2t", space)
+    _write_statistics(writer, "i2t", space, source.width)
     return space, writer.preview({}, {})
 
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,23 @@ def shots() -> Path:
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the app on the embedded demo, started as `make run` does, on a free port of this machine."""
+    """Address of the app on the embedded demo."""
+    with serving(tmp_path_factory.mktemp("app") / "server.log") as address:
+        yield address
+
+
+@contextmanager
+def serving(log_file: Path, **environment: str) -> Iterator[str]:
+    """Address of a fresh app, started as `make run` does, on a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("app") / "server.log").open("w")
+    log = log_file.open("w")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     server = subprocess.Popen(
-        [*command, "--server.address", "127.0.0.1"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-    )
+        [*command, "--server.address", "127.0.0.1"],
+        cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
     try:
         _wait(f"http://127.0.0.1:{port}/_stcore/health", server)
         yield f"http://127.0.0.1:{port}"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pages.components.state import DEFAULT_PAGE, PAGES
-from tests.e2e.conftest import FLAGS, ROOT, _wait
+from tests.e2e.conftest import FLAGS, serving
 from tests.synthetic_store import make_store
 
 pytestmark = pytest.mark.browser
@@ -26,21 +22,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cache = tmp_path_factory.mktemp("cache")
     make_store(cache, backbone="clip-mini")
     make_store(cache, backbone="qwen2-vl-mini", seed=3)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (cache / "server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.address", "127.0.0.1"],
-        cwd=ROOT, env={**os.environ, "RETRIEVALLENS_CACHE": str(cache)}, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        _wait(f"http://127.0.0.1:{port}/_stcore/health", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        log.close()
+    with serving(cache / "server.log", RETRIEVALLENS_CACHE=str(cache)) as address:
+        yield address
 
 
 def test_the_first_page_answers_at_its_own_path_too(fresh: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.concepts import examples
+from analysis.concepts.examples import Firing
 from analysis.store import notebook, open_store
-from pages.components import examples
-from pages.components.examples import Firing
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
 

@@ -30,7 +30,7 @@ def basis_of(width: int, rank: int, *, shared: bool) -> np.ndarray:
 def test_ranks_and_lists_equal_a_full_recomputation(common, compiled, monkeypatch):
     """common = 30: the removed direction carries 99.9 % of every row, and duplicates stand among the candidates."""
     if compiled:
-        monkeypatch.setattr(ranks, "_LARGE", 0)
+        monkeypatch.setattr(ranks, "LARGE", 0)
     queries, candidates = cloud(40, 48, 0, common=common), cloud(800, 48, 1, common=common)
     candidates[100:160] = candidates[7]
     qrels = random_qrels(40, 800, 2)

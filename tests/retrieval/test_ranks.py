@@ -18,7 +18,7 @@ from tests.retrieval.planted import cloud, dense_order, dense_ranks, random_qrel
 @pytest.mark.parametrize("common", [0.0, 4.0])
 def test_ranks_equal_sorting(common, compiled, monkeypatch):
     if compiled:
-        monkeypatch.setattr(module, "_LARGE", 0)
+        monkeypatch.setattr(module, "LARGE", 0)
     queries, candidates = cloud(30, 12, 0, common=common), cloud(1500, 12, 1, common=common)
     candidates[700:1100] = candidates[3]  # more equal rivals than are settled pair by pair
     candidates[[5, 1400]] = candidates[11]

@@ -110,6 +110,6 @@ def test_rows_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     whitening = fit(rows)
     rows[5, 2] = np.nan
     for limit in (0, 10**9):
-        monkeypatch.setattr(realign_module, "_LARGE", limit)
+        monkeypatch.setattr(realign_module, "LARGE", limit)
         with pytest.raises(RetrievalError, match="Row 5 of 9"):
             whitening.whiten(rows)
