@@ -107,8 +107,9 @@ def write_results(
 
 def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, width: int) -> None:
     """Those of the queries, so that one query can be whitened: candidates are at hand whenever a query comes. Of wide
-    embeddings both sides and their spectra, which take seconds: the lab then whitens without them."""
-    from analysis.retrieval.blocks import support_statistics
+    embeddings both sides, their spectra and the candidates' lengths after whitening, which take seconds: the lab then
+    whitens without them."""
+    from analysis.retrieval.blocks import support_lengths, support_statistics
     from analysis.retrieval.realign import EXACT_WIDTH
 
     wide = width > EXACT_WIDTH
@@ -116,4 +117,5 @@ def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, wid
         found = support_statistics(space, side, SUPPORT_VARIANT)
         if found is not None:
             spectrum = found.spectrum if wide else None
-            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, spectrum)
+            series = support_lengths(space, side, SUPPORT_VARIANT, found) if wide and side == "candidates" else None
+            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, spectrum, series)

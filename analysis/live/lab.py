@@ -27,7 +27,7 @@ from analysis.retrieval.movement import FusedLists, Lists, ScoreLists, TwoStageL
 from analysis.retrieval.pipeline import Fitted, fit
 from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks
-from analysis.retrieval.scoring import RowScores, Scores
+from analysis.retrieval.scoring import Scores
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import Pool, PrincipalComponents, Removal, Rerank, Step
 
@@ -104,8 +104,7 @@ class Lab:
             if single is not None and intervention.hybrid is None:
                 projection, r = self.projection(single)
                 return self.engine.scores(projection, r)
-            fitted = self.fitted(intervention.without_hybrid())
-            return RowScores(fitted.queries, fitted.candidates)
+            return self.fitted(intervention.without_hybrid()).scores()
 
     def projection(self, step: Step) -> tuple[Projection, int]:
         """(projection that serves every r of this removal or of these components, the r of the step)."""
@@ -162,7 +161,7 @@ class Lab:
             ranks, empty = ranks_under(self.space, intervention, first=first, engine=self.engine)
             return ranks, int(empty.sum())
         fitted = self.fitted(intervention)
-        ranks = target_ranks(RowScores(fitted.queries, fitted.candidates), self.space.qrels)
+        ranks = target_ranks(fitted.scores(), self.space.qrels)
         return ranks.losing(fitted.void_queries), int(fitted.void_queries.sum())
 
     def partner(self, name: str) -> RetrievalSpace:

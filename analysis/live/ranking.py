@@ -10,7 +10,6 @@ import scipy.sparse as sp
 
 from analysis.retrieval.movement import Lists, ScoreLists, SideBySide, side_by_side
 from analysis.retrieval.pipeline import Fitted
-from analysis.retrieval.scoring import RowScores
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def compare(
     when an intervention leaves nothing of the query.
     """
     lists = [
-        ScoreLists(RowScores(fitted.query(h).reshape(1, -1), fitted.candidates))
+        ScoreLists(fitted.scores(fitted.query(h).reshape(1, -1)))
         for fitted, h in ((base, h_before), (changed, h_after))
     ]
     columns = np.asarray(sorted(targets), np.int64)

@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.length_series import length_series
 from analysis.retrieval.linear_steps import Transform, centred_at, leading_directions, removal_basis
 from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.realign import Statistics, statistics
@@ -68,6 +69,20 @@ def support_statistics(space: RetrievalSpace, side: str, variant: str) -> Statis
     if space.read_rows is None or n <= BLOCK:
         return statistics(space.rows(side, variant))
     return BlockRows.of(space, side, variant).statistics()
+
+
+def support_lengths(space: RetrievalSpace, side: str, variant: str, of: Statistics) -> np.ndarray | None:
+    """The `length_series` of the unit embeddings of one side, whose statistics are `of`; None where some have no
+    direction, for the statistics are then not those of all rows."""
+    n = space.n_queries if side == "queries" else space.n_candidates
+    read = space.read_rows or (lambda side, variant, ids: space.rows(side, variant)[ids])
+    found = []
+    for start in range(0, n, BLOCK):
+        rows, void = unit_rows(read(side, variant, np.arange(start, min(start + BLOCK, n))), dtype=np.float64)
+        if void.any():
+            return None
+        found.append(length_series(rows, of.mean, of.spectrum))
+    return np.concatenate(found, axis=1)
 
 
 class BlockRows(Rows):
@@ -196,7 +211,7 @@ def _whitening(
     }.get(step.statistics, (own[0], own[1]))
     if min(found.n for found in chosen) < 2:
         raise RetrievalError("Whitening needs two or more samples a side; expected stored statistics of queries.")
-    of_queries, of_candidates = (found.whitening(step.alpha, step.eps).whiten for found in chosen)
+    of_queries, of_candidates = (found.whitening(step.alpha, step.eps) for found in chosen)
     return of_queries, of_candidates
 
 

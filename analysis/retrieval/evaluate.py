@@ -17,7 +17,7 @@ from analysis.retrieval.movement import FusedLists, Lists, ScoreLists, TwoStageL
 from analysis.retrieval.pipeline import Fitted, fit, projection_basis
 from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks, unanswerable
-from analysis.retrieval.scoring import RowScores
+from analysis.retrieval.scoring import Scores
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import Rerank
 
@@ -115,7 +115,7 @@ def ranks_under(
         void = engine.scores(projection).void_queries
         return engine.ranks(projection).losing(void), void
     fitted = fit(intervention, space)
-    scores = RowScores(fitted.queries, fitted.candidates, device=device)
+    scores = fitted.scores(device=device)
     hybrid = intervention.hybrid
     if hybrid is None:
         ranks = target_ranks(scores, space.qrels)
@@ -142,7 +142,7 @@ def lists_under(
     if engine is not None and basis is not None:
         return ScoreLists(engine.scores(engine.projection(basis)))
     fitted = fit(intervention, space)
-    scores = RowScores(fitted.queries, fitted.candidates, device=device)
+    scores = fitted.scores(device=device)
     hybrid = intervention.hybrid
     if hybrid is None:
         return ScoreLists(scores)
@@ -154,7 +154,7 @@ def lists_under(
     )
 
 
-def first_stage(space: RetrievalSpace, first: RetrievalSpace | None, *, device: str = "cpu") -> RowScores:
+def first_stage(space: RetrievalSpace, first: RetrievalSpace | None, *, device: str = "cpu") -> Scores:
     """Base scores of the other backbone of a hybrid. RetrievalError unless it holds the same samples in the same order."""
     if first is None:
         raise RetrievalError("A hybrid needs a second store; expected one of another backbone on the same task.")
@@ -167,8 +167,7 @@ def first_stage(space: RetrievalSpace, first: RetrievalSpace | None, *, device: 
                 f"{first.label or 'The other store'} has other {what} than {space.label or 'this one'}; "
                 "expected the same task of the same data set."
             )
-    base = fit(BASE, first)
-    return RowScores(base.queries, base.candidates, device=device)
+    return fit(BASE, first).scores(device=device)
 
 
 def lab_engine(space: RetrievalSpace, *, base: Fitted | None = None, device: str = "cpu") -> LabEngine:

@@ -178,7 +178,7 @@ def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transfor
 
 def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:
     of_queries, of_candidates = whitening_statistics(step.statistics, context)
-    return of_queries.whitening(step.alpha, step.eps).whiten, of_candidates.whitening(step.alpha, step.eps).whiten
+    return of_queries.whitening(step.alpha, step.eps), of_candidates.whitening(step.alpha, step.eps)
 
 
 def _subtract(x: np.ndarray, *, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

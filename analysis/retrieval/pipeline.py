@@ -19,9 +19,12 @@ from analysis.retrieval.linear_steps import (
     principal_basis,
     removal_basis,
 )
+from analysis.retrieval.realign import Whitening
 from analysis.retrieval.rows import unit_rows
+from analysis.retrieval.scoring import RowScores, Scores
 from analysis.retrieval.spaces import SIDES, RetrievalSpace
 from analysis.retrieval.steps import Edit, Pool, PrincipalComponents, ReAlign, Removal
+from analysis.retrieval.whitened import WhitenedRows, WhitenedScores
 from analysis.sae.codes import Codes
 
 
@@ -30,16 +33,31 @@ class Fitted:
     """An intervention fitted to a space.
 
     queries (Q, D), candidates (C, D): unit rows, compared by dot product; a row without a direction is zero and marked
-    in void_queries (Q,) or void_candidates (C,). A void query counts as a miss.
+    in void_queries (Q,) or void_candidates (C,). A void query counts as a miss. Candidates that a last step whitens are
+    only made when they are asked for: `scores` does without.
     """
 
     intervention: Intervention
     space: RetrievalSpace
     queries: np.ndarray
-    candidates: np.ndarray
     void_queries: np.ndarray
-    void_candidates: np.ndarray
     query_transforms: tuple[Transform, ...]
+    _candidates: Side | WhitenedRows
+
+    @property
+    def candidates(self) -> np.ndarray:
+        return self._candidates.rows
+
+    @property
+    def void_candidates(self) -> np.ndarray:
+        return self._candidates.void
+
+    def scores(self, queries: np.ndarray | None = None, *, device: str = "cpu") -> Scores:
+        """Similarities of all pairs, or of other unit queries (n, D) such as those of `query` with all candidates."""
+        queries = self.queries if queries is None else queries
+        if isinstance(self._candidates, WhitenedRows):
+            return WhitenedScores(queries, self._candidates, device=device)
+        return RowScores(queries, self._candidates.rows, device=device)
 
     def query(self, h: np.ndarray, codes: Codes | None = None) -> np.ndarray:
         """(D,) unit vector of one more query, to be compared with `candidates`.
@@ -49,9 +67,9 @@ class Fitted:
         RetrievalError when nothing is left of it, e.g. because no concept of it is live.
         """
         h = np.asarray(h, np.float64).reshape(1, -1)
-        if h.shape[1] != self.candidates.shape[1]:
+        if h.shape[1] != self.queries.shape[1]:
             raise RetrievalError(
-                f"The query has {h.shape[1]} dimensions and the candidates {self.candidates.shape[1]}; "
+                f"The query has {h.shape[1]} dimensions and the candidates {self.queries.shape[1]}; "
                 "expected an embedding of the backbone that the store was built with."
             )
         rows = _with_concepts(h, lambda: codes or self.space.encode(h), self.intervention, self.space)
@@ -106,6 +124,7 @@ def fit(
     else:
         sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
     transforms: list[Transform] = []
+    candidates: Side | WhitenedRows = sides["candidates"]
     for position, step in enumerate(intervention.linear):
         if position == 0 and plain:
             stored_first = isinstance(step, ReAlign) and step.statistics == "support"
@@ -120,13 +139,14 @@ def fit(
         else:
             context = Context(space, sides["queries"], sides["candidates"])
         for_queries, for_candidates = fit_step(step, context)
-        sides = {
-            "queries": sides["queries"].through(for_queries),
-            "candidates": sides["candidates"].through(for_candidates),
-        }
         transforms.append(for_queries)
-    queries, candidates = sides["queries"], sides["candidates"]
-    return Fitted(intervention, space, queries.rows, candidates.rows, queries.void, candidates.void, tuple(transforms))
+        sides["queries"] = sides["queries"].through(for_queries)
+        if position == len(intervention.linear) - 1 and isinstance(for_candidates, Whitening):
+            candidates = WhitenedRows(sides["candidates"], for_candidates)
+        else:
+            candidates = sides["candidates"] = sides["candidates"].through(for_candidates)
+    queries = sides["queries"]
+    return Fitted(intervention, space, queries.rows, queries.void, tuple(transforms), candidates)
 
 
 def embeddings(intervention: Intervention, space: RetrievalSpace, side: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.length_series import whitened_lengths
 from analysis.retrieval.rows import LARGE, VOID, kept_dtype, refuse_void, unit_rows, worth_compiling
 
 ALPHA, EPS = 0.1, 1e-5  # the authors' values
@@ -20,12 +21,16 @@ EXACT_WIDTH = 1024  # up to this width statistics are in float64; above it float
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean (D,) and covariance (D, D), divisor n - 1, of n unit rows: what a store keeps to whiten one query."""
+    """Mean (D,) and covariance (D, D), divisor n - 1, of n unit rows: what a store keeps to whiten one query.
+
+    length_series: of those rows, where it is kept (see the module of that name).
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
     n: int
     stored_spectrum: tuple[np.ndarray, np.ndarray] | None = None
+    length_series: np.ndarray | None = None
 
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
@@ -50,42 +55,61 @@ class Statistics:
             )
         half = vectors * shrunken**-0.25  # a product with its own transpose takes half the work
         matrix = half @ half.T
-        return Whitening(self.mean, matrix, self.n, alpha, eps)
+        lengths = None
+        if self.length_series is not None:
+            lengths = whitened_lengths(self.length_series, float(values.mean(dtype=np.float64)), alpha, eps)
+        return Whitening(self.mean, matrix, self.n, alpha, eps, float(shrunken.min()) ** -0.5, lengths)
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """x -> normalise((x - mean) W). mean (D,), matrix W (D, D), fitted on n samples."""
+    """x -> normalise((x - mean) W). mean (D,), matrix W (D, D), fitted on n samples. largest_scale: the largest
+    eigenvalue of W; lengths (n,): |(x - mean) W| of the samples it was fitted on, where they are known."""
 
     mean: np.ndarray
     matrix: np.ndarray
     n: int
     alpha: float
     eps: float
+    largest_scale: float
+    lengths: np.ndarray | None = None
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """(N, D) rows -> (N, D) whitened unit rows, dtype of x. Rows are brought to length 1 first.
 
         RetrievalError when a row equals the mean: it has no direction.
         """
-        rows, void = self.whiten(x)
+        rows, void = self(x)
         refuse_void(void, "equal the mean of the samples the whitening was fitted on")
         return rows
 
-    def whiten(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(whitened unit rows, which rows are void and therefore zero)."""
         rows, void = np.empty(x.shape, kept_dtype(x)), np.empty(len(x), bool)
-        centre, scale = _rows_work(x.size)
-        centred, whitened = np.empty((2, min(_SLICE, len(x)), x.shape[1]), np.result_type(rows, self.matrix))
+        _, scale = _rows_work(x.size)
+        for part, whitened, length in self._slices(x):
+            void[part] = length <= VOID
+            scale(whitened, rows[part])
+        return rows, void
+
+    def lengths_of(self, x: np.ndarray) -> np.ndarray:
+        """(N,) float64 |(x - mean) W|, 0 for void rows."""
+        found = np.empty(len(x))
+        for part, whitened, _ in self._slices(x):
+            found[part] = np.sqrt(np.einsum("ij,ij->i", whitened, whitened))
+        return found
+
+    def _slices(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """(which rows, these times W in an array that is overwritten by the next, their lengths before W)."""
+        centre, _ = _rows_work(x.size)
+        centred, whitened = np.empty((2, min(_SLICE, len(x)), x.shape[1]), np.result_type(kept_dtype(x), self.matrix))
         for start in range(0, len(x), _SLICE):
             part = slice(start, start + _SLICE)
             unit = centred[: len(x) - start]
             length = centre(np.asarray(x[part], unit.dtype), self.mean, VOID, unit)
             if not np.isfinite(length).all():
                 unit_rows(x)  # says which row is not finite
-            void[part] = length <= VOID
-            scale(np.matmul(unit, self.matrix, out=whitened[: len(unit)]), rows[part])
-        return rows, void
+            yield part, np.matmul(unit, self.matrix, out=whitened[: len(unit)]), length
 
 
 def fit(x: np.ndarray, *, alpha: float = ALPHA, eps: float = EPS) -> Whitening:

@@ -194,4 +194,8 @@ def _with_spectrum(support: Any) -> Statistics | None:
 
 
 def _statistics(support: Any) -> Statistics | None:
-    return None if support is None else Statistics(support.mean, support.covariance, support.n, support.spectrum)
+    return (
+        None
+        if support is None
+        else Statistics(support.mean, support.covariance, support.n, support.spectrum, support.length_series)
+    )

@@ -24,9 +24,9 @@ from analysis.retrieval.pipeline import fit
 from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.realign import EPS
 from analysis.retrieval.recall import hits_of_ranks
-from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import Pool, Removal
+from analysis.retrieval.whitened import WhitenedRows, WhitenedScores
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,15 @@ def alpha_curve(
 ) -> pd.DataFrame:
     """Recall of ReAlign against its shrinkage alpha; the eigenvectors are computed once. whose: as in `steps.ReAlign`."""
     base = fit(BASE, space)
-    sides = (base.queries, base.candidates)
     whole = (Side(base.queries, base.void_queries), Side(base.candidates, base.void_candidates))
     fitted = whitening_statistics(whose, plain_context(space, *whole, Pool(), stored_first=whose == "support"))
     ranks = []
     for alpha in alphas:
-        queries, candidates = (
-            side.whitening(alpha, eps).whiten(rows)[0] for side, rows in zip(fitted, sides, strict=True)
-        )
-        ranks.append(target_ranks(RowScores(queries, candidates, device=device), space.qrels))
-    plain = target_ranks(RowScores(*sides, device=device), space.qrels)
+        for_queries, for_candidates = (statistics.whitening(alpha, eps) for statistics in fitted)
+        queries, candidates = whole[0].through(for_queries), WhitenedRows(whole[1], for_candidates)
+        found = target_ranks(WhitenedScores(queries.rows, candidates, device=device), space.qrels)
+        ranks.append(found.losing(queries.void))
+    plain = target_ranks(base.scores(device=device), space.qrels)
     return _table(alphas, ranks, options.within(space), base=plain)
 
 
@@ -141,7 +140,7 @@ def hybrid_curve(
     if (ns is None) == (weights is None):
         raise RetrievalError("A hybrid curve needs either values of n or weights; expected exactly one of the two.")
     fitted = fit(intervention.without_hybrid(), space)
-    second = RowScores(fitted.queries, fitted.candidates, device=device)
+    second = fitted.scores(device=device)
     stage = first_stage(space, first, device=device)
     if ns is not None:
         ranks = two_stage_ranks(stage, second, space.qrels, ns)

@@ -44,6 +44,7 @@ class Support:
     covariance: np.ndarray  # (D, D)
     n: int
     spectrum: tuple[np.ndarray, np.ndarray] | None = None  # eigenvalues (D,) ascending, eigenvectors (D, D) in columns
+    length_series: np.ndarray | None = None  # (coefficients, n) of the whitened lengths, see retrieval.length_series
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,10 @@ class Store:
         if not self.has(f"{stem}_vectors.npy"):
             return Support(mean, covariance, n)
         values, vectors = (np.asarray(self._array(f"{stem}_{part}.npy")) for part in ("values", "vectors"))
-        return Support(mean, covariance, n, (values, vectors))
+        series = f"{stem}_lengths.npy"
+        return Support(
+            mean, covariance, n, (values, vectors), np.asarray(self._array(series)) if self.has(series) else None
+        )
 
     # --- files ----------------------------------------------------------------------------------------------------
     @property

@@ -83,9 +83,11 @@ class StoreWriter:
         covariance: np.ndarray,
         n: int,
         spectrum: tuple[np.ndarray, np.ndarray] | None = None,
+        length_series: np.ndarray | None = None,
     ) -> None:
         """Statistics of the unit embeddings of one side, with which a single query is whitened (ReAlign). spectrum: the
-        covariance's eigenvalues (D,) and eigenvectors (D, D) in columns, where they are worth keeping."""
+        covariance's eigenvalues (D,) and eigenvectors (D, D) in columns, where they are worth keeping; length_series:
+        with these, the lengths of all n rows after whitening (see retrieval.length_series)."""
         if side not in SIDES:
             raise ValueError(f"side is {side!r}; expected one of {SIDES}")
         stem = f"retrieval/{task}/support/{side}_{variant}"
@@ -94,6 +96,8 @@ class StoreWriter:
         self.array(f"{stem}_n.npy", np.asarray([n], np.int64))
         for part, values in zip(("values", "vectors"), spectrum or (), strict=False):
             self.array(f"{stem}_{part}.npy", np.asarray(values, np.float32))
+        if length_series is not None:
+            self.array(f"{stem}_lengths.npy", np.asarray(length_series, np.float64))
 
     def publish(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Path:
         """Write the manifest and move the folder into place. An equal store that already stands there wins: its

@@ -48,6 +48,7 @@ def test_wide_embeddings_keep_both_spectra(tmp_path: Path, monkeypatch: pytest.M
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         assert (vectors * values) @ vectors.T == pytest.approx(np.cov(unit, rowvar=False), abs=1e-6)
         assert support.n == len(rows)
+        assert (support.length_series is None) == (side == "queries")
 
 
 def test_whitening_from_the_stored_spectra_is_that_from_the_rows(
@@ -61,10 +62,14 @@ def test_whitening_from_the_stored_spectra_is_that_from_the_rows(
     def statistics_of(side: str, variant: str) -> realign.Statistics | None:
         found = stored[side]
         assert found is not None
-        return realign.Statistics(found.mean, found.covariance, found.n, found.spectrum)
+        return realign.Statistics(found.mean, found.covariance, found.n, found.spectrum, found.length_series)
 
     fresh = replace(space, stored_statistics=statistics_of)
     monkeypatch.setattr(realign.scipy.linalg, "eigh", None)  # nothing is decomposed again
+    monkeypatch.setattr(realign.Whitening, "lengths_of", None)  # and no candidate whitened for its length
     found = fit(parse("realign"), fresh)
+    every = np.arange(space.n_queries)
+    similarity = found.scores().block(every, 0, space.n_candidates)
+    assert similarity == pytest.approx(expected.queries @ expected.candidates.T, abs=1e-5)
     assert found.queries == pytest.approx(expected.queries, abs=1e-5)
     assert found.candidates == pytest.approx(expected.candidates, abs=1e-5)

@@ -112,4 +112,4 @@ def test_rows_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     for limit in (0, 10**9):
         monkeypatch.setattr(realign_module, "LARGE", limit)
         with pytest.raises(RetrievalError, match="Row 5 of 9"):
-            whitening.whiten(rows)
+            whitening(rows)
