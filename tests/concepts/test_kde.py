@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import gaussian_kde
 
 from analysis.concepts import kde
 from analysis.concepts.kde import modality_density, scott_bandwidth
@@ -25,6 +26,14 @@ def test_density_is_the_reflected_sum_and_integrates_to_one(n, weighted, monkeyp
     grid, density = modality_density(scores, weights=weights if weighted else None, bandwidth=0.05)
     np.testing.assert_allclose(density, literal(scores, weights, grid, 0.05), rtol=2e-2 if n > 500 else 1e-6, atol=2e-3)
     assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-3)
+
+
+def test_density_is_that_of_scipy_with_mirrored_scores():
+    rng = np.random.default_rng(3)
+    scores, weights = rng.beta(0.4, 0.4, 200), rng.gamma(1, 1, 200)
+    kernel = gaussian_kde(np.concatenate([scores, -scores, 2 - scores]), weights=np.tile(weights, 3))
+    grid, density = modality_density(scores, weights=weights, bandwidth=float(np.sqrt(kernel.covariance[0, 0])))
+    np.testing.assert_allclose(density, 3 * kernel(grid), rtol=1e-9)
 
 
 def test_mass_at_the_ends_stays_inside():
