@@ -71,6 +71,12 @@ def effects_markdown(
     return "\n".join(lines[1:])
 
 
+def in_percent(value: float, low: float, high: float, *, sign: str = "") -> str:
+    """A share and its interval as a table has them: 12.3 [11.0, 13.6]; sign "+" writes the sign of a difference."""
+    value, low, high = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
+    return f"{value} [{low}, {high}]"
+
+
 def pooled_stores(cache: Path) -> list[Store]:
     """The stores of pooled embeddings under `cache`, one a backbone and data set."""
     found: dict[tuple[str, str], Store] = {}
@@ -100,9 +106,9 @@ def _cell(row: object) -> str:
     if pd.isna(value["recall"]):
         return "no answer"
     band = "" if pd.isna(value["band_low"]) else f" ({100 * value['band_low']:.1f} to {100 * value['band_high']:.1f})"
-    text = f"{100 * value['recall']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]{band}"
+    text = in_percent(value["recall"], value["low"], value["high"]) + band
     if row.spec == "base":  # type: ignore[attr-defined]
         return text
-    change, low, high = (100 * getattr(row, f"difference{end}") for end in ("", "_low", "_high"))
-    words = f"{change:+.1f}"
-    return f"{text}, {f'**{words}**' if low > 0 or high < 0 else words} [{low:+.1f}, {high:+.1f}]"
+    change, low, high = (getattr(row, f"difference{end}") for end in ("", "_low", "_high"))
+    words, bounds = in_percent(change, low, high, sign="+").split(" ", 1)
+    return f"{text}, {f'**{words}**' if low > 0 or high < 0 else words} {bounds}"
