@@ -16,61 +16,108 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes that the weights will take, and bytes free where they go; None where nobody can tell, with the reason."""
+    """Bytes that the weights will take, and bytes free where they go; None where nobody can tell, with the reason.
+
+    to_fetch: bytes that the hub sends first; 0: all is on this machine; None: something, nobody asked how much.
+    """
 
     needed: int | None
     free: int | None
     device: str
     reason: str = ""
+    to_fetch: int | None = 0
 
     @property
     def sentence(self) -> str:
         if self.needed is None:
             return self.reason
         text = f"The weights take about {_size(self.needed)}"
-        return text + (f"; {_size(self.free)} are free on {self.device}." if self.free is not None else ".")
+        text += f"; {_size(self.free)} are free on {self.device}." if self.free is not None else "."
+        if self.to_fetch is None:
+            return f"{text} They are downloaded from the hub first."
+        return f"{text} {_size(self.to_fetch)} are downloaded from the hub first." if self.to_fetch else text
 
 
 class LoadProgress:
-    """How far loading is: seconds, and the share of the weights that memory has grown by, where both are known."""
+    """How far loading is: first the bytes of a download, then the share of the weights that memory has grown by; where
+    neither is known, seconds."""
 
     def __init__(self, request: ModelRequest) -> None:
-        self._name = request.short_name
+        self._request = request
         self._start = time.perf_counter()
-        self._before = resident_memory()
-        try:
-            self._needed = memory_need(request).needed
-        except BackboneError:
-            self._needed = None  # loading says what is wrong
+        self._arrived: tuple[int, int] | None = None  # bytes that are here, in all
+        self._first: tuple[float, int] = (self._start, 0)  # when the first bytes came, and how many were here then
+        self._measure()
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._start
 
+    def downloaded(self, done: int, total: int) -> None:
+        """Told by the loader as bytes arrive, from any thread."""
+        if self._arrived is None:
+            self._first = (time.perf_counter(), done)
+        if done >= total:
+            self._measure()  # now that the weights are here, how much they are is known; memory grows from now on
+            self._arrived = None
+        else:
+            self._arrived = (done, total)
+
     def sentence(self) -> str:
-        text = f"Loading {self._name} ... {self.seconds:.0f} s"
+        arrived = self._arrived
+        if arrived is not None:
+            return f"Downloading {self._request.short_name} ... {_of(*arrived)}{self._pace(*arrived)}"
+        text = f"Loading {self._request.short_name} ... {self.seconds:.0f} s"
         now = resident_memory()
         if not self._needed or now is None or self._before is None:
             return text
         share = min(max(now - self._before, 0) / self._needed, 0.99)  # the system counts files that are read, too
         return f"{text}, about {100 * share:.0f} % of {_size(self._needed)} in memory"
 
+    def _measure(self) -> None:
+        self._before = resident_memory()
+        try:
+            self._needed = memory_need(self._request, ask=False).needed
+        except BackboneError:
+            self._needed = None  # loading says what is wrong
 
-def memory_need(request: ModelRequest) -> MemoryNeed:
-    """What loading a request will take, without loading it. Raises BackboneError for an unknown name or dtype."""
+    def _pace(self, done: int, total: int) -> str:
+        """Speed and time left, once there is something to divide."""
+        since, before = self._first
+        passed = time.perf_counter() - since
+        if done <= before or passed < 1:
+            return ""
+        rate = (done - before) / passed
+        left = (total - done) / rate
+        return f", {_size(int(rate))}/s, {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
+
+
+def memory_need(request: ModelRequest, *, ask: bool = True) -> MemoryNeed:
+    """What loading a request will take, without loading it. ask: of a hub model whose size no table and no file tells,
+    the hub is asked, briefly. Raises BackboneError for an unknown name or dtype."""
     from analysis.models.backbones import estimate_memory
+    from analysis.models.devices import DTYPES
+    from analysis.models.hub import HubModel, cached_folder, look_up
     from analysis.models.specs import find_spec
 
-    find_spec(request.name)
+    spec = find_spec(request.name)
     dtype = request.dtype or ("float32" if request.device in ("auto", "cpu") else None)
+    revision = request.revision or spec.revision
+    here = request.weights is not None or spec.is_folder or cached_folder(spec.hub_id, revision) is not None
+    reason, to_fetch = "", 0 if here else None
     try:
-        needed: int | None = estimate_memory(request.name, dtype, weights=request.weights)
-        reason = ""
+        needed: int | None = estimate_memory(request.name, dtype, weights=request.weights, revision=revision)
     except BackboneError as error:
         needed, reason = None, str(error)
+    if needed is None and not here and ask:
+        found = look_up(spec.hub_id, revision)
+        if isinstance(found, HubModel):
+            needed, to_fetch = found.parameters * DTYPES[dtype or spec.dtype], sum(found.missing.values())
+        else:
+            reason = str(found)
     where = "the CPU" if request.device in ("auto", "cpu") else request.device
     free = free_main_memory() if request.device in ("auto", "cpu") else free_device_memory(request.device)
-    return MemoryNeed(needed, free, where, reason)
+    return MemoryNeed(needed, free, where, reason, to_fetch)
 
 
 def free_main_memory() -> int | None:
@@ -107,6 +154,10 @@ def device_memory(device: str) -> tuple[int, int] | None:
 
     free, total = torch.cuda.mem_get_info(device)
     return total - free, total
+
+
+def _of(done: int, total: int) -> str:
+    return f"{_size(done)} of {_size(total)} ({100 * done // max(total, 1)} %)"
 
 
 def _size(n_bytes: int) -> str:

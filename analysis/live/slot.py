@@ -54,10 +54,13 @@ class LoadedModel:
     seconds: float  # that loading took
 
 
+Load = Callable[[ModelRequest, Callable[[int, int], None]], "Backbone"]  # the second is told bytes as they arrive
+
+
 class ModelSlot:
     """Holds at most one loaded backbone. Thread-safe; make one for the whole process."""
 
-    def __init__(self, load: Callable[[ModelRequest], Backbone] | None = None) -> None:
+    def __init__(self, load: Load | None = None) -> None:
         self._load = load or load_request
         self._lock = threading.Lock()  # held while a model is loaded, used or freed
         self._backbone: Backbone | None = None
@@ -110,7 +113,7 @@ class ModelSlot:
         the lock is held until the model is there, and the next visitor finds it."""
         progress = LoadProgress(request)
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(self._load, request)
+            loading = pool.submit(self._load, request, progress.downloaded)
             try:
                 while not loading.done():
                     tell(progress.sentence())
@@ -150,11 +153,11 @@ class ModelSlot:
         self._lock.release()
 
 
-def load_request(request: ModelRequest) -> Backbone:
-    """`load_backbone` with the fields of a request."""
+def load_request(request: ModelRequest, told: Callable[[int, int], None] | None = None) -> Backbone:
+    """`load_backbone` with the fields of a request. told(done, total): called with the bytes of a download."""
     from analysis.models.backbones import load_backbone
 
     return load_backbone(
         request.name, device=request.device, dtype=request.dtype, tap=request.tap, revision=request.revision,
-        fusion=request.fusion, dummy_image=request.dummy_image, weights=request.weights,
+        fusion=request.fusion, dummy_image=request.dummy_image, weights=request.weights, told=told,
     )  # fmt: skip

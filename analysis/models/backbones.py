@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +20,34 @@ from analysis.models.devices import (
     release_memory,
 )
 from analysis.models.embedding import Backbone
-from analysis.models.families import TAPS, at_path, family_of
+from analysis.models.families import TAPS, Family, at_path, family_of
+from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
 from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec
-from analysis.models.weights import (
-    Checkpoint,
-    cached_folder,
-    count_parameters,
-    explain,
-    first_line,
-    open_folder,
-    open_hub,
-)
+from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BACKBONES", "Backbone", "BackboneSpec", "estimate_memory", "find_spec", "load_backbone"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneSpec",
+    "Opened",
+    "estimate_memory",
+    "find_spec",
+    "load_backbone",
+    "open_backbone",
+]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A backbone of which only the config has been read. spec: its row with what the config tells: width, model_type, tap."""
+
+    spec: BackboneSpec
+    checkpoint: Checkpoint
+    family: Family
 
 
 def load_backbone(
@@ -50,18 +61,53 @@ def load_backbone(
     dummy_image: str = "exclude",
     max_text_tokens: int = MAX_TEXT_TOKENS,
     weights: str | Path | None = None,
+    told: Told | None = None,
 ) -> Backbone:
     """A backbone ready to embed: a key of BACKBONES, a local folder, or a hub id of a supported architecture.
 
     device: "auto", "cpu", "cuda", "cuda:1", "mps"; dtype: "float32", "bfloat16", "float16" or None for the row's own
     (float32 on a CPU); revision, tap: instead of the row's; weights: a folder that holds a row's weights; fusion,
-    dummy_image, max_text_tokens: see `inputs.Options`. Code from a repository is never run. Raises BackboneError, in
-    one sentence with the next step, for everything that can be missing, gated, too large, damaged or unsupported.
+    dummy_image, max_text_tokens: see `inputs.Options`; told(done, total): called with the bytes of a download. Code from
+    a repository is never run. Raises BackboneError, in one sentence with the next step, for everything that can be
+    missing, gated, too large, damaged or unsupported.
     """
     spec = find_spec(key_or_path)
     options = Options(fusion, dummy_image, max_text_tokens)
     where = choose_device(device)
     precision = choose_dtype(dtype, spec.dtype, where)
+    opened = open_backbone(key_or_path, revision=revision, tap=tap, weights=weights)
+    known, checkpoint, family = opened.spec, opened.checkpoint, opened.family
+    _check_room(known, checkpoint, where, str(precision).removeprefix("torch."))
+    # Given the hub id, from_pretrained asks the hub for every optional file that a repository does not have.
+    folder = checkpoint.folder or fetch(checkpoint, told)
+    model, processor = _from_pretrained(known, checkpoint, folder, where, precision)
+    _check_tokenizer(known, processor, model.config)
+    if family.keep_float32:
+        at_path(model, family.keep_float32).float()
+    from analysis.models.forward import forward_of
+
+    return Backbone(
+        known,
+        model,
+        InputBuilder(processor, model.config, family, options, known.label),
+        forward_of(model, family, known.tap or family.tap),
+        revision=checkpoint.revision,
+        width=int(at_path(model.config, family.width)),
+        contrastive=family.contrastive,
+    )
+
+
+def open_backbone(
+    key_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    tap: str | None = None,
+    weights: str | Path | None = None,
+) -> Opened:
+    """What a backbone is, from its config alone: no weights are read, of a hub model only config.json is fetched.
+    The arguments are those of `load_backbone`, which raises the same errors. Imports transformers, whose config classes
+    know the defaults that a config.json leaves out."""
+    spec = find_spec(key_or_path)
     if tap is not None and tap not in TAPS:
         raise BackboneError(f"tap is {tap!r}; expected one of {', '.join(TAPS)}.")
     spec = replace(spec, revision=revision or spec.revision, tap=tap or spec.tap)
@@ -76,35 +122,25 @@ def load_backbone(
         raise BackboneError(
             f"{spec.label} is a dual encoder: its embedding is the projected feature, there is no tap to choose."
         )
-    _check_room(spec, checkpoint, where, str(precision).removeprefix("torch."))
-    model, processor = _from_pretrained(spec, checkpoint, where, precision)
-    _check_tokenizer(spec, processor, model.config)
-    if family.keep_float32:
-        at_path(model, family.keep_float32).float()
-    width = int(at_path(model.config, family.width))
     known = replace(
         spec,
         hub_id=spec.hub_id if weights is None else str(checkpoint.folder),
         model_type=family.model_type,
         tap=spec.tap or family.tap,
-        width=width,
+        width=_width(checkpoint, family),
         contrastive=family.contrastive,
         dash="solid" if family.contrastive else spec.dash,
     )
-    from analysis.models.forward import forward_of
-
-    return Backbone(
-        known,
-        model,
-        InputBuilder(processor, model.config, family, options, spec.label),
-        forward_of(model, family, known.tap or family.tap),
-        revision=checkpoint.revision,
-        width=width,
-        contrastive=family.contrastive,
-    )
+    return Opened(known, checkpoint, family)
 
 
-def estimate_memory(key_or_path: str | Path, dtype: str | None = None, *, weights: str | Path | None = None) -> int:
+def estimate_memory(
+    key_or_path: str | Path,
+    dtype: str | None = None,
+    *,
+    weights: str | Path | None = None,
+    revision: str | None = None,
+) -> int:
     """Bytes that the weights take once loaded, before loading: from the safetensors headers of a local folder (`weights`:
     that of a row's weights) or a complete download, else the row's number of parameters. `dtype` None is the row's. What
     a batch needs comes on top. Raises BackboneError for a hub model that is neither downloaded nor in the table."""
@@ -113,7 +149,7 @@ def estimate_memory(key_or_path: str | Path, dtype: str | None = None, *, weight
     local = Path(weights).expanduser() if weights is not None else _folder_of(spec) if spec.is_folder else None
     if local is not None:
         open_folder(local, hint=_demo_hint(spec))
-    folder = local or cached_folder(spec.hub_id, spec.revision)
+    folder = local or cached_folder(spec.hub_id, revision or spec.revision)
     counted = count_parameters(folder) if folder is not None else None
     if counted is None and spec.parameters is not None:
         counted = int(spec.parameters)
@@ -133,6 +169,21 @@ def _checkpoint(spec: BackboneSpec, weights: str | Path | None) -> Checkpoint:
     return open_hub(spec.hub_id, spec.revision)
 
 
+def _width(checkpoint: Checkpoint, family: Family) -> int:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint.source, revision=checkpoint.hub_revision, trust_remote_code=False, local_files_only=True
+        )
+        return int(at_path(config, family.width))
+    except Exception as error:  # config classes raise what they like
+        raise BackboneError(
+            f"The config.json of {checkpoint.source} cannot be used ({first_line(error)}); expected that of a "
+            f"{family.label} checkpoint: copy or download it again."
+        ) from error
+
+
 def _folder_of(spec: BackboneSpec) -> Path:
     return ROOT / spec.hub_id  # an absolute path stays what it is
 
@@ -143,7 +194,9 @@ def _demo_hint(spec: BackboneSpec) -> str:
 
 def _check_room(spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device, dtype: str) -> None:
     """Refuse a model that cannot fit: a CPU would not raise, the system would kill the process."""
-    counted = count_parameters(checkpoint.folder) if checkpoint.folder else spec.parameters
+    folder = checkpoint.folder or cached_folder(checkpoint.source, checkpoint.revision)
+    counted: float | None = count_parameters(folder) if folder else None
+    counted = counted or spec.parameters or (None if folder else ask_hub(checkpoint).parameters)
     free = free_memory(device)
     if counted is not None and free is not None and counted * DTYPES[dtype] > free:
         smaller = "" if DTYPES[dtype] == 2 else " dtype bfloat16,"
@@ -154,18 +207,16 @@ def _check_room(spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device
 
 
 def _from_pretrained(
-    spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    spec: BackboneSpec, checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: torch.dtype
 ) -> tuple[Any, Any]:
     """The model without its language-model head, in evaluation mode, and its processor."""
     from transformers import AutoModel, AutoProcessor
 
-    options = {"revision": checkpoint.hub_revision, "trust_remote_code": False}
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
         with _quiet_transformers():
-            processor = AutoProcessor.from_pretrained(checkpoint.source, **options)
-            model, report = AutoModel.from_pretrained(
-                checkpoint.source, dtype=dtype, output_loading_info=True, **options
-            )
+            processor = AutoProcessor.from_pretrained(folder, **options)
+            model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, **options)
         missing = sorted(report["missing_keys"])
         if not missing:
             return model.to(device).eval(), processor

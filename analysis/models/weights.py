@@ -1,19 +1,15 @@
-"""Where a checkpoint lies, what it is and how large, before any of it is loaded; and plain words when it is missing."""
+"""A checkpoint before any of it is loaded: which one it is, what its folder holds, how large it is. The hub's: hub.py."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import BackboneError
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _WHOLE = 64 << 20  # files up to this size go into the fingerprint whole, of larger ones both ends
 _END = 1 << 20
 
@@ -46,62 +42,6 @@ def open_folder(folder: Path, *, hint: str = "") -> Checkpoint:
     except (OSError, ValueError) as error:
         raise BackboneError(f"{folder / 'config.json'} cannot be read ({error}); copy the model again.") from error
     return Checkpoint(str(folder), fingerprint(folder), config, folder)
-
-
-def open_hub(hub_id: str, revision: str) -> Checkpoint:
-    """The checkpoint of a hub repository; only its config.json is fetched. A pinned commit that is in the local cache
-    is used without asking the network. Raises BackboneError with the next step when it cannot be had."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        try:
-            path = hf_hub_download(
-                hub_id, "config.json", revision=revision, local_files_only=bool(_COMMIT.fullmatch(revision))
-            )
-        except LocalEntryNotFoundError:
-            path = hf_hub_download(hub_id, "config.json", revision=revision)
-    except Exception as error:  # the hub client raises a dozen classes; all end in one sentence
-        raise explain(error, hub_id, revision) from error
-    commit = Path(path).parent.name  # cache layout: snapshots/<commit>/config.json
-    return Checkpoint(hub_id, commit, json.loads(Path(path).read_text(encoding="utf-8")))
-
-
-def explain(error: BaseException, hub_id: str, revision: str = "main") -> BackboneError:
-    """The BackboneError that says why a hub model cannot be had and what to do about it."""
-    from huggingface_hub import errors as hub
-
-    chain = list(_chain(error))
-
-    def caused_by(*classes: type[BaseException]) -> bool:
-        return any(isinstance(link, classes) for link in chain)
-
-    page = f"https://huggingface.co/{hub_id}"
-    download = f"`hf download {hub_id} --revision {revision}`"
-    if caused_by(hub.GatedRepoError):
-        text = f"{hub_id} is gated: accept its licence at {page}, run `hf auth login`, then try again."
-    elif caused_by(hub.RevisionNotFoundError):
-        text = f"{hub_id} has no revision {revision!r}; choose one that {page} lists."
-    elif caused_by(hub.RepositoryNotFoundError):
-        text = (
-            f"The hub has no model {hub_id!r} that you may read; check the spelling, or run `hf auth login` if it is "
-            "private."
-        )
-    elif caused_by(hub.OfflineModeIsEnabled):
-        text = (
-            f"{hub_id} is not in the local cache and offline mode is on (HF_HUB_OFFLINE); run {download} on a machine "
-            "with network and copy the cache, or give the folder that holds the weights (--weights)."
-        )
-    elif any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
-        text = f"The disk filled up while {hub_id} was downloaded; free some space, then run {download}."
-    elif caused_by(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError):
-        text = (
-            f"{hub_id} is not in the local cache and the hub cannot be reached; run {download} once the network is "
-            "back, or give the folder that holds the weights (--weights)."
-        )
-    else:
-        text = f"{hub_id} cannot be loaded ({first_line(error)}); run {download} to fetch it again."
-    return BackboneError(text)
 
 
 def first_line(error: BaseException) -> str:
@@ -142,22 +82,6 @@ def count_parameters(folder: Path) -> int | None:
     )
 
 
-def cached_folder(hub_id: str, revision: str) -> Path | None:
-    """The local cache's folder of a hub model whose weights have all been downloaded, else None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in ("model.safetensors.index.json", "model.safetensors"):
-        path = try_to_load_from_cache(hub_id, name, revision=revision)
-        if isinstance(path, str):
-            folder = Path(path).parent
-            if name.endswith("json"):
-                shards = set(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values())
-                if not all((folder / shard).exists() for shard in shards):
-                    return None
-            return folder
-    return None
-
-
 def _header(file: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file: 8 bytes of length, then names, shapes and offsets."""
     try:
@@ -175,11 +99,3 @@ def _size(shape: list[int]) -> int:
     for extent in shape:
         size *= extent
     return size
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

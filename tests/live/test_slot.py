@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from analysis.errors import BackboneError
 from analysis.live import memory as memory_module
 from analysis.live.memory import memory_need
 from analysis.live.slot import ModelRequest, ModelSlot
+from analysis.models.hub import Told
+from tests.fake_hub import serving_hub, sharded, use_hub
 
 A, B = ModelRequest("a"), ModelRequest("b")
 
@@ -26,7 +29,7 @@ class Fakes:
         self.loads = 0
         self.fail = fail
 
-    def load(self, request: ModelRequest) -> SimpleNamespace:
+    def load(self, request: ModelRequest, told: Told | None = None) -> SimpleNamespace:
         if request.name == self.fail:
             raise BackboneError("There is no such model.")
         self.loads += 1
@@ -85,7 +88,7 @@ def test_a_model_that_was_set_aside_with_the_libraries_is_freed() -> None:
     backbone = SimpleNamespace(
         spec=SimpleNamespace(label="A"), device="cpu", dtype="float32", revision="r", unload=unload
     )
-    slot = ModelSlot(lambda request: backbone)  # type: ignore[arg-type, return-value]
+    slot = ModelSlot(lambda request, told: backbone)  # type: ignore[arg-type, return-value]
     with slot.use(A):
         gc.freeze()  # what the app does after a run of a page that imported something
     assert slot.unload()
@@ -96,12 +99,12 @@ def test_loading_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = iter([1_000, 1_000, 5_000_001_000, 9_000_001_000, 99_000_001_000])
     monkeypatch.setattr(memory_module, "resident_memory", lambda: next(memory))
     monkeypatch.setattr(
-        memory_module, "memory_need", lambda request: memory_module.MemoryNeed(10_000_000_000, None, "the CPU")
+        memory_module, "memory_need", lambda request, **_: memory_module.MemoryNeed(10_000_000_000, None, "the CPU")
     )
     done = threading.Event()
     fakes, told = Fakes(), []
 
-    def slowly(request: ModelRequest) -> SimpleNamespace:
+    def slowly(request: ModelRequest, told: Told) -> SimpleNamespace:
         assert done.wait(10)
         return fakes.load(request)
 
@@ -118,10 +121,47 @@ def test_loading_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[0].startswith("Loading a ... 0 s")
 
 
+def test_a_download_is_told_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "resident_memory", lambda: 1_000)
+    needs = iter([None, 10_000_000_000])  # known once the weights are here
+    monkeypatch.setattr(
+        memory_module, "memory_need", lambda request, **_: memory_module.MemoryNeed(next(needs), None, "the CPU")
+    )
+    steps, fakes, told = threading.Event(), Fakes(), []
+
+    def slowly(request: ModelRequest, arrived: Told) -> SimpleNamespace:
+        for done in (0, 500_000_000, 2_000_000_000):
+            steps.clear()
+            arrived(done, 2_000_000_000)
+            assert steps.wait(10)
+        return fakes.load(request)
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        steps.set()
+
+    with ModelSlot(slowly).use(A, tell=tell):
+        pass
+    assert "Downloading a ... 0 MB of 2.0 GB (0 %)" in told
+    assert "Downloading a ... 500 MB of 2.0 GB (25 %)" in told
+    assert told[-1].startswith("Loading a ... ")
+    assert told[-1].endswith("about 0 % of 10.0 GB in memory")
+
+
+def test_speed_and_time_left_leave_out_what_was_here_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 15.0])
+    progress = memory_module.LoadProgress(ModelRequest("somebody/model"))
+    monkeypatch.setattr(memory_module.time, "perf_counter", lambda: next(clock))
+    progress._start = next(clock)
+    progress.downloaded(400_000_000, 1_000_000_000)
+    progress.downloaded(600_000_000, 1_000_000_000)
+    assert progress.sentence() == "Downloading somebody/model ... 600 MB of 1.0 GB (60 %), 20 MB/s, 20 s left"
+
+
 def test_a_visitor_who_leaves_while_it_loads_leaves_the_model_to_the_next() -> None:
     fakes = Fakes()
 
-    def slowly(request: ModelRequest) -> SimpleNamespace:
+    def slowly(request: ModelRequest, told: Told) -> SimpleNamespace:
         time.sleep(0.3)
         return fakes.load(request)
 
@@ -213,3 +253,32 @@ def test_memory_is_estimated_before_loading_and_an_unknown_name_is_a_sentence() 
     assert "GB" in need.sentence
     with pytest.raises(BackboneError, match="No backbone or folder"):
         memory_need(ModelRequest("no such model"))
+
+
+def test_a_hub_model_is_estimated_by_asking_the_hub_and_once_it_is_here_by_its_files(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ModelRequest("somebody/sized", "cpu")
+    with serving_hub(sharded(checkpoints["qwen2_vl"], tmp_path / "repository", 2), "somebody/sized") as hub:
+        use_hub(monkeypatch, hub.address, tmp_path / "cache")
+        before = memory_need(request)
+        assert before.needed is not None
+        assert before.to_fetch == sum(len(data) for data in hub.files.values()) - len(hub.files["config.json"])
+        assert "are downloaded from the hub first." in before.sentence
+        assert memory_need(request, ask=False).needed is None
+        with ModelSlot().use(request) as backbone:
+            assert backbone.key == "sized"
+        after = memory_need(request)
+    assert after.to_fetch == 0
+    assert "downloaded" not in after.sentence
+    assert after.needed == pytest.approx(before.needed, rel=0.15)  # the estimate counts the head, too
+
+
+def test_an_unreachable_hub_is_said_at_once_and_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    start = time.monotonic()
+    for _ in range(3):
+        assert "the hub cannot be reached" in memory_need(ModelRequest("somebody/unknown", "cpu")).sentence
+    assert time.monotonic() - start < 8

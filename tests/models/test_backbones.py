@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis.errors import BackboneError
 from analysis.models import backbones
-from analysis.models.backbones import estimate_memory, load_backbone
+from analysis.models.backbones import estimate_memory, load_backbone, open_backbone
 from analysis.models.specs import BACKBONES
 from tests.models.samples import DUAL, MLLMS, sample
 
@@ -36,6 +36,32 @@ def test_a_folder_of_every_supported_architecture_loads(backbone, checkpoint, ar
     assert (loaded.device, loaded.dtype) == ("cpu", "float32")
     assert loaded.contrastive == (architecture in DUAL)
     assert loaded.embed([sample("text", "a cat")]).vectors["mean"].shape == (1, loaded.width)
+
+
+@pytest.mark.parametrize("architecture", [*DUAL, *MLLMS])
+def test_what_a_backbone_is_is_known_without_its_weights(backbone, copy, architecture):
+    folder = copy(architecture)
+    (folder / "model.safetensors").unlink()
+    opened, loaded = open_backbone(folder), backbone(architecture)
+    assert opened.spec.width == loaded.width == loaded.embed([sample("text", "a cat")]).vectors["mean"].shape[1]
+    for field in ("model_type", "tap", "contrastive", "key"):
+        assert getattr(opened.spec, field) == getattr(loaded.spec, field)
+
+
+def test_a_width_that_config_json_leaves_to_the_library_is_known_too(copy):
+    folder = copy("siglip")
+    config = json.loads((folder / "config.json").read_text())
+    del config["vision_config"]["hidden_size"]  # as google/siglip2-base-patch16-512 does
+    (folder / "config.json").write_text(json.dumps(config))
+    assert open_backbone(folder).spec.width == 768
+
+
+def test_a_config_that_its_library_refuses_is_one_sentence(copy):
+    folder = copy("clip")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "projection_dim": "wide"}))
+    with pytest.raises(BackboneError, match=r"config\.json of .* cannot be used .*expected that of a CLIP checkpoint"):
+        open_backbone(folder)
 
 
 def test_the_memory_estimate_is_what_the_loaded_weights_take(backbone, checkpoint):
