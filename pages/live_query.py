@@ -90,7 +90,7 @@ def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> 
     held: dict = st.session_state.setdefault("_live_queries", {})
     key = (request, store.config["prompts"], task.task, *asked.key)
     if key not in held:
-        with live_model.using(request) as backbone:
+        with live_model.using(request, store) as backbone:
             query = embed_query(
                 backbone, picture=asked.picture, text=asked.text, prompts=store.config["prompts"], task=task.task,
                 name=asked.name or "your picture",

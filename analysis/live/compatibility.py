@@ -58,6 +58,29 @@ def mismatches(store_config: dict[str, Any], model: dict[str, Any], prompts: str
     return found
 
 
+def check_request(store: Store, request: ModelRequest) -> None:
+    """BackboneError with every reason why a model's queries will not fit the candidates of a store, from the model's
+    config alone: no weights are read or fetched. Raises what `open_backbone` raises; imports transformers."""
+    from analysis.models.backbones import open_backbone
+
+    opened = open_backbone(request.name, revision=request.revision, tap=request.tap, weights=request.weights)
+    model = {
+        "model_type": opened.spec.model_type,
+        "revision": opened.checkpoint.revision,
+        "tap": opened.spec.tap,
+        "width": opened.spec.width,
+        "fusion": request.fusion,
+        "dummy_image": request.dummy_image,
+    }
+    reasons = mismatches(store.config, model, store.config["prompts"])
+    if reasons:
+        raise BackboneError(
+            f"{request.short_name} is not loaded, since the candidates of {store.label} were not embedded in the same "
+            f"way: {'; '.join(reasons)}. Choose the store's own backbone, {store.config['backbone']['key']}, or one of "
+            f"the stores of {request.short_name}."
+        )
+
+
 def check_compatible(store: Store, query: LiveQuery) -> None:
     """BackboneError with every reason why a live query does not fit the candidates of a store."""
     reasons = mismatches(store.config, query.model, query.prompts)

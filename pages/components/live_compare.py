@@ -51,7 +51,7 @@ def partners(store: Store, task: str) -> list[Store]:
 
 
 def _run(other: Store, live: live_results.Live, device: str) -> live_results.Live:
-    with live_model.using(request_for(other, device=device)) as backbone:
+    with live_model.using(request_for(other, device=device), other) as backbone:
         query = embed_query(
             backbone, picture=live.asked.picture, text=live.asked.text, prompts=other.config["prompts"],
             task=live.task.task, name=live.asked.name or "your picture",

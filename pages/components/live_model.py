@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.live.compatibility import request_for
+from analysis.live.compatibility import check_request, request_for
 from analysis.live.memory import device_memory, memory_need
 from analysis.live.slot import LoadedModel, ModelRequest
 from analysis.models.devices import DTYPES
@@ -34,17 +34,17 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
         holder = st.empty()
     before = _ready(request)
     with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
-        _state(request)
+        _state(request, store)
 
     def settle() -> None:
         if _ready(request) != before:
             with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
-                _state(request)
+                _state(request, store)
 
     return request, settle
 
 
-def _state(request: ModelRequest) -> None:
+def _state(request: ModelRequest, store: Store) -> None:
     loaded: LoadedModel | None = caching.model_slot().loaded
     if loaded is not None and loaded.request == request:
         st.button("Unload", on_click=caching.model_slot().unload, icon=":material/eject:", key="_live_unload")
@@ -58,7 +58,7 @@ def _state(request: ModelRequest) -> None:
     )
     st.markdown(f":gray-badge[not loaded] :gray[{gallery.escape(estimate(request) + _other(loaded), 400)}]")
     if pressed:
-        with guard("The model", stop=False), using(request):
+        with guard("The model", stop=False), using(request, store):
             pass
         if _ready(request):
             st.rerun()
@@ -99,23 +99,26 @@ def estimate(request: ModelRequest) -> str:
 
 
 def may_load(request: ModelRequest) -> bool:
-    """Whether a query may load this model by itself: it is there already, or small."""
+    """Whether a query may load this model by itself: it is there already, or small and nothing is to be downloaded."""
     if _ready(request):
         return True
     try:
-        needed = memory_need(request).needed
+        need = memory_need(request)
     except AnalysisError:
         return True  # loading says what is wrong
-    return needed is not None and needed <= AUTO_LOAD
+    return need.needed is not None and need.needed <= AUTO_LOAD and need.to_fetch == 0
 
 
 @contextmanager
-def using(request: ModelRequest) -> Iterator:
-    """The loaded model for one piece of work; what is waited for stands in a status line meanwhile."""
+def using(request: ModelRequest, store: Store) -> Iterator:
+    """The loaded model for one piece of work on a store; what is waited for stands in a status line meanwhile. A model
+    whose vectors cannot be compared with the store's is refused before its weights are read."""
     holder = st.empty()
     if not _ready(request):
         with holder.status("Importing torch and transformers ..."):
             caching.deep_learning().join()
+        with holder.status("Reading the model's config ..."):
+            check_request(store, request)
     told: list[Any] = []
 
     def tell(sentence: str) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from analysis.data.samples import Picture
 from analysis.errors import BackboneError
-from analysis.live.compatibility import check_compatible, fusion_note, mismatches, precision_note, request_for
+from analysis.live.compatibility import (
+    check_compatible,
+    check_request,
+    fusion_note,
+    mismatches,
+    precision_note,
+    request_for,
+)
 from analysis.live.query import LiveQuery, embed_query
-from analysis.live.slot import load_request
+from analysis.live.slot import ModelRequest, load_request
 from analysis.models.backbones import Backbone
 from analysis.store import Store
+from tests.live.live_store import make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +78,45 @@ def test_a_stores_request_loads_its_own_backbone(stores: dict[str, Store]) -> No
     backbone = load_request(request_for(stores["qwen2_vl"], device="cpu", dtype="float32"))
     check_compatible(stores["qwen2_vl"], embed_query(backbone, text="a cat"))
     backbone.unload()
+
+
+def test_a_request_of_the_stores_own_backbone_fits(stores: dict[str, Store]) -> None:
+    for store in stores.values():
+        check_request(store, request_for(store))
+
+
+def test_a_model_of_another_width_is_refused_from_its_config_alone(stores: dict[str, Store], tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_size"] = 96
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        BackboneError, match=r"wide is not loaded.*the width is 96, the store's is 64.*own backbone, tiny-q"
+    ):
+        check_request(stores["qwen2_vl"], ModelRequest(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"tap": "pre_norm"}, "tap"), ({"dummy_image": "include"}, "dummy picture"), ({"fusion": "x"}, "join image")],
+)
+def test_a_request_run_in_another_way_is_refused_before_loading(
+    stores: dict[str, Store], change: dict[str, str], words: str
+) -> None:
+    with pytest.raises(BackboneError, match=words):
+        check_request(stores["qwen2_vl"], replace(request_for(stores["qwen2_vl"]), **change))
+
+
+def test_what_is_refused_before_loading_is_what_would_be_refused_after(
+    stores: dict[str, Store], query: LiveQuery
+) -> None:
+    with pytest.raises(BackboneError) as before:
+        check_request(stores["clip"], request_for(stores["qwen2_vl"]))
+    with pytest.raises(BackboneError) as after:
+        check_compatible(stores["clip"], query)
+    reasons = [str(error.value).split("same way: ")[1].split(". ")[0] for error in (before, after)]
+    assert reasons[0].split("; ") == [reason for reason in reasons[1].split("; ") if "prompts" not in reason]
 
 
 def test_a_device_that_does_not_exist_is_a_sentence(stores: dict[str, Store]) -> None:

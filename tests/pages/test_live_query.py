@@ -319,11 +319,18 @@ def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
     assert "see in your query" in app.title[0].value
 
 
-def test_another_model_than_the_stores_is_refused_with_the_reason(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["query", "button"])
+def test_another_model_than_the_stores_is_refused_with_the_reason_before_its_weights_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    app = upload(run(folder, monkeypatch, model=str(folder / "tiny-clip")), picture(3))
+    app = run(folder, monkeypatch, model=str(folder / "tiny-clip"))
+    if by == "query":
+        upload(app, picture(3))
+    else:
+        next(button for button in app.button if button.label == "Load").click().run()
+    assert "is not loaded, since the candidates of" in sentences(app)
     assert "were not embedded in the same way" in sentences(app)
+    assert len(app.error) == 1
 
 
 def test_a_query_of_the_data_that_does_not_exist_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
