@@ -11,12 +11,15 @@ import pandas as pd
 
 from analysis.live.lab import Lab
 from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.ranks import TargetRanks
+from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import UNRANKED, Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
 from analysis.retrieval.sweeps import (
     RankChoice,
     RecallOptions,
     alpha_curve,
     choose_rank,
+    curve_table,
     hybrid_curve,
     random_band,
     rank_curve,
@@ -29,6 +32,9 @@ ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 NS = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
 SEEDS = 10
+WHOLE = "with the other steps"
+WHOLE_PAIRS = 20_000_000  # query-candidate pairs up to which a whole intervention is fitted for every point of a curve
+_VARIED = {"r": Removal, "share": Removal, "alpha": ReAlign}
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,38 @@ def kinds_for(intervention: Intervention) -> list[str]:
     return found
 
 
-def behind(kind: str, intervention: Intervention) -> Intervention:
+def behind(kind: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
     """The part of an intervention that its curve depends on: equal for all settings that lie on one curve."""
-    removal, realign = (_step(intervention, step, None) for step in (Removal, ReAlign))
-    if kind == "r":
-        return Intervention((replace(removal, r=None),) if removal else ())
-    if kind == "share":
-        free = removal is not None and removal.score != "concepts"
-        return Intervention((replace(removal, r=None, share=Removal.share),) if free else ())
-    if kind == "alpha":
-        return Intervention((replace(realign, alpha=ReAlign.alpha),) if realign else ())
+    if kind not in _VARIED or has_whole(kind, intervention, space):
+        return at(kind, intervention, None)
+    step = _varied(kind, intervention)
+    return at(kind, Intervention(() if step is None else (step,)), None)
+
+
+def has_whole(kind: str, intervention: Intervention, space: RetrievalSpace) -> bool:
+    """Whether a curve over a setting of one step is drawn with the other steps as well: where there are any, and the task
+    is small enough to fit every point anew."""
+    few = space.n_queries * space.n_candidates <= WHOLE_PAIRS
+    return few and _varied(kind, intervention) is not None and len(intervention.steps) > 1
+
+
+def at(kind: str, intervention: Intervention, x: float | None) -> Intervention:
+    """The same intervention at another place of a curve; None: at the setting's default. r = 0 removes nothing."""
     steps: list[Step] = []
     for step in intervention.steps:
-        if isinstance(step, Rerank):
-            step = replace(step, n=Rerank.n)
-        elif isinstance(step, Fusion):
-            step = replace(step, weight=Fusion.weight)
+        if isinstance(step, Rerank) and kind == "n":
+            step = replace(step, n=Rerank.n if x is None else int(x))
+        elif isinstance(step, Fusion) and kind == "weight":
+            step = replace(step, weight=Fusion.weight if x is None else x)
+        elif step is _varied(kind, intervention):
+            if kind == "r" and x == 0:
+                continue
+            if isinstance(step, ReAlign):
+                step = replace(step, alpha=ReAlign.alpha if x is None else x)
+            elif kind == "r":
+                step = replace(step, r=None if x is None else int(x))
+            else:
+                step = replace(step, r=None, share=Removal.share if x is None else x)
         steps.append(step)
     return Intervention(tuple(steps))
 
@@ -85,8 +107,10 @@ def curves(
     "r": the removal of the intervention (default: attribution, 1 %) against r, with the same number of principal
     components, and for each k the r that half of the queries choose, reported on the other half. "share": the same
     against the share of concepts; `control_band` belongs beside both. "alpha": ReAlign against its shrinkage. "n", "weight":
-    a hybrid against the size of its first stage, or the weight of this model. Removal and ReAlign are measured alone,
-    without the other steps; a hybrid with all of them.
+    a hybrid against the size of its first stage, or the weight of this model.
+
+    Removal and ReAlign stand alone in the first line, and WHOLE is the line of the whole intervention while that setting
+    moves, where `has_whole`; r is then chosen for the whole. A hybrid is measured with all its steps.
     """
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     if kind == "r":
@@ -94,11 +118,13 @@ def curves(
     if kind == "share":
         removal = _removal(intervention, kind)
         table = share_curve(lab.engine, lab.space, removal, SHARES, options)
-        return Curves(kind, {Intervention((removal,)).label: table}, removal.share)
+        named = {Intervention((removal,)).label: table, **_whole(lab, kind, intervention, SHARES, options)}
+        return Curves(kind, named, removal.share)
     if kind == "alpha":
         realign = _step(intervention, ReAlign, ReAlign())
         table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps, whose=realign.statistics)
-        return Curves(kind, {"ReAlign": table}, now=realign.alpha)
+        named = {"ReAlign": table, **_whole(lab, kind, intervention, ALPHAS, options)}
+        return Curves(kind, named, now=realign.alpha)
     hybrid = intervention.hybrid
     first = lab.partner(hybrid.first if hybrid else "")
     if kind == "n":
@@ -131,15 +157,31 @@ def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Cur
     removal = _removal(intervention, "r")
     projection, r = lab.projection(removal)
     rs = _ranks(projection.rank)
-    table = rank_curve(lab.engine, projection, rs, options)
+    base, ranks = lab.engine.ranks(), lab.engine.rank_curve(projection, rs)
     components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))
-    pca = rank_curve(lab.engine, components, [n for n in rs if n <= components.rank], options)
-    named = {Intervention((replace(removal, r=None),)).label: table, "principal components, as many": pca}
-    choice = {
-        k: choose_rank(lab.engine, projection, rs, k=k, definition=options.definition, n_relevant=lab.space.n_relevant)
-        for k in options.ks
+    named = {
+        Intervention((replace(removal, r=None),)).label: curve_table(rs, ranks, options, base=base),
+        "principal components, as many": rank_curve(
+            lab.engine, components, [n for n in rs if n <= components.rank], options
+        ),
     }
-    return Curves("r", named, r, choice)
+    if has_whole("r", intervention, lab.space):
+        ranks = _ranks_of_whole(lab, "r", intervention, rs)
+        named[WHOLE] = curve_table(rs, ranks, options, base=base)
+    return Curves("r", named, r, {k: choose_rank(rs, ranks, base, k=k, options=options) for k in options.ks})
+
+
+def _whole(
+    lab: Lab, kind: str, intervention: Intervention, xs: Sequence[float], options: RecallOptions
+) -> dict[str, pd.DataFrame]:
+    if not has_whole(kind, intervention, lab.space):
+        return {}
+    ranks = _ranks_of_whole(lab, kind, intervention, xs)
+    return {WHOLE: curve_table(xs, ranks, options, base=lab.engine.ranks())}
+
+
+def _ranks_of_whole(lab: Lab, kind: str, intervention: Intervention, xs: Sequence[float]) -> list[TargetRanks]:
+    return [lab.measure(at(kind, intervention, x)).ranks[0] for x in xs]
 
 
 def _removal(intervention: Intervention, kind: str) -> Removal:
@@ -157,5 +199,11 @@ def _ranks(most: int) -> list[int]:
     return sorted({0, *(r for r in (1, 2, *steps.tolist(), most) if r <= most)})
 
 
-def _step(intervention: Intervention, kind: type, default: Any) -> Any:
+def _varied(kind: str, intervention: Intervention) -> Any:
+    """The step whose setting a curve is about, None without one. No share says how many hand-picked concepts to take."""
+    step = _step(intervention, _VARIED.get(kind, ()), None)
+    return None if kind == "share" and getattr(step, "score", "") in UNRANKED else step
+
+
+def _step(intervention: Intervention, kind: Any, default: Any) -> Any:
     return next((step for step in intervention.steps if isinstance(step, kind)), default)

@@ -76,7 +76,7 @@ def curve_tables(
 ) -> dict[str, pd.DataFrame]:
     """Name -> table (x, k, recall, low, high ...) of every line in the lab's picture, the control's band and, over "r", what
     one half of the queries chose and what the other half has."""
-    after = behind(kind, after)
+    after = behind(kind, after, lab.space)
     found = curves(lab, kind, after, ks=ks, definition=definition)
     tables = dict(found.curves)
     band = control_band(lab, kind, after, ks=ks, definition=definition)

@@ -73,8 +73,8 @@ def effects_markdown(
 
 def in_percent(value: float, low: float, high: float, *, sign: str = "") -> str:
     """A share and its interval as a table has them: 12.3 [11.0, 13.6]; sign "+" writes the sign of a difference."""
-    value, low, high = (f"{100 * number:{sign}.1f}" for number in (value, low, high))
-    return f"{value} [{low}, {high}]"
+    words = [f"{100 * number:{sign}.1f}" for number in (value, low, high)]
+    return f"{words[0]} [{words[1]}, {words[2]}]"
 
 
 def pooled_stores(cache: Path) -> list[Store]:

@@ -87,9 +87,10 @@ def chosen_rank(space: RetrievalSpace, engine: LabEngine, *, ks: Sequence[int] =
         return []
     projection = engine.projection(basis)
     rs = sorted({r for r in (1, 2, 4, 8, 16, 32, 64, 128, 256) if r < len(basis)} | {len(basis)})
+    curve, base = engine.rank_curve(projection, rs), engine.ranks()
     rows: list[dict[str, object]] = []
     for k in ks:
-        choice = choose_rank(engine, projection, rs, k=k)
+        choice = choose_rank(rs, curve, base, k=k)
         spec = Intervention((Removal(r=choice.r),)).spec
         rows.append(
             {

@@ -50,12 +50,27 @@ class RecallOptions:
         return hits_of_ranks(ranks, self.ks, definition=self.definition, n_relevant=self.n_relevant)
 
 
+def curve_table(
+    x: Sequence[float], ranks: Sequence[TargetRanks], options: RecallOptions = RecallOptions(), *, base: TargetRanks
+) -> pd.DataFrame:
+    """The table of any curve: ranks under each of its settings, and under none of them."""
+    table = _grid(x, options.ks)
+    if not len(x):
+        return table.assign(**dict.fromkeys(_NUMBERS, np.empty(0)))
+    hits = np.stack([options.hits(part) for part in ranks], axis=1)  # (Q, x, ks)
+    for prefix, values in (("", hits), ("difference", hits - options.hits(base)[:, None, :])):
+        interval = bootstrap_interval(values, resamples=options.n_boot, seed=options.seed)
+        names = ("difference", "difference_low", "difference_high") if prefix else ("recall", "low", "high")
+        for name, column in zip(names, (interval.value, interval.low, interval.high), strict=True):
+            table[name] = column.ravel()
+    return table
+
+
 def rank_curve(
     engine: LabEngine, projection: Projection, rs: Sequence[int], options: RecallOptions = RecallOptions()
 ) -> pd.DataFrame:
     """Recall against the number r of removed directions."""
-    ranks = engine.rank_curve(projection, list(rs))
-    return _table(rs, ranks, options, base=engine.ranks())
+    return curve_table(rs, engine.rank_curve(projection, list(rs)), options, base=engine.ranks())
 
 
 def share_curve(
@@ -68,7 +83,7 @@ def share_curve(
     """Recall against the share of removed concepts, everything else as in `removal`."""
     bases = (removal_basis(replace(removal, share=share), space) for share in shares)
     ranks = [engine.ranks(engine.projection(basis)) for basis in bases]
-    return _table(shares, ranks, options.within(space), base=engine.ranks())
+    return curve_table(shares, ranks, options.within(space), base=engine.ranks())
 
 
 def random_band(
@@ -122,7 +137,7 @@ def alpha_curve(
         found = target_ranks(WhitenedScores(queries.rows, candidates, device=device), space.qrels)
         ranks.append(found.losing(queries.void))
     plain = target_ranks(base.scores(device=device), space.qrels)
-    return _table(alphas, ranks, options.within(space), base=plain)
+    return curve_table(alphas, ranks, options.within(space), base=plain)
 
 
 def hybrid_curve(
@@ -146,7 +161,7 @@ def hybrid_curve(
         ranks = two_stage_ranks(stage, second, space.qrels, ns)
     else:
         ranks = fused_ranks(stage, second, space.qrels, weights or ())
-    return _table(
+    return curve_table(
         list(ns if ns is not None else weights or ()),
         ranks,
         options.within(space),
@@ -177,35 +192,35 @@ class RankChoice:
 
 
 def choose_rank(
-    engine: LabEngine,
-    projection: Projection,
     rs: Sequence[int],
+    curve: Sequence[TargetRanks],
+    base: TargetRanks,
     *,
     k: int = 1,
-    definition: str = "hit",
-    n_boot: int = RESAMPLES,
-    seed: int = 0,
-    n_relevant: np.ndarray | None = None,
+    options: RecallOptions = RecallOptions(),
 ) -> RankChoice:
-    """Choose r on a random half of the queries and report it on the other half. RetrievalError below two queries."""
-    n = engine.rows.n_queries
+    """Choose r on a random half of the queries and report it on the other half. curve: the ranks with each of `rs`; base:
+    with nothing removed. options: its seed also draws the halves. RetrievalError below two queries."""
+    n = base.n_queries
     if n < 2 or not len(rs):
         raise RetrievalError(
             f"Choosing r among {len(rs)} values on {n} queries is not possible; expected one or more values and two or "
             "more queries."
         )
-    order = np.random.default_rng(seed).permutation(n)
+    order = np.random.default_rng(options.seed).permutation(n)
     choosing, reporting = order[: n // 2], order[n // 2 :]
-    curve = engine.rank_curve(projection, list(rs))
-    options = RecallOptions((k,), definition, n_relevant=n_relevant)
-    hits = np.stack([options.hits(ranks)[:, 0] for ranks in curve], axis=1)
-    base = options.hits(engine.ranks())[:, 0]
+    at_k = replace(options, ks=(k,))
+    hits = np.stack([at_k.hits(ranks)[:, 0] for ranks in curve], axis=1)
+    plain = at_k.hits(base)[:, 0]
     recall = hits[choosing].mean(axis=0)
     best = min(range(len(rs)), key=lambda index: (-recall[index], rs[index]))
-    values = np.stack([hits[:, best], base, hits[:, best] - base], axis=1)
+    values = np.stack([hits[:, best], plain, hits[:, best] - plain], axis=1)
     here, there = (
         [Interval(found.value[i], found.low[i], found.high[i]) for i in range(3)]
-        for found in (bootstrap_interval(values[half], resamples=n_boot, seed=seed) for half in (choosing, reporting))
+        for found in (
+            bootstrap_interval(values[half], resamples=options.n_boot, seed=options.seed)
+            for half in (choosing, reporting)
+        )
     )
     return RankChoice(
         k,
@@ -220,21 +235,6 @@ def choose_rank(
         len(choosing),
         len(reporting),
     )
-
-
-def _table(
-    x: Sequence[float], ranks: Sequence[TargetRanks], options: RecallOptions, *, base: TargetRanks
-) -> pd.DataFrame:
-    table = _grid(x, options.ks)
-    if not len(x):
-        return table.assign(**dict.fromkeys(_NUMBERS, np.empty(0)))
-    hits = np.stack([options.hits(part) for part in ranks], axis=1)  # (Q, x, ks)
-    for prefix, values in (("", hits), ("difference", hits - options.hits(base)[:, None, :])):
-        interval = bootstrap_interval(values, resamples=options.n_boot, seed=options.seed)
-        names = ("difference", "difference_low", "difference_high") if prefix else ("recall", "low", "high")
-        for name, column in zip(names, (interval.value, interval.low, interval.high), strict=True):
-            table[name] = column.ravel()
-    return table
 
 
 _NUMBERS = ("recall", "low", "high", "difference", "difference_low", "difference_high")

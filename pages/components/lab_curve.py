@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.figures.palette import method_style
 from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
-from analysis.live.curves import SEEDS, Curves, behind, kinds_for
+from analysis.live.curves import SEEDS, WHOLE, Curves, behind, kinds_for
 from analysis.retrieval.bootstrap import Interval
 from analysis.retrieval.steps import UNRANKED, Removal
 from analysis.retrieval.sweeps import RankChoice
@@ -39,7 +39,15 @@ def section(view: LabView) -> None:
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
     layout.refresh("retrieval_lab", view.command())
-    asked = (view.store, view.name, kind, behind(kind, view.after).spec, view.ks, view.definition, view.pool)
+    asked = (
+        view.store,
+        view.name,
+        kind,
+        behind(kind, view.after, view.lab.space).spec,
+        view.ks,
+        view.definition,
+        view.pool,
+    )
     with guard("The curve", stop=False):
         found: Curves = caching.lab_curves(*asked)
         known: set = st.session_state.setdefault("_lab_bands", set())
@@ -70,12 +78,17 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command_for(f" --curve {kind}")
     )
     if choice is not None:
-        st.markdown(_chosen(choice))
-    if kind in ("r", "share", "alpha") and len(view.after.steps) > 1:
+        st.markdown(_chosen(choice, WHOLE in found.curves))
+    if WHOLE in found.curves:
+        st.caption(
+            f"“{WHOLE[0].upper()}{WHOLE[1:]}” is the view's whole method while this one setting moves. The first line, and the "
+            "controls of it, are of this step alone."
+        )
+    elif kind in ("r", "share", "alpha") and len(view.after.steps) > 1:
         st.caption("The curve is of this step alone: the other steps of the view are left out.")
 
 
-def _chosen(choice: RankChoice) -> str:
+def _chosen(choice: RankChoice, whole: bool) -> str:
     """The honest number beside the one that flatters: r from one half of the queries, recall on both halves."""
 
     def recall(found: Interval) -> str:
@@ -86,11 +99,12 @@ def _chosen(choice: RankChoice) -> str:
         f"{recall(choice.base_where_chosen)}."
     )
     there = f"**On the other half** ({choice.n_reported:,}): {recall(choice.reported)}, base {recall(choice.base)}"
+    steps = f" {WHOLE}" if whole else ""
     if choice.r == 0:
-        return f"**r chosen on one half: 0**, removing nothing is best there. {here} {there}."
+        return f"**r chosen on one half{steps}: 0**, removing nothing is best there. {here} {there}."
     change = choice.difference
     return (
-        f"**r chosen on one half: {choice.r}**. {here} {there}, difference {points(float(change.value))} points "
+        f"**r chosen on one half{steps}: {choice.r}**. {here} {there}, difference {points(float(change.value))} points "
         f"{interval(float(change.low), float(change.high))}."
     )
 

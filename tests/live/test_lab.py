@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.live.curves import behind, control_band, curves, kinds_for
+from analysis.live import curves as curves_module
+from analysis.live.curves import WHOLE, at, behind, control_band, curves, has_whole, kinds_for
 from analysis.live.lab import Lab, recall_frame
 from analysis.retrieval.evaluate import evaluate
-from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import side_by_side
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
@@ -107,13 +108,54 @@ def test_every_curve_passes_through_what_the_lab_measures(lab: Lab, kind: str) -
             "weight": "fusion:weight=0.5,first=other",
         }[kind]
     )
-    found = curves(lab, kind, behind(kind, after), ks=(1, 5))
+    found = curves(lab, kind, behind(kind, after, lab.space), ks=(1, 5))
     x = {"r": 2, "share": 0.1, "alpha": 0.3, "n": 5, "weight": 0.5}[kind]
     table = next(iter(found.curves.values()))
     on_curve = table[np.isclose(table["x"], x)].set_index("k")["recall"]
     measured = recall_frame(lab.measure(BASE), [lab.measure(after)], ks=(1, 5)).set_index("k")["recall"]
     assert on_curve[1] == pytest.approx(measured[1])
     assert on_curve[5] == pytest.approx(measured[5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "spec"),
+    [
+        ("r", 2, "removal:attribution,share=0.2,r=2+realign:alpha=0.3"),
+        ("r", 0, "realign:alpha=0.3"),
+        ("share", 0.1, "removal:attribution,share=0.1+centring:joint"),
+        ("alpha", 0.5, "pool:last+removal:energy,r=1+realign:alpha=0.5"),
+        ("alpha", 0.3, "realign:alpha=0.3+fusion:weight=0.4,first=other"),
+    ],
+)
+def test_the_other_steps_stand_in_a_line_of_their_own(lab: Lab, kind: str, x: float, spec: str) -> None:
+    after = parse(spec) if x else parse(f"removal:attribution,share=0.2+{spec}")
+    assert has_whole(kind, after, lab.space)
+    found = curves(lab, kind, behind(kind, after, lab.space), ks=(1, 5))
+    whole = found.curves[WHOLE]
+    measured = recall_frame(lab.measure(BASE), [lab.measure(parse(spec))], ks=(1, 5)).set_index("k")
+    for k in (1, 5):
+        point = whole[np.isclose(whole["x"], x) & (whole["k"] == k)].iloc[0]
+        for name in ("recall", "low", "high", "difference", "difference_low", "difference_high"):
+            assert point[name] == pytest.approx(measured.loc[k, name]), name
+    alone = next(iter(found.curves.values()))
+    assert not np.allclose(alone["recall"], whole["recall"])
+
+
+def test_r_is_chosen_for_the_whole_intervention(lab: Lab) -> None:
+    after = parse("removal:attribution,share=0.2+realign")
+    choice = curves(lab, "r", behind("r", after, lab.space), ks=(1,)).choice[1]
+    n = lab.space.n_queries
+    half = np.random.default_rng(0).permutation(n)[: n // 2]
+    for r, recall in zip(choice.rs, choice.chosen_on, strict=True):
+        ranks = lab.measure(at("r", after, r)).ranks[0]
+        assert recall == pytest.approx((ranks.best[half] <= 1).mean())
+
+
+def test_a_large_task_has_the_step_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = parse("removal:attribution,share=0.2,r=2+realign")
+    monkeypatch.setattr(curves_module, "WHOLE_PAIRS", lab.space.n_queries * lab.space.n_candidates - 1)
+    assert behind("r", after, lab.space) == parse("removal:attribution,share=0.2")
+    assert WHOLE not in curves(lab, "r", behind("r", after, lab.space), ks=(1,)).curves
 
 
 def test_the_band_is_the_range_of_ten_seeds(lab: Lab) -> None:
@@ -125,10 +167,16 @@ def test_the_band_is_the_range_of_ten_seeds(lab: Lab) -> None:
     assert (whole["band_low"], whole["band_high"]) == pytest.approx((frame["band_low"], frame["band_high"]))
 
 
-def test_what_lies_on_one_curve_shares_its_key() -> None:
-    assert behind("r", parse("removal:energy,share=0.1,r=3")) == behind("r", parse("removal:energy,share=0.1,r=9"))
-    assert behind("share", parse("removal:energy,share=0.1")) == behind("share", parse("removal:energy,share=0.5"))
-    assert behind("r", parse("removal:energy,share=0.1")) != behind("r", parse("removal:energy,share=0.2"))
+def test_what_lies_on_one_curve_shares_its_key(lab: Lab) -> None:
+    def key(kind: str, spec: str) -> Intervention:
+        return behind(kind, parse(spec), lab.space)
+
+    for others in ("", "+realign"):
+        assert key("r", f"removal:energy,share=0.1,r=3{others}") == key("r", f"removal:energy,share=0.1,r=9{others}")
+        assert key("share", f"removal:energy,share=0.1{others}") == key("share", f"removal:energy,share=0.5{others}")
+        assert key("r", f"removal:energy,share=0.1{others}") != key("r", f"removal:energy,share=0.2{others}")
+    assert key("alpha", "realign:alpha=0.2") == key("alpha", "realign:alpha=0.9") != key("alpha", "realign:eps=0.1")
+    assert key("r", "realign") == BASE  # the view has no removal: the default one stands alone
     assert kinds_for(parse("removal:concepts=1+realign")) == ["r", "alpha"]
 
 

@@ -75,6 +75,22 @@ def test_the_other_curves_hold_the_setting_of_the_method(store, space, kind, met
         assert row["recall"] == pytest.approx(evaluate(space, [parse(spec)], ks=(1,), n_boot=1)["R@1"].iloc[0])
 
 
+@pytest.mark.parametrize(("kind", "start"), [("r", 2), ("share", 0), ("alpha", 0)])
+def test_a_curve_with_the_other_steps_is_the_evaluation_of_them_all(store, space, kind, start):
+    found = ask(store, "--curve", kind, "--k", 1, method=f"{METHOD},r=2+realign:alpha=0.4")
+    rows = found["with the other steps"][start::3]
+    specs = {
+        "r": lambda x: f"{METHOD},r={x}+realign:alpha=0.4",
+        "share": lambda x: f"removal:attribution,share={x}+realign:alpha=0.4",
+        "alpha": lambda x: f"{METHOD},r=2+realign:alpha={x}",
+    }
+    table = evaluate(space, [parse(specs[kind](row["x"])) for row in rows], ks=(1,))
+    for row, expected in zip(rows, table.to_dict("records"), strict=True):
+        assert (row["recall"], row["low"], row["high"]) == pytest.approx(
+            (expected["R@1"], expected["R@1_low"], expected["R@1_high"])
+        )
+
+
 def test_diagnostics_are_those_of_a_dense_search(store, space):
     found = ask(store, "--diagnose", "--method", "realign")
     rows = {row["method"]: row for row in found["diagnostics"]}

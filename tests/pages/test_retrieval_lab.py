@@ -204,7 +204,7 @@ def test_the_pool_is_a_control_and_its_numbers_are_the_commands(
 
 @pytest.mark.parametrize(
     ("curve", "method"),
-    [("r", METHOD), ("share", METHOD), ("alpha", "realign:alpha=0.3,statistics=joint"),
+    [("r", METHOD), ("share", METHOD), ("alpha", "realign:alpha=0.3,statistics=joint"), ("r", f"{METHOD}+realign"),
      ("n", "rerank:n=5,first=clip-mini"), ("weight", "fusion:weight=0.3,first=clip-mini")],
 )  # fmt: skip
 def test_the_curve_is_what_its_command_prints(

@@ -106,7 +106,9 @@ def test_curves_by_fraction_count_targets_that_are_in_no_pool(space, engine):
     assert band["recall"].iloc[0] == single["R@5"].iloc[0]
     projection = engine.projection(removal_basis(Removal(share=0.2), space))
     few, all_in_pool = (
-        choose_rank(engine, projection, [2], k=5, definition="fraction", n_boot=10, n_relevant=count)
+        choice_of(
+            engine, projection, [2], k=5, options=RecallOptions(definition="fraction", n_boot=10, n_relevant=count)
+        )
         for count in (lacking.n_relevant, None)
     )
     assert few.reported.value == pytest.approx(all_in_pool.reported.value / 2)
@@ -125,10 +127,17 @@ def test_the_band_spans_the_seeds(space, engine):
         random_band(engine, space, Removal(), rs=[1], shares=[0.1])
 
 
+FEW = RecallOptions(n_boot=10)
+
+
+def choice_of(engine, projection, rs, *, k=1, options=FEW):
+    return choose_rank(rs, engine.rank_curve(projection, rs), engine.ranks(), k=k, options=options)
+
+
 def test_r_is_chosen_on_one_half_and_reported_on_the_other(space, engine):
     projection = engine.projection(removal_basis(Removal(share=0.2), space))
     rs = [0, 1, 2, 3, 4, 8]
-    choice = choose_rank(engine, projection, rs, k=1, n_boot=100, seed=3)
+    choice = choice_of(engine, projection, rs, options=RecallOptions(n_boot=100, seed=3))
     order = np.random.default_rng(3).permutation(60)
     hits = {r: hits_of_ranks(engine.ranks(projection, r), [1])[:, 0] for r in rs}
     chosen_on = [hits[r][order[:30]].mean() for r in rs]
@@ -142,14 +151,14 @@ def test_r_is_chosen_on_one_half_and_reported_on_the_other(space, engine):
     assert choice.base_where_chosen.low < choice.base_where_chosen.value < choice.base_where_chosen.high
     assert choice.difference.low > 0  # the planted distractors are found
     assert (choice.n_chosen_on, choice.n_reported) == (30, 30)
-    assert choose_rank(engine, projection, [3, 3, 8, 4], n_boot=10).r >= 3
+    assert choice_of(engine, projection, [3, 3, 8, 4]).r >= 3
 
 
 def test_equal_values_of_r_go_to_the_smaller(space, engine):
     projection = engine.projection(removal_basis(Removal("concepts", concepts=(0, 1, 2)), space))
-    assert choose_rank(engine, projection, [50, 3, 9], n_boot=10).r == 3  # all remove the same three directions
+    assert choice_of(engine, projection, [50, 3, 9]).r == 3  # all remove the same three directions
     with pytest.raises(RetrievalError, match="Choosing r"):
-        choose_rank(engine, projection, [])
+        choice_of(engine, projection, [])
 
 
 def test_controls_match_the_removal_they_stand_beside():
