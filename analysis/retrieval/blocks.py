@@ -189,10 +189,23 @@ def _fit(step: Step, queries: BlockRows, candidates: BlockRows, space: Retrieval
         projector = partial(project_away, basis=leading_directions(sums[0].about(about) + sums[1].about(about), step.n))
         return projector, projector
     if isinstance(step, Centring):
-        means = (together, together) if step.means == "joint" else (sums[0].mean, sums[1].mean)
+        means = (together, together) if _one_mean(step, space) else (sums[0].mean, sums[1].mean)
         return centred_at(means[0]), centred_at(means[1])
     assert isinstance(step, ReAlign)
     return _whitening(step, sums, together, space)
+
+
+def _one_mean(step: Centring, space: RetrievalSpace) -> bool:
+    """Whether both sides are centred at one mean. RetrievalError where a side mixes modalities, whose means differ."""
+    if step.means != "modality":
+        return step.means == "joint"
+    kinds = [np.unique(space.modalities(side)) for side in SIDES]
+    if max(len(kind) for kind in kinds) > 1:
+        raise RetrievalError(
+            f"{step.label!r} of a pool that mixes modalities needs all {space.n_candidates:,} candidates in memory, more than "
+            "is free; expected a pool of one modality: use the task's own pool or a machine with more memory."
+        )
+    return bool(kinds[0][0] == kinds[1][0])
 
 
 def _whitening(

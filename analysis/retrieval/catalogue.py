@@ -53,7 +53,7 @@ def catalogue(
             *(_of(PrincipalComponents(n)) for n in (1, 2, 4, 8)),
             _of(PrincipalComponents(2, True)),
         ],
-        "Mean-centring": [_of(Centring("side")), _of(Centring("joint"))],
+        "Mean-centring": [_of(Centring(means)) for means in ("side", "modality", "joint")],
         "ReAlign at several α and ε": [*(_of(ReAlign(alpha)) for alpha in ALPHAS), _of(ReAlign(eps=1e-3))],
         "ReAlign with other statistics": [
             _of(ReAlign(statistics=whose)) for whose in ("joint", "queries", "candidates", "support")

@@ -3,7 +3,7 @@ one for candidates, which later queries pass through as well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -173,7 +173,43 @@ def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transfor
     if step.means == "joint":
         together = _mean([context.queries.live, context.candidates.live])
         return centred_at(together), centred_at(together)
+    if step.means == "modality":
+        return _fit_modality_means(context)
     return centred_at(context.query_mean()), centred_at(_mean([context.candidates.live]))
+
+
+def _fit_modality_means(context: Context) -> tuple[Transform, Transform]:
+    sides = {"queries": context.queries, "candidates": context.candidates}
+    modalities = {side: context.space.modalities(side) for side in sides}
+    means = {
+        modality: _mean([part.rows[(modalities[side] == modality) & ~part.void] for side, part in sides.items()])
+        for modality in np.unique(np.concatenate(list(modalities.values())))
+    }
+    return centred_by(modalities["queries"], means, "queries"), centred_by(
+        modalities["candidates"], means, "candidates"
+    )
+
+
+def centred_by(modalities: np.ndarray, means: Mapping[Any, np.ndarray], side: str) -> Transform:
+    """Rows of one side minus the mean of their modality, brought to length 1. modalities (n,): of its rows. Where they
+    all have one, any row of that modality may come; otherwise only the n rows, for no other says what it is."""
+    kinds, kind = np.unique(modalities, return_inverse=True)
+    if len(kinds) == 1:
+        return centred_at(means[kinds[0]])
+    return partial(_subtract_own, means=np.stack([means[modality] for modality in kinds]), kind=kind, side=side)
+
+
+def _subtract_own(x: np.ndarray, *, means: np.ndarray, kind: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
+    if len(x) != len(kind):
+        raise RetrievalError(
+            f"The {side} are of {len(means)} modalities and {len(x)} of these {len(kind)} rows came alone; expected all of "
+            "them: centre per side or jointly."
+        )
+    rows, void = np.empty_like(x), np.empty(len(x), bool)
+    for n, mean in enumerate(means):
+        own = kind == n
+        rows[own], void[own] = _subtract(x[own], mean=mean)
+    return rows, void
 
 
 def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:

@@ -55,7 +55,8 @@ class RetrievalSpace:
     scores: name -> (K,) columns of the concept table. load_sae gives an object with `dictionary` (K, D), needed by
     removal, edits and concept space; stored_codes(side, variant) the codes a store holds, None where it has none;
     support(variant) the statistics of a support set of queries; stored_statistics(side, variant) those of all unit
-    embeddings of one side with their spectrum, or None. query_names and candidate_names are sample ids.
+    embeddings of one side with their spectrum, or None; stored_modalities(side) the modality of each sample, or None.
+    query_names and candidate_names are sample ids.
     """
 
     queries: Mapping[str, np.ndarray]
@@ -66,6 +67,7 @@ class RetrievalSpace:
     stored_codes: Callable[[str, str], Codes | None] = lambda side, variant: None
     support: Callable[[str], Statistics | None] = lambda variant: None
     stored_statistics: Callable[[str, str], Statistics | None] = lambda side, variant: None
+    stored_modalities: Callable[[str], np.ndarray | None] = lambda side: None
     query_names: np.ndarray | None = None
     candidate_names: np.ndarray | None = None
     missing_targets: int = 0
@@ -98,6 +100,16 @@ class RetrievalSpace:
                 f"{self.label or 'This store'} has no embeddings {variant!r} of its {side}; it has "
                 f"{', '.join(rows)}: choose one of those or build the store with that variant."
             ) from None
+
+    def modalities(self, side: str) -> np.ndarray:
+        """(n,) modality of each sample of one side. RetrievalError where nobody knows."""
+        found = self.stored_modalities(side)
+        if found is None:
+            raise RetrievalError(
+                f"{self.label or 'This space'} does not say which modality its {side} have; expected one a sample: centre "
+                "per side instead."
+            )
+        return found
 
     def codes(self, side: str, variant: str) -> Codes:
         """Codes of one side: the stored ones, else the embeddings encoded now (kept)."""
@@ -175,6 +187,7 @@ def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpa
         stored_statistics=lambda side, variant: (
             _with_spectrum(store.support(task, side, variant)) if pool == "local" else None
         ),
+        stored_modalities=lambda side: store.samples["modality"].to_numpy()[rows[side]],
         query_names=names[rows["queries"]],
         candidate_names=names[rows["candidates"]],
         missing_targets=int(facts.missing_targets),

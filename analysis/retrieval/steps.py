@@ -150,19 +150,23 @@ class PrincipalComponents:
         return f"{self.n} {'centred' if self.centred else 'uncentred'} principal component{'s' * (self.n > 1)} out"
 
 
+_MEANS = {"side": "per side", "modality": "per modality", "joint": "jointly"}
+
+
 @dataclass(frozen=True)
 class Centring:
-    """Subtract the mean: of each "side" (per modality where the sides are two modalities), or the "joint" one."""
+    """Subtract the mean: of queries and of candidates ("side"), of each "modality" over both sides, or the "joint" one.
+    Side and modality are the same where queries are of one modality and candidates of another."""
 
     name: ClassVar[str] = "centring"
     means: str = "side"
 
     def __post_init__(self) -> None:
-        one_of("means", self.means, ("side", "joint"))
+        one_of("means", self.means, tuple(_MEANS))
 
     @property
     def label(self) -> str:
-        return "mean-centred per side" if self.means == "side" else "mean-centred jointly"
+        return f"mean-centred {_MEANS[self.means]}"
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,10 @@ def _realign(builder: Builder, step: ReAlign, change: Change) -> None:
 
 
 def _centring(builder: Builder, step: Centring, change: Change) -> None:
+    words = {"side": "each side", "modality": "each modality", "joint": "both sides together"}
     _select(
-        f"_{builder.key}_centring", "Mean of", ("side", "joint"), step.means,
-        {"side": "each side (modality)", "joint": "both sides together"}, lambda v: change("centring", "means", v), width=220,
+        f"_{builder.key}_centring", "Mean of", tuple(words), step.means, words,
+        lambda v: change("centring", "means", v), width=220,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ SPECS = [
     "pca:n=3,centred=true",
     "centring:side",
     "centring:joint",
+    "centring:modality",
     "realign:alpha=0.1",
     "realign:alpha=0.3,statistics=joint",
     "realign:alpha=0.1,statistics=candidates",
@@ -51,6 +52,20 @@ def test_ranks_are_those_of_the_whole_arrays(space, small_blocks, spec):
     expected, expected_void = ranks_under(space, parse(spec))
     np.testing.assert_array_equal(ranks.rank, expected.rank)
     np.testing.assert_array_equal(void, expected_void)
+
+
+def test_means_of_modalities_over_two_sides_of_one(space, small_blocks):
+    alike = replace(space, stored_modalities=lambda side: np.full(len(space.rows(side, "mean")), "text"))
+    ranks, _ = block_ranks(alike, parse("centring:modality"))
+    np.testing.assert_array_equal(ranks.rank, block_ranks(alike, parse("centring:joint"))[0].rank)
+
+
+def test_a_mixed_pool_is_not_centred_in_blocks(space):
+    def mixed(side: str) -> np.ndarray:
+        return np.resize(["image", "text"], len(space.rows(side, "mean")))
+
+    with pytest.raises(RetrievalError, match="mixes modalities"):
+        block_ranks(replace(space, stored_modalities=mixed), parse("centring:modality"))
 
 
 def test_no_reading_is_larger_than_a_block(space, small_blocks):

@@ -31,7 +31,7 @@ def test_every_kind_of_step_every_score_and_every_statistics_is_there(space):
     assert {step.statistics for step in steps if step.name == "realign"} == {
         "own", "joint", "queries", "candidates", "support",
     }  # fmt: skip
-    assert {step.means for step in steps if step.name == "centring"} == {"side", "joint"}
+    assert {step.means for step in steps if step.name == "centring"} == {"side", "modality", "joint"}
     masks = {(step.queries, step.candidates) for step in steps if step.name == "pool"}
     assert masks >= {
         pair for name in space.queries if name != "mean" for pair in ((name, name), (name, "mean"), ("mean", name))

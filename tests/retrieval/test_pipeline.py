@@ -61,6 +61,41 @@ def test_centring_subtracts_the_mean_of_each_side_or_of_both(planted, sides):
             assert np.allclose(rows, unit(side - mean), atol=1e-12)
 
 
+def of_modalities(planted, queries, candidates):
+    """The planted task with a modality for each of its samples."""
+    found = {"queries": np.asarray(queries), "candidates": np.asarray(candidates)}
+    return replace(planted.space, stored_modalities=lambda side: found[side])
+
+
+def test_centring_per_modality_takes_the_mean_over_both_sides(planted, sides):
+    q, c = sides
+    kinds = np.arange(len(c)) % 3  # a pool of text, picture and both
+    space = of_modalities(planted, np.full(len(q), 1), kinds)
+    means = {0: c[kinds == 0].mean(0), 1: np.concatenate([q, c[kinds == 1]]).mean(0), 2: c[kinds == 2].mean(0)}
+    queries, candidates = apply(parse("centring:modality"), space)
+    assert np.allclose(queries, unit(q - means[1]), atol=1e-12)
+    assert np.allclose(candidates, unit(c - np.stack([means[kind] for kind in kinds])), atol=1e-12)
+    h = planted.embeddings["queries"][4]
+    assert np.allclose(apply_query(parse("centring:modality"), space, h), queries[4], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "same"), [(("image", "text"), "centring:side"), (("text", "text"), "centring:joint")]
+)
+def test_centring_per_modality_of_uniform_sides(planted, sides, kinds, same):
+    space = of_modalities(planted, *(np.full(len(rows), kind) for rows, kind in zip(sides, kinds, strict=True)))
+    for found, expected in zip(apply(parse("centring:modality"), space), apply(parse(same), space), strict=True):
+        assert np.allclose(found, expected, atol=1e-12)
+
+
+def test_a_row_without_a_modality_is_not_centred_per_modality(planted, sides):
+    with pytest.raises(RetrievalError, match="does not say which modality"):
+        fit(parse("centring:modality"), planted.space)
+    mixed = of_modalities(planted, np.arange(len(sides[0])) % 2, np.zeros(len(sides[1])))
+    with pytest.raises(RetrievalError, match="of 2 modalities"):
+        apply_query(parse("centring:modality"), mixed, planted.embeddings["queries"][0])
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_components_are_those_of_both_sides_together(planted, sides, centred):
     together = np.concatenate(sides)
