@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -403,9 +402,7 @@ def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, mon
 
 
 def test_whitening_of_a_single_query_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(make_store(tmp_path, backbone="qwen2-vl-mini", n_pairs=1))
-    bare = replace(space_from_store(store, "i2t"), support=lambda variant: None)
-    monkeypatch.setattr("analysis.retrieval.spaces.space_from_store", lambda *_: bare)
+    make_store(tmp_path, backbone="qwen2-vl-mini", n_pairs=1)
     app = run(tmp_path, monkeypatch, method="realign")
     assert "no statistics to whiten queries with; expected two or more queries" in said(app)
     assert "Traceback" not in words(app)
