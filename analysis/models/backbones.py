@@ -24,7 +24,7 @@ from analysis.models.families import TAPS, Family, at_path, family_of
 from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
 from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec
-from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder
+from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +148,7 @@ def estimate_memory(
     size = DTYPES[check_dtype(dtype or spec.dtype)]
     local = Path(weights).expanduser() if weights is not None else _folder_of(spec) if spec.is_folder else None
     if local is not None:
-        open_folder(local, hint=_demo_hint(spec))
+        read_config(local, hint=_demo_hint(spec))
     folder = local or cached_folder(spec.hub_id, revision or spec.revision)
     counted = count_parameters(folder) if folder is not None else None
     if counted is None and spec.parameters is not None:
@@ -199,11 +199,16 @@ def _check_room(spec: BackboneSpec, checkpoint: Checkpoint, device: torch.device
     counted = counted or spec.parameters or (None if folder else ask_hub(checkpoint).parameters)
     free = free_memory(device)
     if counted is not None and free is not None and counted * DTYPES[dtype] > free:
-        smaller = "" if DTYPES[dtype] == 2 else " dtype bfloat16,"
         raise BackboneError(
             f"{spec.label} needs about {counted * DTYPES[dtype] / 1e9:.1f} GB in {dtype} and {device} has "
-            f"{free / 1e9:.1f} GB free; choose{smaller} another device or a smaller model."
+            f"{free / 1e9:.1f} GB free;{_smaller(dtype)}"
         )
+
+
+def _smaller(dtype: str) -> str:
+    """What to do when a model does not fit."""
+    half = "" if DTYPES[dtype.removeprefix("torch.")] == 2 else " dtype bfloat16,"
+    return f" choose{half} another device or a smaller model."
 
 
 def _from_pretrained(
@@ -224,7 +229,7 @@ def _from_pretrained(
         if is_out_of_memory(error):
             release_memory(device)
             raise BackboneError(
-                f"{spec.label} does not fit into the memory of {device}; choose another device or dtype bfloat16."
+                f"{spec.label} does not fit into the memory of {device};{_smaller(str(dtype))}"
             ) from error
         if checkpoint.folder is None:
             raise explain(error, spec.hub_id, checkpoint.revision) from error

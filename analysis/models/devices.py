@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from analysis.errors import BackboneError
@@ -84,9 +85,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error).lower() for sign in ("can't allocate memory", "out of memory", "not enough memory")
-    )
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    signs = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def release_memory(device: torch.device) -> None:

@@ -31,17 +31,22 @@ class Checkpoint:
 
 def open_folder(folder: Path, *, hint: str = "") -> Checkpoint:
     """The checkpoint in a local folder. Raises BackboneError when it is none."""
+    config = read_config(folder, hint=hint)
+    return Checkpoint(str(folder), fingerprint(folder), config, folder)
+
+
+def read_config(folder: Path, *, hint: str = "") -> dict[str, Any]:
+    """The config.json of a model folder. Raises BackboneError when there is none."""
     if not folder.is_dir():
         raise BackboneError(f"There is no model folder {folder}.{hint or ' Expected a folder with a config.json.'}")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BackboneError(
             f"{folder} holds no config.json; expected a folder that `save_pretrained` wrote or the hub delivered."
         ) from error
     except (OSError, ValueError) as error:
         raise BackboneError(f"{folder / 'config.json'} cannot be read ({error}); copy the model again.") from error
-    return Checkpoint(str(folder), fingerprint(folder), config, folder)
 
 
 def first_line(error: BaseException) -> str:
@@ -61,7 +66,8 @@ def fingerprint(folder: Path) -> str:
         digest.update(f"{path.name}:{size}\n".encode())
         with path.open("rb") as handle:
             if size <= _WHOLE:
-                digest.update(handle.read())
+                while piece := handle.read(_END):
+                    digest.update(piece)
             else:
                 digest.update(handle.read(_END))
                 handle.seek(-_END, 2)
