@@ -89,7 +89,7 @@ class LoadProgress:
             return ""
         rate = (done - before) / passed
         left = (total - done) / rate
-        return f", {_size(int(rate))}/s, {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
+        return f", {_size(rate)}/s, {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
 
 
 def memory_need(request: ModelRequest, *, ask: bool = True) -> MemoryNeed:
@@ -160,5 +160,6 @@ def _of(done: int, total: int) -> str:
     return f"{_size(done)} of {_size(total)} ({100 * done // max(total, 1)} %)"
 
 
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+def _size(n_bytes: float) -> str:
+    unit, scale = next((u, x) for u, x in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if n_bytes >= x or u == "kB")
+    return f"{n_bytes / scale:.{int(n_bytes < 10 * scale or unit == 'GB')}f} {unit}"

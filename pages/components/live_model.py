@@ -33,18 +33,25 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
         request = _chosen(store)
         holder = st.empty()
     before = _ready(request)
-    with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
-        _state(request, store)
+
+    def draw() -> bool:
+        with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+            return _state(request)
 
     def settle() -> None:
         if _ready(request) != before:
-            with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
-                _state(request, store)
+            draw()
 
+    if draw():
+        with guard("The model", stop=False), using(request, store):
+            pass
+        if _ready(request):
+            st.rerun()
     return request, settle
 
 
-def _state(request: ModelRequest, store: Store) -> None:
+def _state(request: ModelRequest) -> bool:
+    """Draws whether the model is loaded; True when Load was just pressed."""
     loaded: LoadedModel | None = caching.model_slot().loaded
     if loaded is not None and loaded.request == request:
         st.button("Unload", on_click=caching.model_slot().unload, icon=":material/eject:", key="_live_unload")
@@ -52,16 +59,12 @@ def _state(request: ModelRequest, store: Store) -> None:
             f":green-badge[:material/check_circle: loaded] :gray[{loaded.label}, {loaded.device}, {loaded.dtype}"
             f"{_card(loaded.device)}]"
         )
-        return
+        return False
     pressed = st.button(
         "Load", icon=":material/memory:", help="Stays in memory until it is exchanged.", key="_live_load"
     )
     st.markdown(f":gray-badge[not loaded] :gray[{gallery.escape(estimate(request) + _other(loaded), 400)}]")
-    if pressed:
-        with guard("The model", stop=False), using(request, store):
-            pass
-        if _ready(request):
-            st.rerun()
+    return pressed
 
 
 def _ready(request: ModelRequest) -> bool:
@@ -114,11 +117,6 @@ def using(request: ModelRequest, store: Store) -> Iterator:
     """The loaded model for one piece of work on a store; what is waited for stands in a status line meanwhile. A model
     whose vectors cannot be compared with the store's is refused before its weights are read."""
     holder = st.empty()
-    if not _ready(request):
-        with holder.status("Importing torch and transformers ..."):
-            caching.deep_learning().join()
-        with holder.status("Reading the model's config ..."):
-            check_request(store, request)
     told: list[Any] = []
 
     def tell(sentence: str) -> None:
@@ -127,6 +125,11 @@ def using(request: ModelRequest, store: Store) -> Iterator:
         told[0].update(label=sentence)
 
     try:
+        if not _ready(request):
+            tell("Importing torch and transformers ...")
+            caching.deep_learning().join()
+            tell("Reading the model's config ...")
+            check_request(store, request)
         with caching.model_slot().use(request, tell=tell) as backbone:
             yield backbone
     finally:

@@ -142,7 +142,7 @@ def test_a_download_is_told_before_loading(monkeypatch: pytest.MonkeyPatch) -> N
 
     with ModelSlot(slowly).use(A, tell=tell):
         pass
-    assert "Downloading a ... 0 MB of 2.0 GB (0 %)" in told
+    assert "Downloading a ... 0.0 kB of 2.0 GB (0 %)" in told
     assert "Downloading a ... 500 MB of 2.0 GB (25 %)" in told
     assert told[-1].startswith("Loading a ... ")
     assert told[-1].endswith("about 0 % of 10.0 GB in memory")
