@@ -1,0 +1,46 @@
+"""A query by camera: the browser's own test picture is taken and ranked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from analysis.store import find_stores
+from tests.e2e.conftest import FLAGS, ROOT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+PATIENCE = 120_000  # milliseconds
+BACKBONE = "qwen2-vl-mini"
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def test_a_picture_taken_by_camera_is_ranked(chromium, app, shots):
+    ref = next(ref for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
+        context = browser.new_context(viewport={"width": 1280, "height": 1300}, base_url=app, permissions=["camera"])
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"/live?store={BACKBONE}/{ref.path.name}&task=i2t")
+        page.get_by_test_id("stButtonGroup").get_by_text("Camera", exact=True).click()
+        page.wait_for_url(re.compile("source=camera"))
+        camera = page.get_by_test_id("stCameraInput")
+        camera.locator("video").wait_for()
+        page.wait_for_function("() => document.querySelector('[data-testid=stCameraInput] video')?.videoWidth > 0")
+        page.wait_for_timeout(1500)
+        page.screenshot(path=shots / "live-camera.png")
+
+        camera.get_by_role("button", name="Take Photo").click()
+        page.locator(".st-key-ranked_after").wait_for()
+        page.get_by_role("button", name="Unload").wait_for()
+        page.get_by_text(re.compile(r"\d+ tokens")).first.wait_for()
+        page.screenshot(path=shots / "live-camera-ranked.png")
+        shown = page.locator(".st-key-ranked_after").inner_text()
+        assert len(re.findall(r"^\d+\u2002", shown, re.MULTILINE)) >= 8
+        assert "Traceback" not in page.locator("[data-testid=stMain]").inner_text()
+
+        camera.get_by_role("button", name="Clear photo").click()
+        page.locator(".st-key-ranked_after").wait_for(state="detached")
+        browser.close()
