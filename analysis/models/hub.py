@@ -109,7 +109,7 @@ def fetch(checkpoint: Checkpoint, told: Told | None = None) -> Path:
     """The folder of the local hub cache that holds what loading reads, brought there unless it is.
 
     told(done, total) is called with bytes as they arrive, from several threads; without it the hub client draws its bars
-    where there is a terminal. Interrupted downloads go on where they stopped. Raises BackboneError with the next step.
+    where there is a terminal. Files that arrived whole are not fetched again. Raises BackboneError with the next step.
     """
     from huggingface_hub import snapshot_download
 

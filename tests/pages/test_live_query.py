@@ -22,6 +22,7 @@ from analysis.retrieval.interventions import parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import space_from_store
 from analysis.store import Store, open_store
+from tests.fake_hub import use_hub
 from tests.live.live_store import caption, make_checkpoint, make_live_store, picture
 from tests.synthetic_store import make_store
 
@@ -330,6 +331,19 @@ def test_another_model_than_the_stores_is_refused_with_the_reason_before_its_wei
         next(button for button in app.button if button.label == "Load").click().run()
     assert "is not loaded, since the candidates of" in sentences(app)
     assert "were not embedded in the same way" in sentences(app)
+    assert len(app.error) == 1
+
+
+def test_a_hub_model_that_cannot_be_reached_is_a_sentence_and_no_query_downloads_by_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
+    app = upload(run(folder, monkeypatch, model="somebody/far-away"), picture(3))
+    assert sentences(app) == ""
+    assert "is not loaded by itself" in words(app)
+    assert "the hub cannot be reached" in words(app)
+    next(button for button in app.button if button.label == "Load").click().run()
+    assert "somebody/far-away is not in the local cache and the hub cannot be reached" in sentences(app)
     assert len(app.error) == 1
 
 
