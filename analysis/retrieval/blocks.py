@@ -16,14 +16,14 @@ import numpy as np
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions import Intervention
 from analysis.retrieval.length_series import length_series
-from analysis.retrieval.linear_steps import Transform, centred_at, leading_directions, removal_basis
+from analysis.retrieval.linear_steps import leading_directions, removal_basis
 from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.realign import Statistics, statistics
-from analysis.retrieval.removal import project_away
 from analysis.retrieval.rows import Rows, unit_rows
 from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.spaces import SIDES, RetrievalSpace
 from analysis.retrieval.steps import Centring, PrincipalComponents, ReAlign, Removal, Step
+from analysis.retrieval.transforms import CentredAt, Transform, WithoutSubspace
 
 BLOCK = 8192  # rows of one reading while statistics are summed: 117 MB at D = 3584
 SHARE = 0.5  # of the free memory that the ordinary way may take
@@ -180,17 +180,17 @@ class Moments:
 def _fit(step: Step, queries: BlockRows, candidates: BlockRows, space: RetrievalSpace) -> tuple[Transform, Transform]:
     """As `linear_steps.fit_step`, from sums."""
     if isinstance(step, Removal):
-        projector = partial(project_away, basis=removal_basis(step, space))
+        projector = WithoutSubspace(removal_basis(step, space))
         return projector, projector
     sums = queries.moments(), candidates.moments()
     together = (sums[0].mean * sums[0].n + sums[1].mean * sums[1].n) / max(sums[0].n + sums[1].n, 1)
     if isinstance(step, PrincipalComponents):
         about = together if step.centred else np.zeros(queries.width)
-        projector = partial(project_away, basis=leading_directions(sums[0].about(about) + sums[1].about(about), step.n))
+        projector = WithoutSubspace(leading_directions(sums[0].about(about) + sums[1].about(about), step.n))
         return projector, projector
     if isinstance(step, Centring):
         means = (together, together) if _one_mean(step, space) else (sums[0].mean, sums[1].mean)
-        return centred_at(means[0]), centred_at(means[1])
+        return CentredAt(means[0]), CentredAt(means[1])
     assert isinstance(step, ReAlign)
     return _whitening(step, sums, together, space)
 

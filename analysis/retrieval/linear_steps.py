@@ -3,11 +3,10 @@ one for candidates, which later queries pass through as well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -16,15 +15,13 @@ import scipy.sparse.linalg
 from analysis.errors import RetrievalError
 from analysis.retrieval.concept_sets import concept_ids
 from analysis.retrieval.realign import Statistics, statistics
-from analysis.retrieval.removal import check_basis, concept_subspace, project_away
-from analysis.retrieval.rows import VOID, unit_rows
+from analysis.retrieval.removal import check_basis, concept_subspace
+from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import Centring, Pool, PrincipalComponents, ReAlign, Removal, Step
-
-Transform: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # rows -> (unit rows, which are void)
+from analysis.retrieval.transforms import CentredAt, Transform, WithoutSubspace, centred_by
 
 EXACT_ELEMENTS = 1 << 25  # rows of up to this many numbers a side are kept in float64: 256 MB
-_BLOCK = 256  # rows centred at once
 _FULL_EIGH = 1024  # widths up to which a dense solver finds the leading eigenvectors; above it a Krylov one
 
 
@@ -154,28 +151,23 @@ def leading_directions(moments: np.ndarray, n: int) -> np.ndarray:
     return np.linalg.qr(vectors)[0].T[::-1]
 
 
-def centred_at(mean: np.ndarray) -> Transform:
-    """Rows minus a mean (D,), brought to length 1."""
-    return partial(_subtract, mean=mean)
-
-
 def _fit_removal(step: Removal, context: Context) -> tuple[Transform, Transform]:
-    projector = partial(project_away, basis=removal_basis(step, context.space))
+    projector = WithoutSubspace(removal_basis(step, context.space))
     return projector, projector
 
 
 def _fit_components(step: PrincipalComponents, context: Context) -> tuple[Transform, Transform]:
-    projector = partial(project_away, basis=principal_basis(step, [context.queries.live, context.candidates.live]))
+    projector = WithoutSubspace(principal_basis(step, [context.queries.live, context.candidates.live]))
     return projector, projector
 
 
 def _fit_centring(step: Centring, context: Context) -> tuple[Transform, Transform]:
     if step.means == "joint":
         together = _mean([context.queries.live, context.candidates.live])
-        return centred_at(together), centred_at(together)
+        return CentredAt(together), CentredAt(together)
     if step.means == "modality":
         return _fit_modality_means(context)
-    return centred_at(context.query_mean()), centred_at(_mean([context.candidates.live]))
+    return CentredAt(context.query_mean()), CentredAt(_mean([context.candidates.live]))
 
 
 def _fit_modality_means(context: Context) -> tuple[Transform, Transform]:
@@ -190,39 +182,9 @@ def _fit_modality_means(context: Context) -> tuple[Transform, Transform]:
     )
 
 
-def centred_by(modalities: np.ndarray, means: Mapping[Any, np.ndarray], side: str) -> Transform:
-    """Rows of one side minus the mean of their modality, brought to length 1. modalities (n,): of its rows. Where they
-    all have one, any row of that modality may come; otherwise only the n rows, for no other says what it is."""
-    kinds, kind = np.unique(modalities, return_inverse=True)
-    if len(kinds) == 1:
-        return centred_at(means[kinds[0]])
-    return partial(_subtract_own, means=np.stack([means[modality] for modality in kinds]), kind=kind, side=side)
-
-
-def _subtract_own(x: np.ndarray, *, means: np.ndarray, kind: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
-    if len(x) != len(kind):
-        raise RetrievalError(
-            f"The {side} are of {len(means)} modalities and {len(x)} of these {len(kind)} rows came alone; expected all of "
-            "them: centre per side or jointly."
-        )
-    rows, void = np.empty_like(x), np.empty(len(x), bool)
-    for n, mean in enumerate(means):
-        own = kind == n
-        rows[own], void[own] = _subtract(x[own], mean=mean)
-    return rows, void
-
-
 def _fit_realign(step: ReAlign, context: Context) -> tuple[Transform, Transform]:
     of_queries, of_candidates = whitening_statistics(step.statistics, context)
     return of_queries.whitening(step.alpha, step.eps), of_candidates.whitening(step.alpha, step.eps)
-
-
-def _subtract(x: np.ndarray, *, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, void = np.empty_like(x), np.empty(len(x), bool)
-    for start in range(0, len(x), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        rows[part], void[part] = unit_rows(x[part] - mean, least=VOID)
-    return rows, void
 
 
 def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:

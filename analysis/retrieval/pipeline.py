@@ -13,7 +13,6 @@ from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.linear_steps import (
     Context,
     Side,
-    Transform,
     fit_step,
     plain_context,
     principal_basis,
@@ -24,6 +23,7 @@ from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.scoring import RowScores, Scores
 from analysis.retrieval.spaces import SIDES, RetrievalSpace
 from analysis.retrieval.steps import Edit, Pool, PrincipalComponents, ReAlign, Removal
+from analysis.retrieval.transforms import Transform
 from analysis.retrieval.whitened import WhitenedRows, WhitenedScores
 from analysis.sae.codes import Codes
 
@@ -42,6 +42,7 @@ class Fitted:
     queries: np.ndarray
     void_queries: np.ndarray
     query_transforms: tuple[Transform, ...]
+    candidate_transforms: tuple[Transform, ...]
     _candidates: Side | WhitenedRows
 
     @property
@@ -123,7 +124,7 @@ def fit(
         }
     else:
         sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
-    transforms: list[Transform] = []
+    transforms: list[tuple[Transform, Transform]] = []
     candidates: Side | WhitenedRows = sides["candidates"]
     for position, step in enumerate(intervention.linear):
         if position == 0 and plain:
@@ -139,14 +140,15 @@ def fit(
         else:
             context = Context(space, sides["queries"], sides["candidates"])
         for_queries, for_candidates = fit_step(step, context)
-        transforms.append(for_queries)
+        transforms.append((for_queries, for_candidates))
         sides["queries"] = sides["queries"].through(for_queries)
         if position == len(intervention.linear) - 1 and isinstance(for_candidates, Whitening):
             candidates = WhitenedRows(sides["candidates"], for_candidates)
         else:
             candidates = sides["candidates"] = sides["candidates"].through(for_candidates)
     queries = sides["queries"]
-    return Fitted(intervention, space, queries.rows, queries.void, tuple(transforms), candidates)
+    of_queries, of_candidates = (tuple(pair[side] for pair in transforms) for side in (0, 1))
+    return Fitted(intervention, space, queries.rows, queries.void, of_queries, of_candidates, candidates)
 
 
 def embeddings(intervention: Intervention, space: RetrievalSpace, side: str) -> np.ndarray:

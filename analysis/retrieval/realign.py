@@ -92,6 +92,14 @@ class Whitening:
             scale(whitened, rows[part])
         return rows, void
 
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        """As `transforms.Transform`: x W."""
+        return np.asarray(x, np.float64) @ self.matrix
+
+    def origin(self, position: int | None) -> np.ndarray:
+        """As `transforms.Transform`: the mean."""
+        return np.asarray(self.mean, np.float64)
+
     def lengths_of(self, x: np.ndarray) -> np.ndarray:
         """(N,) float64 |(x - mean) W|, 0 for void rows."""
         found = np.empty(len(x))
