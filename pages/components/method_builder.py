@@ -95,11 +95,12 @@ def build(builder: Builder, intervention: Intervention) -> None:
             f"**{intervention.label}**" if intervention.steps else "Nothing: both lists are the base.", width="content"
         )
         with st.popover("As text", type="tertiary", icon=":material/code:"):
-            text_key = f"_{builder.key}_text"
-            st.session_state[text_key] = intervention.spec
+            # A field of its own for every method: a closed popover takes no new value, and the browser would send the one
+            # of its last opening as if the visitor had typed it.
+            text_key = f"_{builder.key}_text_{intervention.spec}"
             st.text_input(
-                "The same as text, as links and commands write it", key=text_key, max_chars=480,
-                on_change=_typed, args=(text_key,),
+                "The same as text, as links and commands write it", intervention.spec, key=text_key, max_chars=480,
+                on_change=_typed, args=(text_key, intervention.spec),
             )  # fmt: skip
             st.caption("Steps are joined by +, e.g. `removal:energy,share=0.02,r=16+realign:alpha=0.1`. Order counts.")
 
@@ -132,8 +133,11 @@ def _change(position_kind: str, field: str, value: Any) -> None:
         state.notice(str(error))
 
 
-def _typed(text_key: str) -> None:
+def _typed(text_key: str, shown: str) -> None:
+    text = st.session_state[text_key]
+    if text == shown:
+        return
     try:
-        put(parse(st.session_state[text_key]))
+        put(parse(text))
     except (AnalysisError, ValueError) as error:
         state.notice(f"This cannot be read as a method: {error}")

@@ -314,6 +314,34 @@ def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPa
     assert "Switch on a method" in words(app)
 
 
+def test_a_text_field_that_was_opened_before_undoes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser keeps sending the field of "As text" with the value that it had when the popover was closed."""
+    app = run(cache, monkeypatch)
+    opened = next(field for field in app.text_input if field.label.startswith("The same as text"))._widget_state
+    for steps, expected in (
+        (["removal", "realign"], f"{METHOD}+realign:alpha=0.1"),
+        (["removal", "realign", "pca"], f"{METHOD}+realign:alpha=0.1+pca:n=2"),
+        (["realign", "pca"], "realign:alpha=0.1+pca:n=2"),
+    ):
+        next(group for group in app.pills if group.key == "_lab_method_chips").set_value(steps)
+        states = app._tree.get_widget_states()
+        kept = [state for state in states.widgets if state.id != opened.id]
+        del states.widgets[:]
+        states.widgets.extend([*kept, opened])
+        app._run(states)
+        assert said(app) == ""
+        assert address(app, "method") == expected
+
+
+def test_a_method_can_be_typed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch)
+    next(field for field in app.text_input if field.label.startswith("The same as text")).set_value("pca:n=3").run()
+    assert (said(app), address(app, "method")) == ("", "pca:n=3")
+    next(field for field in app.text_input if field.label.startswith("The same as text")).set_value("pca:n=x").run()
+    assert "cannot be read as a method" in said(app)
+    assert address(app, "method") == "pca:n=3"
+
+
 @pytest.mark.parametrize("chip", ["realign", "centring", "pca", "pool", "edit", "codes", "hybrid"])
 def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: pytest.MonkeyPatch, chip: str) -> None:
     app = run(cache, monkeypatch, method="base")

@@ -1,0 +1,49 @@
+"""Putting a method together in a real browser: what a closed popover holds is not read back."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from analysis.store import find_stores
+from tests.e2e.conftest import FLAGS, ROOT
+from tests.e2e.test_main_job import settled
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+PATIENCE = 120_000  # milliseconds
+BACKBONE = "qwen2-vl-mini"
+FIRST = "removal:attribution,share=0.01"
+
+
+@pytest.mark.parametrize("view", ["lab?", "live?source=data&"])
+def test_changes_stay_after_the_method_was_looked_at_as_text(chromium, app, view):
+    ref = next(ref for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1300})
+        page.set_default_timeout(PATIENCE)
+
+        def method() -> str:
+            settled(page)
+            return parse_qs(urlsplit(page.url).query)["method"][0]
+
+        page.goto(f"{app}/{view}store={BACKBONE}/{ref.path.name}&task=i2t")
+        slider = page.get_by_role("slider", name="r, of")
+        slider.wait_for()
+        settled(page)
+        page.get_by_role("button", name="As text").click()
+        page.get_by_label("The same as text").wait_for()
+        page.keyboard.press("Escape")
+        settled(page)
+        most = int(slider.get_attribute("max"))
+        for step in (1, 2, 3):
+            slider.press("ArrowLeft")
+            assert method() == f"{FIRST},r={most - step}"
+        chips = page.get_by_test_id("stButtonGroup")
+        for name, added in (("ReAlign", "realign:alpha=0.1"), ("Centring", "centring:side")):
+            chips.get_by_text(name, exact=True).click()
+            assert method().split("+")[-1] == added
+        assert method() == f"{FIRST},r={most - 3}+realign:alpha=0.1+centring:side"
+        browser.close()
