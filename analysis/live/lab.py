@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.bootstrap import bootstrap_interval
-from analysis.retrieval.diagnostics import Diagnostics, diagnose
+from analysis.retrieval.diagnostics import Diagnostics, diagnose, diagnose_hybrid
 from analysis.retrieval.engine import LabEngine
 from analysis.retrieval.evaluate import first_stage, lab_engine, ranks_under
 from analysis.retrieval.interventions import BASE, Intervention
@@ -29,7 +29,7 @@ from analysis.retrieval.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.scoring import Scores
 from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import Pool, PrincipalComponents, Removal, Rerank, Step
+from analysis.retrieval.steps import PrincipalComponents, Removal, Rerank, Step
 
 PROJECTIONS = 12  # kept: ten seeds of a random control and the removal they stand beside
 FITS = 1  # kept at full size; the base is kept by the engine
@@ -125,15 +125,6 @@ class Lab:
             )
             return projection, projection.rank if step.r is None else min(step.r, projection.rank)
 
-    def basis(self, step: Step, intervention: Intervention) -> np.ndarray:
-        """(r, D) what a projecting step of an intervention takes away. Components are those of the embeddings that the
-        intervention pools."""
-        if not isinstance(step, PrincipalComponents) or intervention.pool == Pool():
-            projection, r = self.projection(step)
-            return projection.basis[:r]
-        pooled = self.fitted(Intervention((intervention.pool,)))
-        return principal_basis(step, [pooled.queries, pooled.candidates])
-
     def fitted(self, intervention: Intervention) -> Fitted:
         """Both sides transformed."""
         intervention = intervention.seeds()[0]
@@ -145,9 +136,16 @@ class Lab:
             )
 
     def diagnose(self, intervention: Intervention) -> Diagnostics:
-        """Shape, hubs and margins of the embeddings under an intervention, a hybrid's other stage left out."""
-        fitted = self.fitted(intervention.without_hybrid())
-        return diagnose(fitted.queries, fitted.candidates, self.space.qrels)
+        """Shape, hubs and margins of the embeddings under an intervention; of a hybrid hubs and margins of its lists. Of
+        several random seeds the first."""
+        intervention = intervention.seeds()[0]
+        hybrid = intervention.hybrid
+        if hybrid is None:
+            fitted = self.fitted(intervention)
+            return diagnose(fitted.queries, fitted.candidates, self.space.qrels)
+        with self._lock:
+            stage = first_stage(self.space, self.partner(hybrid.first))
+            return diagnose_hybrid(stage, self.scores(intervention), hybrid, self.space.qrels)
 
     def _ranks(self, intervention: Intervention) -> tuple[TargetRanks, int]:
         single = _only_projection(intervention)

@@ -9,10 +9,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.hybrid import best_of_rows, fused_groups, two_stage_lists
 from analysis.retrieval.ranks import TargetRanks, canonical_qrels, relevant
 from analysis.retrieval.rows import unit_rows
 from analysis.retrieval.scoring import RowScores, Scores
 from analysis.retrieval.search import best_candidates
+from analysis.retrieval.steps import Fusion, Rerank
 
 HUB_DEPTH = 10  # a candidate occurs when it is among the first ten of a query
 
@@ -26,7 +28,9 @@ class Diagnostics:
     spectrum (D,): share of the energy per direction, largest first, both sides weighing the same; effective_rank: how
     many directions that is. occurrences (C,): in how many lists of ten each candidate stands; hubness: their skewness (0:
     evenly); worst_hub_share: share of queries that have the worst hub among their first ten. margin: median over queries
-    of best target minus hardest non-target (negative: the wrong one wins).
+    of best target minus hardest non-target (negative: the wrong one wins). random_spread: standard deviation over the
+    random pairs, the unit in which two spaces can be compared. A hybrid has no embeddings of its own: what is about them
+    is NaN, its spectrum is empty, and its margin and spread are those of the fused score (re-ranking has no one score).
     """
 
     modality_gap: float
@@ -38,6 +42,18 @@ class Diagnostics:
     hubness: float
     worst_hub_share: float
     margin: float
+    random_spread: float = float("nan")
+
+    @property
+    def margin_in_spreads(self) -> float:
+        """The margin in standard deviations of the scores of random pairs."""
+        return self.margin / self.random_spread if self.random_spread > 0 else float("nan")
+
+    @property
+    def distance_in_spreads(self) -> float:
+        """Distance of matched from random cosines in the same unit."""
+        distance = self.matched_cosine - self.random_cosine
+        return distance / self.random_spread if self.random_spread > 0 else float("nan")
 
 
 def diagnose(
@@ -48,18 +64,55 @@ def diagnose(
     matched, random = pair_cosines(scores, qrels, seed=seed)
     occurrences = count_occurrences(best_candidates(scores, HUB_DEPTH).ids, scores.n_candidates)
     shares = spectrum(queries, candidates)
-    margin = margins(scores, qrels).margin
     return Diagnostics(
         modality_gap(queries, candidates),
         _mean(matched),
         _mean(random),
         shares,
         effective_rank(shares),
-        occurrences,
-        hubness(occurrences),
-        float(occurrences.max() / len(queries)) if len(queries) else float("nan"),
-        float(np.nanmedian(margin)) if np.isfinite(margin).any() else float("nan"),
+        *_hubness(occurrences, len(queries)),
+        _median(margins(scores, qrels).margin),
+        float(random.std()) if len(random) else float("nan"),
     )
+
+
+def diagnose_hybrid(
+    first: Scores, second: Scores, hybrid: Rerank | Fusion, qrels: sp.csr_array, *, seed: int = 0
+) -> Diagnostics:
+    """Diagnostics of the lists that a hybrid gives: hubs, and where one score orders everything its margin."""
+    undefined, margin, spread = float("nan"), np.empty(0), np.empty(0)
+    if isinstance(hybrid, Rerank):
+        lists = two_stage_lists(first, second, hybrid.n, HUB_DEPTH)
+    else:
+        lists, margin, spread = _fused(first, second, hybrid.weight, qrels, seed)
+    return Diagnostics(
+        undefined,
+        undefined,
+        undefined,
+        np.empty(0),
+        undefined,
+        *_hubness(count_occurrences(lists, first.n_candidates), first.n_queries),
+        _median(margin),
+        float(spread.std()) if len(spread) else undefined,
+    )
+
+
+def _fused(
+    first: Scores, second: Scores, weight: float, qrels: sp.csr_array, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(lists (Q, HUB_DEPTH), margins (Q,), scores of random pairs that are not relevant) of the fused score."""
+    qrels = canonical_qrels(qrels)
+    random = _random_pairs(qrels, seed=seed)
+    lists, margin, spread = [np.empty((0, min(HUB_DEPTH, first.n_candidates)), np.int64)], [np.empty(0)], [np.empty(0)]
+    for queries, rows in fused_groups(first, second, weight):
+        lists.append(best_of_rows(rows, HUB_DEPTH))
+        target = qrels[queries].toarray() > 0
+        best, hardest = (np.where(some, rows, -np.inf).max(axis=1, initial=-np.inf) for some in (target, ~target))
+        known = np.isfinite(best) & np.isfinite(hardest)
+        margin.append(best[known] - hardest[known])
+        here = (random[0] >= queries[0]) & (random[0] <= queries[-1])
+        spread.append(rows[random[0][here] - queries[0], random[1][here]])
+    return np.concatenate(lists), np.concatenate(margin), np.concatenate(spread)
 
 
 def modality_gap(first: np.ndarray, second: np.ndarray) -> float:
@@ -77,13 +130,17 @@ def pair_cosines(
     qrels = canonical_qrels(qrels)
     query = np.repeat(np.arange(scores.n_queries), np.diff(qrels.indptr))
     matched = scores.pairs(query, qrels.indices.astype(np.int64))
-    if not scores.n_queries:
-        return matched, np.empty(0)
+    return matched, scores.pairs(*_random_pairs(qrels, n_random, seed=seed))
+
+
+def _random_pairs(qrels: sp.csr_array, n: int = 10_000, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(queries, candidates) of n drawn pairs, those that are relevant left out."""
+    if not all(qrels.shape):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     generator = np.random.default_rng(seed)
-    q = generator.integers(0, scores.n_queries, n_random)
-    c = generator.integers(0, scores.n_candidates, n_random)
-    other = ~relevant(qrels, q, c)
-    return matched, scores.pairs(q[other], c[other])
+    queries, candidates = (generator.integers(0, size, n) for size in qrels.shape)
+    other = ~relevant(qrels, queries, candidates)
+    return queries[other], candidates[other]
 
 
 def spectrum(*sides: np.ndarray) -> np.ndarray:
@@ -168,3 +225,14 @@ def near_misses(ranks: TargetRanks, k: int) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _hubness(occurrences: np.ndarray, n_queries: int) -> tuple[np.ndarray, float, float]:
+    """(occurrences, their skewness, share of the lists that hold the worst hub)."""
+    worst = float(occurrences.max(initial=0) / n_queries) if n_queries else float("nan")
+    return occurrences, hubness(occurrences), worst

@@ -66,6 +66,16 @@ def rerank(scores: Scores, ids: np.ndarray, queries: np.ndarray | None = None) -
     return Ranking(*shortlist.settle(part, np.arange(n_queries)))
 
 
+def two_stage_lists(first: Scores, second: Scores, n: int, k: int) -> np.ndarray:
+    """(Q, k) ids of the k best candidates of every query: the top n of `first` in the order of `second`, the others behind
+    as `first` has them. k is cut to C."""
+    check_alike(first, second)
+    passed = best_candidates(first, max(n, k)).ids
+    if not len(passed):
+        return passed[:, :k]
+    return np.concatenate([rerank(second, passed[:, :n]).ids, passed[:, n:]], axis=1)[:, :k]
+
+
 def fused_ranks(
     first: Scores, second: Scores, qrels: sp.csr_array, weights: Sequence[float], *, rule: str = "z"
 ) -> list[TargetRanks]:
@@ -73,7 +83,6 @@ def fused_ranks(
     check_alike(first, second)
     qrels = canonical_qrels(qrels)
     parts: list[list[np.ndarray]] = [[] for _ in weights]
-    ranks = None
     for queries, left, right in _row_groups(first, second, np.arange(first.n_queries)):
         for index, weight in enumerate(weights):
             ranks = ranks_of(fuse(left, right, weight, rule=rule), qrels[queries])
@@ -89,6 +98,23 @@ def fused_rows(first: Scores, second: Scores, queries: np.ndarray, weight: float
     """(len(queries), C) float64: see `fuse`."""
     groups = _row_groups(first, second, np.asarray(queries))
     return np.concatenate([fuse(left, right, weight, rule=rule) for _, left, right in groups])
+
+
+def fused_groups(first: Scores, second: Scores, weight: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(some queries, their `fused_rows`) until all queries were named once."""
+    check_alike(first, second)
+    for queries, left, right in _row_groups(first, second, np.arange(first.n_queries)):
+        yield queries, fuse(left, right, weight)
+
+
+def best_of_rows(rows: np.ndarray, k: int) -> np.ndarray:
+    """(b, k) columns of the k largest values of each row (b, C), best first, ties to the lower column. k is cut to C."""
+    k = min(k, rows.shape[1])
+    least = np.partition(rows, rows.shape[1] - k, axis=1)[:, rows.shape[1] - k]
+    row, column = np.nonzero(rows >= least[:, None])
+    order = np.lexsort((column, -rows[row, column], row))
+    place = np.arange(len(order)) - np.searchsorted(row, row)
+    return column[order[place < k]].reshape(len(rows), k)
 
 
 def fuse(first: np.ndarray, second: np.ndarray, weight: float, *, rule: str = "z") -> np.ndarray:

@@ -10,6 +10,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.diagnostics import (
     count_occurrences,
     diagnose,
+    diagnose_hybrid,
     effective_rank,
     hubness,
     hubs,
@@ -21,7 +22,8 @@ from analysis.retrieval.diagnostics import (
 )
 from analysis.retrieval.ranks import ranks_of
 from analysis.retrieval.scoring import RowScores
-from tests.retrieval.planted import cloud, random_qrels, unit
+from analysis.retrieval.steps import Fusion, Rerank
+from tests.retrieval.planted import cloud, dense_order, random_qrels, unit
 
 
 def test_the_gap_of_two_cones():
@@ -114,3 +116,58 @@ def test_diagnose_gathers_them():
     )
     nothing = diagnose(queries[:0], candidates, sp.csr_array((0, 60)))
     assert np.isnan([nothing.matched_cosine, nothing.random_cosine, nothing.margin, nothing.worst_hub_share]).all()
+
+
+@pytest.fixture(scope="module")
+def two_models():
+    """Two models of one task; many targets, so that margins exist, and a query without any."""
+    qrels = random_qrels(70, 130, 4)
+    return (cloud(70, 8, 0, common=1), cloud(130, 8, 1)), (cloud(70, 12, 2, common=1), cloud(130, 12, 3)), qrels
+
+
+def test_hubs_of_two_stages_are_those_of_the_reordered_lists(two_models):
+    first, second, qrels = two_models
+    found = diagnose_hybrid(RowScores(*first), RowScores(*second), Rerank(15), qrels)
+    (order, _), (_, similarity) = dense_order(*first), dense_order(*second)
+    lists = np.array([sorted(order[q][:15], key=lambda c, q=q: (-similarity[q, c], c)) for q in range(70)])[:, :10]
+    assert np.array_equal(found.occurrences, np.bincount(lists.ravel(), minlength=130))
+    assert found.worst_hub_share == found.occurrences.max() / 70
+    alone = diagnose(*second, qrels)
+    assert not np.array_equal(found.occurrences, alone.occurrences)
+    undefined = (found.margin, found.margin_in_spreads, found.modality_gap, found.effective_rank, found.matched_cosine)
+    assert np.isnan(undefined).all()
+    assert found.spectrum.size == 0
+
+
+def test_hubs_and_margin_of_a_fusion_are_those_of_the_fused_rows(two_models):
+    first, second, qrels = two_models
+    found = diagnose_hybrid(RowScores(*first), RowScores(*second), Fusion(0.3), qrels)
+    left, right = (dense_order(*side)[1] for side in (first, second))
+    left, right = ((side - side.mean(1, keepdims=True)) / side.std(1, keepdims=True) for side in (left, right))
+    fused, relevant = 0.3 * right + 0.7 * left, qrels.toarray() > 0
+    lists = np.argsort(-fused, axis=1, kind="stable")[:, :10]
+    assert np.array_equal(found.occurrences, np.bincount(lists.ravel(), minlength=130))
+    answered = relevant.any(axis=1)
+    margin = np.where(relevant, fused, -np.inf).max(1)[answered] - np.where(relevant, -np.inf, fused).max(1)[answered]
+    assert 0 < answered.sum() < 70
+    assert found.margin == pytest.approx(np.median(margin))
+    assert found.margin_in_spreads == pytest.approx(np.median(margin) / fused[~relevant].std(), rel=0.03)
+    assert np.isnan(found.random_cosine)
+
+
+def test_a_hybrid_of_no_queries_has_nothing_to_measure(two_models):
+    first, second, _ = two_models
+    none = [RowScores(queries[:0], candidates) for queries, candidates in (first, second)]
+    for hybrid in (Rerank(5), Fusion(0.5)):
+        found = diagnose_hybrid(*none, hybrid, sp.csr_array((0, 130)))
+        assert np.isnan([found.worst_hub_share, found.margin]).all()
+        assert found.occurrences.sum() == 0
+
+
+def test_units_of_the_spread_do_not_change_with_the_scale_of_the_cosines():
+    queries, candidates, qrels = cloud(60, 8, 0), cloud(90, 8, 1), random_qrels(60, 90, 2)
+    crowded = [unit(np.hstack([rows, np.full((len(rows), 1), 3.0)])) for rows in (queries, candidates)]
+    far, near = diagnose(queries, candidates, qrels), diagnose(*crowded, qrels)
+    assert abs(near.margin) < 0.2 * abs(far.margin)
+    assert near.margin_in_spreads == pytest.approx(far.margin_in_spreads, rel=1e-3)
+    assert near.distance_in_spreads == pytest.approx(far.distance_in_spreads, rel=1e-3)

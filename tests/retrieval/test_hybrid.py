@@ -7,7 +7,15 @@ import pytest
 
 from analysis.errors import RetrievalError
 from analysis.retrieval import hybrid as module
-from analysis.retrieval.hybrid import fuse, fused_ranks, fused_rows, rerank, two_stage_ranks
+from analysis.retrieval.hybrid import (
+    best_of_rows,
+    fuse,
+    fused_ranks,
+    fused_rows,
+    rerank,
+    two_stage_lists,
+    two_stage_ranks,
+)
 from analysis.retrieval.ranks import ranks_of, target_ranks
 from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.search import best_candidates
@@ -107,3 +115,16 @@ def test_what_does_not_fit_is_refused(scores):
         fuse(np.ones((1, 2)), np.ones((1, 2)), 1.5)
     with pytest.raises(RetrievalError, match="Fusion rule 'max' is unknown"):
         fuse(np.ones((1, 2)), np.ones((1, 2)), 0.5, rule="max")
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 10), (20, 10), (89, 10), (500, 10), (5, 500)])
+def test_all_lists_at_once_equal_reordering_each_list(rows, scores, n, k):
+    found = two_stage_lists(*scores, n, k)
+    assert np.array_equal(found, literal_two_stage(rows, n)[:, :k])
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, 50])
+def test_the_best_of_rows_are_the_first_of_a_stable_sort(k):
+    rows = np.random.default_rng(0).integers(0, 5, (40, 9)).astype(float)
+    rows[3] = 2
+    assert np.array_equal(best_of_rows(rows, k), np.argsort(-rows, axis=1, kind="stable")[:, :k])
