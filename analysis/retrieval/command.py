@@ -10,12 +10,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.controls import with_first_stages
 from analysis.retrieval.evaluate import engine_that_fits, evaluate, lab_engine, lists_under, ranks_under
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import side_by_side
 from analysis.retrieval.pools import task_in_pool
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store.read import Store, open_store
+
+_INTERVALS = {  # what the numbers of a row in JSON mean
+    "R@k_low, R@k_high": "95 % bootstrap interval over queries",
+    "diff@k_low, diff@k_high": "95 % bootstrap interval over queries of the paired difference to the base",
+    "band@k_low, band@k_high": "least and largest of the random seeds, no bootstrap interval",
+}
 
 
 def run_retrieve(
@@ -31,7 +38,8 @@ def run_retrieve(
     as_json: bool,
     pool: str = "local",
 ) -> str:
-    """Text (or JSON) of the recall table of `methods`, base first, or of one query's candidates before and after."""
+    """Text (or JSON) of the recall table of `methods`, base first and the other model of a hybrid last, or of one query's
+    candidates before and after."""
     opened = open_store(store)
     space = space_from_store(opened, task, pool)
     first = space_from_store(open_store(partner), task, pool) if partner is not None else None
@@ -40,14 +48,15 @@ def run_retrieve(
         return _one_query(opened, pool, space, interventions, query, top, first, as_json)
     table = evaluate(
         space,
-        [BASE, *(intervention for intervention in interventions if intervention.steps)],
+        with_first_stages((BASE, *interventions)),
         ks=ks,
         definition=definition,
         first=first,
         engine=engine_that_fits(space),
     )
     if as_json:
-        return json.dumps({**table.attrs, "rows": json.loads(table.to_json(orient="records"))}, indent=1)
+        rows = json.loads(table.to_json(orient="records"))
+        return json.dumps({**table.attrs, "intervals": _INTERVALS, "rows": rows}, indent=1)
     return _table_text(table, ks, task)
 
 
@@ -58,10 +67,19 @@ def _table_text(table: pd.DataFrame, ks: Sequence[int], task: str) -> str:
         f"targets, {facts['unanswerable']:,} queries without a target (misses); recall by {facts['definition']}, percent "
         "with 95 % bootstrap interval; difference to base paired."
     ]
+    seeds = table[[f"band@{k}_low" for k in ks]].notna().any(axis=None)
+    lines += (
+        ["Random controls: mean of their seeds with the range of the seeds, no bootstrap interval."] if seeds else []
+    )
     shown = pd.DataFrame({"method": table["method"]})
     for k in ks:
         shown[f"R@{k}"] = [
-            f"{100 * row[f'R@{k}']:.1f} [{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]"
+            f"{100 * row[f'R@{k}']:.1f} "
+            + (
+                f"[{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]"
+                if np.isnan(row[f"band@{k}_low"])
+                else f"(seeds {100 * row[f'band@{k}_low']:.1f} to {100 * row[f'band@{k}_high']:.1f})"
+            )
             for _, row in table.iterrows()
         ]
         shown[f"diff@{k}"] = [
@@ -101,7 +119,7 @@ def _one_query(
     text = store.samples["text"].to_numpy()[task.candidate_rows]
     names = np.asarray(space.candidate_names)
     parts = {}
-    for name, frame in (("before", lists.before), ("after", lists.after)):
+    for name, frame in (("before", lists.before), ("after", lists.after), ("targets", lists.targets)):
         parts[name] = frame.assign(
             sample_id=names[frame["candidate"].to_numpy()], text=text[frame["candidate"].to_numpy()]
         )

@@ -81,6 +81,8 @@ def fused_ranks(
 ) -> list[TargetRanks]:
     """Ranks of the targets under `fused_rows`, for several weights of `second`."""
     check_alike(first, second)
+    if all(weight in (0, 1) for weight in weights) and rule in _RULES:  # one model alone: nothing to add up
+        return [target_ranks(second if weight else first, qrels) for weight in weights]
     qrels = canonical_qrels(qrels)
     parts: list[list[np.ndarray]] = [[] for _ in weights]
     for queries, left, right in _row_groups(first, second, np.arange(first.n_queries)):

@@ -211,7 +211,7 @@ class Rerank:
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weighted sum of z-scored similarities: weight * this store + (1 - weight) * the other."""
+    """Weighted sum of z-scored similarities: weight * this store + (1 - weight) * the other. Weight 0 is the other alone."""
 
     name: ClassVar[str] = "fusion"
     weight: float = 0.5
@@ -222,6 +222,8 @@ class Fusion:
 
     @property
     def label(self) -> str:
+        if self.weight == 0:
+            return f"{self.first or 'the other model'} alone"
         return f"fused{f' with {self.first}' if self.first else ''}, weight {self.weight:g}"
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.controls import controls, random_control
 from analysis.retrieval.evaluate import evaluate, lab_engine
-from analysis.retrieval.interventions import Intervention, parse
+from analysis.retrieval.interventions import parse
 from analysis.retrieval.linear_steps import removal_basis
 from analysis.retrieval.realign import statistics
 from analysis.retrieval.recall import hits_of_ranks
@@ -159,19 +158,6 @@ def test_equal_values_of_r_go_to_the_smaller(space, engine):
     assert choice_of(engine, projection, [50, 3, 9]).r == 3  # all remove the same three directions
     with pytest.raises(RetrievalError, match="Choosing r"):
         choice_of(engine, projection, [])
-
-
-def test_controls_match_the_removal_they_stand_beside():
-    removal = Removal("energy", share=0.03, r=7)
-    found = controls(removal)
-    assert found[0] == random_control(removal)
-    assert found[0].spec == "removal:random,share=0.03,r=7,seeds=10"
-    specs = [intervention.spec for intervention in found]
-    assert "removal:energy,share=0.03,r=7" not in specs
-    assert {"removal:attribution,share=0.03,r=7", "pca:n=2", "pca:n=2,centred=true", "centring:side", "centring:joint",
-            "realign:alpha=0.1"} <= set(specs)  # fmt: skip
-    assert controls(replace(removal, score="concepts", concepts=(4,)))[0].spec == found[0].spec
-    assert all(isinstance(intervention, Intervention) for intervention in found)
 
 
 def test_an_empty_grid_gives_an_empty_table(engine):
