@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -10,21 +10,26 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures.palette import HATCH, LOST, NEUTRAL, TARGET
+from analysis.figures.palette import HATCH, LOST, NEUTRAL, TARGET, rgba
 from analysis.figures.style import TICK_SIZE, concept_label, finish, plain, score, sentence
 
 OTHERS = "all other concepts"
 UNEXPLAINED = "not explained by the SAE"
+SHIFT = "the subtracted means"
 TOTAL = "<b>similarity = sum</b>"
+_PALE = 0.5  # what is no single concept
 
 
 class PairContributions(Protocol):
-    """What analysis.retrieval.attribution.explain_pair gives: contributions and `unexplained` add up to `similarity`."""
+    """What analysis.retrieval.attribution.explain_pair gives: contributions, `shift` and `unexplained` add up to
+    `similarity`."""
 
     @property
     def concept_ids(self) -> np.ndarray: ...
     @property
     def contribution(self) -> np.ndarray: ...
+    @property
+    def shift(self) -> float: ...
     @property
     def unexplained(self) -> float: ...
     @property
@@ -34,10 +39,11 @@ class PairContributions(Protocol):
 def pair_table(
     target: PairContributions, wrong: PairContributions, *, names: Mapping[int, str], top: int = 10
 ) -> pd.DataFrame:
-    """Contributions side by side: the `top` concepts by |difference|, the others, the unexplained part, the sum.
+    """Contributions side by side: the `top` concepts by |difference|, the others, what subtracted means give (where any
+    are), the unexplained part, the sum.
 
-    Columns: concept (id, -1 for the last three rows), label, target, wrong, difference = target - wrong. In each column
-    all rows but the last add up to the last, the cosine similarity.
+    Columns: concept (id, -1 in the last rows), label, target, wrong, difference = target - wrong. In each column all rows
+    but the last add up to the last, the cosine similarity.
     """
     merged = pd.DataFrame({"target": _by_concept(target), "wrong": _by_concept(wrong)}).fillna(0.0)
     merged["difference"] = merged["target"] - merged["wrong"]
@@ -47,11 +53,15 @@ def pair_table(
     rows = [
         {"concept": int(i), "label": concept_label(int(i), names), **part.to_dict()} for i, part in shown.iterrows()
     ]
-    for label, a, b in (
+    parts = [
         (f"{OTHERS} ({max(0, len(merged) - top)})", float(rest["target"]), float(rest["wrong"])),
+        (SHIFT, float(target.shift), float(wrong.shift)),
         (UNEXPLAINED, float(target.unexplained), float(wrong.unexplained)),
         (TOTAL, float(target.similarity), float(wrong.similarity)),
-    ):
+    ]
+    for label, a, b in parts:
+        if label == SHIFT and not (a or b):
+            continue
         rows.append({"concept": -1, "label": label, "target": a, "wrong": b, "difference": a - b})
     return pd.DataFrame(rows)
 
@@ -63,56 +73,56 @@ def pair_attribution(
     names: Mapping[int, str],
     top: int = 10,
     captions: tuple[str, str] = ("target", "wrong winner"),
+    removed: Collection[int] = (),
     data: str = "",
 ) -> go.Figure:
-    """Bars of pair_table: left the contributions to both similarities, right their difference.
+    """Bars of pair_table: left the contributions to both similarities, right their difference, each on one scale.
 
-    Above the `top` concepts, below, on a scale of its own and hatched, the other concepts, the part that the SAE does not
-    explain, and the sum. Green speaks for the target, amber for the wrong winner. Concept bars carry the concept id.
+    First the `top` concepts, then, paler, the other concepts, subtracted means and what the SAE does not explain. The sums
+    stand in the legend and above the differences. Green speaks for the target, amber for the wrong winner; bars of
+    concepts that are `removed` are hatched. Concept bars carry the concept id.
     """
-    table = pair_table(target, wrong, names=names, top=top)
-    blocks = [table[table["concept"] >= 0], table[table["concept"] < 0]]
-    heights = [max(1, len(block)) for block in blocks]
-    figure = make_subplots(
-        2, 2, shared_yaxes=True, column_widths=[0.62, 0.38], row_heights=heights, horizontal_spacing=0.03,
-        vertical_spacing=2.1 / (sum(heights) + 3),
-    )  # fmt: skip
-    for row, block in enumerate(blocks, start=1):
-        hatch = HATCH if row == 2 else ""
-        for column, name, color in (("target", captions[0], TARGET), ("wrong", captions[1], LOST)):
-            figure.add_trace(_bars(block, column, name, color, hatch, showlegend=row == 1), row, 1)
-        signed = [TARGET if value >= 0 else LOST for value in block["difference"]]
-        figure.add_trace(_bars(block, "difference", "difference", signed, hatch, showlegend=False, width=0.55), row, 2)
-        for panel, parts in ((1, ["target", "wrong"]), (2, ["difference"])):
-            values = block[parts].to_numpy(float)
-            low, high = min(0.0, float(values.min(initial=0))), max(0.0, float(values.max(initial=0)))
-            room = 0.35 * max(high - low, 1e-9)  # for the numbers at the ends of the bars
-            figure.update_xaxes(range=[low - room * (low < 0), high + room], row=row, col=panel)
+    table = pair_table(target, wrong, names=names, top=top).iloc[:-1]
+    table["label"] = [
+        f"{label} (removed)" if concept in removed else label
+        for label, concept in zip(table["label"], table["concept"], strict=True)
+    ]
+    figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.58, 0.42], horizontal_spacing=0.03)
+    sums = (float(target.similarity), float(wrong.similarity))
+    for column, name, color, total in zip(("target", "wrong"), captions, (TARGET, LOST), sums, strict=True):
+        figure.add_trace(_bars(table, column, f"{name}: sums to {score(total)}", [color] * len(table), removed), 1, 1)
+    signed = [TARGET if value >= 0 else LOST for value in table["difference"]]
+    figure.add_trace(_bars(table, "difference", "difference", signed, removed, showlegend=False, width=0.55), 1, 2)
+    for panel, parts in ((1, ["target", "wrong"]), (2, ["difference"])):
+        values = table[parts].to_numpy(float)
+        low, high = min(0.0, float(values.min(initial=0))), max(0.0, float(values.max(initial=0)))
+        room = 0.35 * max(high - low, 1e-9)  # for the numbers at the ends of the bars
+        figure.update_xaxes(range=[low - room * (low < 0), high + room], row=1, col=panel)
     figure.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, nticks=6)
     figure.update_xaxes(title_text="contribution to the cosine similarity", row=1, col=1)
-    figure.update_xaxes(title_text="target − wrong winner", row=1, col=2)
-    figure.update_xaxes(title_text="the same for the rest and the sum (own scale)", row=2, col=1)
-    figure.update_xaxes(title_text="target − wrong winner (own scale)", row=2, col=2)
+    gap = f"{sums[0] - sums[1]:+.3f}".replace("-", "\N{MINUS SIGN}")
+    figure.update_xaxes(title_text=f"target − {captions[1]}, in all {gap}", row=1, col=2)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.04)
     what = (
         f"Cosine similarity {score(target.similarity)} with the {captions[0]} and {score(wrong.similarity)} with the "
-        f"{captions[1]}, split into concepts; all bars of a colour but the last add up to the last"
+        f"{captions[1]}, split into concepts; all bars of a colour add up to it"
     )
-    return finish(figure, caption=sentence(what, data), height=180 + 34 * sum(heights), legend=True)
+    return finish(figure, caption=sentence(what, data), height=180 + 34 * len(table), legend=True)
 
 
 def _bars(
     block: pd.DataFrame,
     column: str,
     name: str,
-    color: str | list[str],
-    hatch: str,
+    color: list[str],
+    removed: Collection[int],
     *,
-    showlegend: bool,
+    showlegend: bool = True,
     width: float | None = None,
 ) -> go.Bar:
     values = block[column].to_numpy(float)
+    hatch = [HATCH if concept in removed else "" for concept in block["concept"]]
     return go.Bar(
         x=values,
         y=block["label"],
@@ -122,7 +132,13 @@ def _bars(
         showlegend=showlegend,
         width=width,
         customdata=block["concept"].to_numpy(),
-        marker={"color": color, "line_width": 0, "pattern": {"shape": hatch, "size": 6, "solidity": 0.45}},
+        marker={
+            "color": [
+                one if concept >= 0 else rgba(one, _PALE) for one, concept in zip(color, block["concept"], strict=True)
+            ],
+            "line_width": 0,
+            "pattern": {"shape": hatch, "size": 6, "solidity": 0.45},
+        },
         text=[f" {value:.3f} ".replace("-", "\N{MINUS SIGN}") if value else "" for value in values],
         textposition="outside",
         constraintext="none",

@@ -15,7 +15,7 @@ from analysis.errors import RetrievalError
 from analysis.live.curves import behind, control_band, curves
 from analysis.live.lab import Lab
 from analysis.live.ranking import Comparison
-from analysis.live.why import explain
+from analysis.live.why import PARTS, explain
 from analysis.retrieval.diagnostics import HUB_DEPTH, hubs
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import changed, movement
@@ -112,7 +112,7 @@ def why_tables(lab: Lab, store: Store, query: int, after: Intervention, side: st
     found = explain(lab, comparison, side, BASE if side == "before" else after)
     table = found.table()
     names = store.concepts["name"].to_numpy()
-    table["name"] = [str(names[i] or "") if i >= 0 else "not explained by the SAE" for i in table["concept"]]
+    table["name"] = [PARTS.get(i) or str(names[i] or "") for i in table["concept"]]
     ids = np.asarray(lab.space.candidate_names)
     pairs = pd.DataFrame(
         {

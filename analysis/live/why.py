@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,16 @@ from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
 from analysis.live.ranking import Comparison
 from analysis.retrieval.attribution import PairAttribution, compare_pairs, explain_pair
+from analysis.retrieval.concept_sets import concept_ids
 from analysis.retrieval.interventions import Intervention
-from analysis.retrieval.steps import Pool, PrincipalComponents, Removal
+from analysis.retrieval.pipeline import Fitted, with_concepts
+from analysis.retrieval.spaces import RetrievalSpace
+from analysis.retrieval.steps import PrincipalComponents, Removal
+from analysis.retrieval.transforms import Transform, WithoutSubspace
+from analysis.sae.codes import Codes
+
+UNEXPLAINED, SHIFT = -1, -2  # in the place of a concept
+PARTS = {UNEXPLAINED: "not explained by the SAE", SHIFT: "the subtracted means"}
 
 
 @dataclass(frozen=True)
@@ -28,19 +37,35 @@ class Explanation:
     def rival_wins(self) -> bool:
         return self.rival.similarity > self.target.similarity
 
+    @property
+    def gap(self) -> float:
+        """Similarity of the target minus that of the rival."""
+        return self.target.similarity - self.rival.similarity
+
     def table(self) -> pd.DataFrame:
         """One row a concept that either pair has, the largest difference first. Columns: concept, target, rival (their
-        contributions), difference = target - rival. Then, with concept -1, what the SAE does not explain, so that each
-        column adds up to attrs["target"], attrs["rival"]: the similarities."""
+        contributions), difference = target - rival. Then, with concept SHIFT, what subtracted means give, where any are,
+        and with UNEXPLAINED what the SAE does not explain, so that each column adds up to attrs["target"],
+        attrs["rival"]: the similarities."""
         ids, difference = compare_pairs(self.rival, self.target)
         order = np.argsort(-np.abs(difference), kind="stable")
         given = [dict(zip(pair.concept_ids.tolist(), pair.contribution.tolist(), strict=True)) for pair in self._pairs]
         rows = [(int(i), given[0].get(int(i), 0.0), given[1].get(int(i), 0.0)) for i in ids[order]]
-        rows.append((-1, self.target.unexplained, self.rival.unexplained))
+        if self.target.shift or self.rival.shift:
+            rows.append((SHIFT, self.target.shift, self.rival.shift))
+        rows.append((UNEXPLAINED, self.target.unexplained, self.rival.unexplained))
         table = pd.DataFrame(rows, columns=["concept", "target", "rival"])
         table["difference"] = table["target"] - table["rival"]
         table.attrs.update(target=self.target.similarity, rival=self.rival.similarity)
         return table
+
+    def reasons(self, n: int = 2) -> list[tuple[int, float]]:
+        """(concept, SHIFT or UNEXPLAINED, its share of the gap) of the n parts that do most for whoever is ahead, the
+        largest first; shares of parts that work against each other may exceed 1. Empty without a gap."""
+        table = self.table()
+        share = table["difference"].to_numpy() / self.gap if abs(self.gap) > 1e-9 else np.zeros(len(table))
+        order = np.argsort(-share, kind="stable")[:n]
+        return [(int(table["concept"].iloc[i]), float(share[i])) for i in order if share[i] > 0]
 
     @property
     def _pairs(self) -> tuple[PairAttribution, PairAttribution]:
@@ -53,22 +78,49 @@ class Explanation:
         return int(ids[0]) if len(ids) and difference[0] > 0 else None
 
 
+@dataclass(frozen=True)
+class Explained:
+    """An intervention as far as one pair needs it. transforms: of queries and of candidates."""
+
+    intervention: Intervention
+    space: RetrievalSpace
+    transforms: tuple[Sequence[Transform], Sequence[Transform]]
+
+    @staticmethod
+    def of(fitted: Fitted) -> Explained:
+        return Explained(fitted.intervention, fitted.space, (fitted.query_transforms, fitted.candidate_transforms))
+
+    def pair(
+        self, h: np.ndarray, codes: Codes | None, candidate: int, *, position: int | None = None
+    ) -> PairAttribution:
+        """The similarity of a query, un-normalised embedding h (D,) and codes (one row; encoded here when None), with one
+        candidate. position: of the query in the task, None for a live one."""
+        variant = self.intervention.pool.candidates
+        h_c = one_row(self.space, "candidates", variant, candidate)
+        codes_c = one_code(self.space, "candidates", variant, candidate, h_c)
+        sides = [
+            with_concepts(np.asarray(x, np.float64)[None], z, self.intervention, self.space)
+            for x, z in ((h, codes if codes is not None else self.space.encode(h[None])), (h_c, codes_c))
+        ]
+        (h_q, z_q), (h_c, z_c) = ((rows[0], (active.indices[0], active.values[0])) for rows, active in sides)
+        return explain_pair(
+            h_q, h_c, self.space.sae, codes=(z_q, z_c), through=self.transforms, positions=(position, candidate)
+        )
+
+
 def explains(intervention: Intervention) -> str:
-    """Why the similarities under an intervention cannot be split into concepts; empty when they can: the base, another
-    pooling, and one projection are linear in the embeddings."""
-    for step in intervention.steps:
-        if not isinstance(step, Pool | Removal | PrincipalComponents):
-            return (
-                f"{step.label} is not linear in the embeddings (it shifts, reweights or mixes models), so its similarities "
-                "do not split into concepts; the list before does."
-            )
-    if len(intervention.linear) > 1:
-        return "Two projections one after the other are explained one at a time; switch one of them off."
-    return ""
+    """Why the similarities under an intervention cannot be split into concepts; empty when they can."""
+    hybrid = intervention.hybrid
+    if hybrid is None:
+        return ""
+    return (
+        f"{hybrid.label}: the order comes from two models, and the other one has no concepts here, so its similarities do "
+        "not split; switch the hybrid off to see this model's part."
+    )
 
 
 def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervention) -> Explanation:
-    """The best target and the best non-target of a list ("before" or "after"), both explained.
+    """The best target and the best non-target of a list ("before" or "after") of a stored query, both explained.
 
     The bars of each add up to its cosine similarity under the intervention (`explain_pair`). RetrievalError when the
     query has no target, or `explains` gives a reason.
@@ -76,6 +128,18 @@ def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervent
     reason = explains(intervention)
     if reason or not len(comparison.targets):
         raise RetrievalError(reason or "The query has no target in the pool; choose one that has.")
+    target, rival = contenders(comparison, side)
+    intervention, query = intervention.seeds()[0], comparison.query
+    seen = _explained(lab, intervention)
+    variant = intervention.pool.queries
+    h = one_row(lab.space, "queries", variant, query)
+    codes = one_code(lab.space, "queries", variant, query, h)
+    pairs = [seen.pair(h, codes, candidate, position=query) for candidate in (target, rival)]
+    return Explanation(pairs[0], pairs[1], target, rival)
+
+
+def contenders(comparison: Comparison, side: str) -> tuple[int, int]:
+    """(best target, best candidate that is none) of a list. RetrievalError when every candidate is a target."""
     lists = comparison.before if side == "before" else comparison.after
     targets = comparison.targets.astype(np.int64)
     target = int(targets[np.argmin(lists.ranks(comparison.query, targets))])
@@ -83,19 +147,35 @@ def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervent
     wrong = listed[~np.isin(listed, targets)]
     if not len(wrong):
         raise RetrievalError("Every candidate is a target of this query; there is nothing to compare with.")
-    rival = int(wrong[0])
-    pairs = [_pair(lab, intervention, comparison.query, candidate) for candidate in (target, rival)]
-    return Explanation(pairs[0], pairs[1], target, rival)
+    return target, int(wrong[0])
 
 
-def _pair(lab: Lab, intervention: Intervention, query: int, candidate: int) -> PairAttribution:
-    pool = intervention.pool
-    places = (("queries", pool.queries, query), ("candidates", pool.candidates, candidate))
-    h_q, h_c = (np.asarray(lab.space.rows(side, variant)[place]) for side, variant, place in places)
-    codes = [lab.space.codes(side, variant)[np.array([place])] for side, variant, place in places]
-    basis = None
-    if intervention.linear:
-        step = intervention.linear[0]
-        basis = lab.basis(step, intervention)
-    (q_codes, c_codes) = ((part.indices[0], part.values[0]) for part in codes)
-    return explain_pair(h_q, h_c, lab.space.sae, codes=(q_codes, c_codes), basis=basis)
+def removed_concepts(intervention: Intervention, space: RetrievalSpace) -> frozenset[int]:
+    """The concepts whose directions an intervention projects away."""
+    removals = [step for step in intervention.seeds()[0].steps if isinstance(step, Removal)]
+    return frozenset(int(i) for removal in removals for i in concept_ids(removal, space.score))
+
+
+def one_row(space: RetrievalSpace, side: str, variant: str, position: int) -> np.ndarray:
+    """(D,) one stored embedding, without reading those of all others where that can be helped."""
+    if space.read_rows is None:
+        return np.asarray(space.rows(side, variant)[position])
+    return np.asarray(space.read_rows(side, variant, np.array([position]))[0])
+
+
+def one_code(space: RetrievalSpace, side: str, variant: str, position: int, h: np.ndarray) -> Codes:
+    """Its codes: the stored ones, else encoded from h (D,)."""
+    stored = space.stored_codes(side, variant)
+    return space.encode(h[None]) if stored is None else stored[np.array([position])]
+
+
+def _explained(lab: Lab, intervention: Intervention) -> Explained:
+    """A projection alone is known to the lab without any candidate having been projected."""
+    linear = intervention.linear
+    if len(linear) == len(intervention.steps) <= 1 and all(
+        isinstance(s, Removal | PrincipalComponents) for s in linear
+    ):
+        found = [lab.projection(step) for step in linear]
+        through = tuple(WithoutSubspace(projection.basis[:r]) for projection, r in found)
+        return Explained(intervention, lab.space, (through, through))
+    return Explained.of(lab.fitted(intervention))

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.removal import check_basis
 from analysis.retrieval.rows import VOID
+from analysis.retrieval.transforms import Transform
 
 
 @dataclass(frozen=True)
 class PairAttribution:
-    """similarity = contribution.sum() + unexplained. concept_ids and contribution: (n,), largest magnitude first."""
+    """similarity = contribution.sum() + shift + unexplained. concept_ids and contribution: (n,), largest magnitude first;
+    shift: what subtracted means give, 0 where none is."""
 
     concept_ids: np.ndarray
     contribution: np.ndarray
     unexplained: float
     similarity: float
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A unit vector as a sum: activation (n,) times atoms (n, D), a shift (D,) and what the SAE does not reconstruct (D,)."""
+
+    activation: np.ndarray
+    atoms: np.ndarray
+    shift: np.ndarray
+    rest: np.ndarray
+
+    @property
+    def explained(self) -> np.ndarray:
+        return self.activation @ self.atoms + self.shift
 
 
 def explain_pair(
@@ -28,7 +45,8 @@ def explain_pair(
     sae: Any,
     *,
     codes: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
-    basis: np.ndarray | None = None,
+    through: tuple[Sequence[Transform], Sequence[Transform]] = ((), ()),
+    positions: tuple[int | None, int | None] = (None, None),
 ) -> PairAttribution:
     """Split the cosine s of two un-normalised embeddings h_q, h_c (D,) into concepts and a rest.
 
@@ -36,37 +54,61 @@ def explain_pair(
     product counts for each side's concept. The rest, s - sum_i s_i, is what the SAE does not reconstruct. Concepts of
     either side appear, in order of magnitude.
 
-    codes: (concept ids, values) of query and candidate as stored; default: encoded here with `sae`. basis (r, D): the
-    similarity that is left when this subspace is removed; the projection is linear, so the same sum holds with
-    projected vectors. Whitening is not explained: it is affine, and atoms have no place in the whitened space.
-    RetrievalError for a zero vector or one that lies inside the subspace.
+    codes: (concept ids, values) of query and candidate as stored; default: encoded here with `sae`. through: the
+    transforms of queries and of candidates, in their order. Each is affine but for the length, which is a number, so a
+    vector stays a sum of images of its parts: z_i D_i, what the SAE leaves, and the image of the subtracted means, which
+    counts like a concept of its own (`shift`). positions: of both among the rows the transforms were fitted on.
+    RetrievalError for a vector that is zero, at the start or after a transform.
     """
     pair = np.stack([np.asarray(h_q, np.float64).ravel(), np.asarray(h_c, np.float64).ravel()])
-    (q_ids, q_values), (c_ids, c_values) = codes if codes is not None else _encode(sae, pair)
-    concept_ids = np.union1d(q_ids[q_values > 0], c_ids[c_values > 0]).astype(np.int64)
+    given = codes if codes is not None else _encode(sae, pair)
+    concept_ids = np.union1d(*(ids[values != 0] for ids, values in given)).astype(np.int64)
     atoms = np.asarray(sae.dictionary[concept_ids], np.float64)
-    activation = np.stack([_spread(concept_ids, q_ids, q_values), _spread(concept_ids, c_ids, c_values)])
-    original = np.sqrt(np.einsum("ij,ij->i", pair, pair))
-    reconstruction = activation @ atoms
-    if basis is not None:
-        check_basis(basis, pair.shape[1])
-        pair = pair - (pair @ basis.T) @ basis
-        reconstruction = reconstruction - (reconstruction @ basis.T) @ basis
-    length = np.sqrt(np.einsum("ij,ij->i", pair, pair))
-    if (length <= VOID * original).any():
-        side = ("query", "candidate")[int(np.argmin(length))]
-        raise RetrievalError(f"The {side} has no direction to explain; expected an embedding outside the subspace.")
-    halves = activation * (reconstruction[::-1] @ atoms.T)  # z_q,i <D_i, h^_c> and z_c,i <D_i, h^_q>
-    contribution = halves.sum(axis=0) / (2 * length[0] * length[1])
-    similarity = float(pair[0] @ pair[1] / (length[0] * length[1]))
+    query, candidate = (
+        _moved(h, _spread(concept_ids, *part), atoms, transforms, position, name)
+        for h, part, transforms, position, name in zip(
+            pair, given, through, positions, ("query", "candidate"), strict=True
+        )
+    )
+    halves = [one.activation * (one.atoms @ other.explained) for one, other in ((query, candidate), (candidate, query))]
+    contribution = (halves[0] + halves[1]) / 2
+    shift = float(query.shift @ candidate.explained + candidate.shift @ query.explained) / 2
+    similarity = float((query.explained + query.rest) @ (candidate.explained + candidate.rest))
     order = np.argsort(-np.abs(contribution), kind="stable")
-    return PairAttribution(concept_ids[order], contribution[order], similarity - float(contribution.sum()), similarity)
+    unexplained = similarity - shift - float(contribution.sum())
+    return PairAttribution(concept_ids[order], contribution[order], unexplained, similarity, shift)
+
+
+def _moved(
+    h: np.ndarray,
+    activation: np.ndarray,
+    atoms: np.ndarray,
+    transforms: Sequence[Transform],
+    position: int | None,
+    name: str,
+) -> _Parts:
+    """The parts of h after the transforms, each scaled as the whole is."""
+    parts = np.concatenate([atoms, np.zeros((1, len(h))), (h - activation @ atoms)[None]])  # ..., shift, rest
+    share = np.concatenate([activation, [1.0, 1.0]])
+    parts = parts / _length(share @ parts, 0.0, name)
+    for transform in transforms:
+        parts[-2] -= transform.origin(position)
+        parts = transform.linear(parts)
+        parts = parts / _length(share @ parts, VOID, name)
+    return _Parts(activation, parts[:-2], parts[-2], parts[-1])
+
+
+def _length(x: np.ndarray, least: float, name: str) -> float:
+    length = float(np.sqrt(x @ x))
+    if length <= least:
+        raise RetrievalError(f"The {name} has no direction to explain; expected an embedding outside the subspace.")
+    return length
 
 
 def compare_pairs(target: PairAttribution, winner: PairAttribution) -> tuple[np.ndarray, np.ndarray]:
     """(concept ids, differences): what each concept gives the wrong winner more than the target, largest first.
 
-    The differences and winner.unexplained - target.unexplained add up to the difference of the similarities.
+    The differences, those of `shift` and those of `unexplained` add up to the difference of the similarities.
     """
     concept_ids = np.union1d(target.concept_ids, winner.concept_ids)
     difference = _spread(concept_ids, winner.concept_ids, winner.contribution)

@@ -174,21 +174,37 @@ def projection_basis(
     return None
 
 
+def with_concepts(
+    h: np.ndarray, codes: Codes, intervention: Intervention, space: RetrievalSpace
+) -> tuple[np.ndarray, Codes]:
+    """(embeddings (n, D) as edited or in concept space, codes (n) whose reconstruction is the concepts' part of them)."""
+    weight = _weights(intervention, space)
+    if weight is None:
+        return h, codes
+    weighted = Codes(codes.indices, (codes.values * weight[codes.indices]).astype(np.float32), codes.n_concepts)
+    if intervention.concept_space is not None:
+        return np.asarray(weighted.to_csr() @ space.dictionary), weighted
+    assert intervention.edit is not None
+    return _edited(h, codes, intervention.edit, space.dictionary), weighted
+
+
 def _with_concepts(
     h: np.ndarray, codes: Callable[[], Codes], intervention: Intervention, space: RetrievalSpace
 ) -> np.ndarray:
+    if intervention.edit is None and intervention.concept_space is None:
+        return h
+    return with_concepts(h, codes(), intervention, space)[0]
+
+
+def _weights(intervention: Intervention, space: RetrievalSpace) -> np.ndarray | None:
+    """(K,) what the activations are multiplied by; None where they stay as they are."""
     edit, concept_space = intervention.edit, intervention.concept_space
     if edit is None and concept_space is None:
-        return h
-    active = codes()
-    if concept_space is None:
-        assert edit is not None
-        return _edited(h, active, edit, space.dictionary)
-    weight = space.rarity(concept_space.weights)
+        return None
+    weight = np.ones(len(space.dictionary)) if concept_space is None else space.rarity(concept_space.weights)
     for concept, scale in edit.scales if edit else ():
         weight[_known(concept, len(weight))] *= scale
-    weighted = Codes(active.indices, (active.values * weight[active.indices]).astype(np.float32), active.n_concepts)
-    return np.asarray(weighted.to_csr() @ space.dictionary)
+    return weight
 
 
 def _edited(h: np.ndarray, codes: Codes, edit: Edit, dictionary: np.ndarray) -> np.ndarray:

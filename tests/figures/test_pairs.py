@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from analysis.figures.pairs import TOTAL, pair_attribution, pair_table
-from analysis.figures.palette import LOST, TARGET
+from analysis.figures.pairs import SHIFT, TOTAL, pair_attribution, pair_table
+from analysis.figures.palette import LOST, TARGET, rgba
+from analysis.figures.style import score
 from tests.figures.checks import assert_sound
 
 
@@ -18,22 +19,25 @@ class Pair:
     contribution: np.ndarray
     unexplained: float
     similarity: float
+    shift: float = 0.0
 
 
-def pair(seed: int, n: int = 30) -> Pair:
+def pair(seed: int, n: int = 30, *, shift: float = 0.0) -> Pair:
     rng = np.random.default_rng(seed)
     contribution = rng.normal(0, 0.05, n)
     unexplained = float(rng.normal(0, 0.1))
     ids = rng.choice(60, n, replace=False)
-    return Pair(ids, contribution, unexplained, float(contribution.sum() + unexplained))
+    return Pair(ids, contribution, unexplained, float(contribution.sum() + unexplained) + shift, shift)
 
 
+@pytest.mark.parametrize("shift", [0.0, -0.2])
 @pytest.mark.parametrize("top", [3, 10, 100])
-def test_every_column_adds_up_to_its_similarity(top):
-    target, wrong = pair(0), pair(1)
+def test_every_column_adds_up_to_its_similarity(top, shift):
+    target, wrong = pair(0, shift=shift), pair(1, shift=2 * shift)
     table = pair_table(target, wrong, names={}, top=top)
     parts, total = table.iloc[:-1], table.iloc[-1]
     assert total["label"] == TOTAL
+    assert (SHIFT in set(parts["label"])) == bool(shift)
     for column, value in (("target", target.similarity), ("wrong", wrong.similarity)):
         assert total[column] == pytest.approx(value)
         assert parts[column].sum() == pytest.approx(value, abs=1e-12)
@@ -48,17 +52,35 @@ def test_the_largest_difference_stands_first():
     assert pair_table(target, wrong, names={}).loc[0, "concept"] == loop
 
 
-def test_green_speaks_for_the_target_amber_against_and_what_is_not_a_concept_is_hatched():
+def test_green_speaks_for_the_target_amber_against_and_what_is_no_concept_is_pale():
     figure = pair_attribution(pair(0), pair(1), names={}, top=4)
     assert_sound(figure)
-    target, wrong, difference, *below = figure.data
-    assert (target.marker.color, wrong.marker.color) == (TARGET, LOST)
-    assert [color == TARGET for color in difference.marker.color] == [bool(v >= 0) for v in difference.x]
-    assert all(bar.marker.pattern.shape for bar in below)
-    assert not target.marker.pattern.shape
-    assert len(target.x) == 4
-    assert all(i >= 0 for i in target.customdata)
-    assert all(i == -1 for i in below[0].customdata)
+    target, wrong, difference = figure.data
+    assert list(target.marker.color) == [TARGET] * 4 + [rgba(TARGET, 0.5)] * 2
+    assert list(wrong.marker.color) == [LOST] * 4 + [rgba(LOST, 0.5)] * 2
+    assert [color == TARGET for color in difference.marker.color[:4]] == [bool(v >= 0) for v in difference.x[:4]]
+    assert list(target.customdata[4:]) == [-1, -1]
+    assert len(target.x) == 6
+
+
+def test_bars_of_a_column_share_one_scale_and_their_sum_is_said():
+    one, other = pair(0), pair(1)
+    figure = pair_attribution(one, other, names={}, top=4)
+    assert len({bar.xaxis for bar in figure.data}) == 2
+    for bar, found in zip(figure.data, (one, other), strict=False):
+        assert sum(bar.x) == pytest.approx(found.similarity)
+        assert score(found.similarity) in bar.name
+    gap = f"{one.similarity - other.similarity:+.3f}".replace("-", "\N{MINUS SIGN}")
+    assert gap in figure.layout.xaxis2.title.text
+
+
+def test_removed_concepts_are_hatched_and_named():
+    one, other = pair(0), pair(1)
+    removed = set(pair_table(one, other, names={}, top=4)["concept"].iloc[:2])
+    figure = pair_attribution(one, other, names={}, top=4, removed=removed)
+    for bar in figure.data:
+        assert [bool(shape) for shape in bar.marker.pattern.shape] == [i in removed for i in bar.customdata]
+        assert [label.endswith("(removed)") for label in bar.y] == [i in removed for i in bar.customdata]
 
 
 def test_two_pairs_without_any_concept_still_show_the_sum():

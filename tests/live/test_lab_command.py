@@ -127,11 +127,11 @@ def test_changed_queries_have_the_ranks_of_a_dense_search(store, space, which):
     assert sorted(row["query"] for row in rows) == np.flatnonzero(wanted).tolist()
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_contributions_add_up_to_the_similarity_in_the_list(store, space, side):
-    found = ask(store, "--query", 7, "--why", side)
+@pytest.mark.parametrize(("side", "method"), [("before", METHOD), ("after", METHOD), ("after", "realign:alpha=0.3")])
+def test_contributions_add_up_to_the_similarity_in_the_list(store, space, side, method):
+    found = ask(store, "--query", 7, "--why", side, method=method)
     pairs, rows = found.values()
-    order, similarity = orders(space, BASE if side == "before" else parse(METHOD))
+    order, similarity = orders(space, BASE if side == "before" else parse(method))
     relevant = set(space.qrels[[7]].indices.tolist())
     target = next(candidate for candidate in order[7] if candidate in relevant)
     rival = next(candidate for candidate in order[7] if candidate not in relevant)
@@ -140,6 +140,7 @@ def test_contributions_add_up_to_the_similarity_in_the_list(store, space, side):
         assert pair["similarity"] == pytest.approx(similarity[7, candidate], abs=1e-6)
         assert sum(row[column] for row in rows) == pytest.approx(pair["similarity"], abs=1e-9)
     assert rows[-1]["name"] == "not explained by the SAE"
+    assert (rows[-2]["name"] == "the subtracted means") == (method != METHOD)
     assert all(row["difference"] == pytest.approx(row["target"] - row["rival"]) for row in rows)
 
 
@@ -157,13 +158,14 @@ def test_the_global_pool_is_asked_for_by_name(store):
         (["--curve", "r", "--diagnose"], 2, "exclude each other"),
         (["--why", "before"], 2, "--why needs --query"),
         (["--query", "999", "--why", "before"], 1, "no query 999"),
-        (["--query", "1", "--why", "after", "--method", "realign"], 1, "not linear"),
+        (["--query", "1", "--why", "after", "--method", "rerank:n=5,first=a", "--partner", "PARTNER"], 1, "two models"),
         (["--curve", "n"], 1, "hybrid"),
         (["--curve", "r", "--method", METHOD, "--method", "realign"], 1, "expected one"),
         (["--pool", "moon"], 2, "local"),
     ],
 )
 def test_what_cannot_be_asked_is_a_sentence(store, options, code, sentence):
+    options = [str(store.path) if option == "PARTNER" else option for option in options]
     done = CliRunner().invoke(main, ["retrieve", str(store.path), "--task", "i2t", *options])
     assert done.exit_code == code
     assert sentence in done.output

@@ -8,15 +8,20 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
 from analysis.live.ranking import Comparison
-from analysis.live.why import explain, explains
+from analysis.live.why import SHIFT, UNEXPLAINED, explain, explains, removed_concepts
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
 
-LINEAR = ("base", "removal:attribution,share=0.1", "removal:attribution,share=0.1,r=2", "pool:last", "pca:n=2",
-          "pool:last+pca:n=3", "pool:last+removal:energy,share=0.1")  # fmt: skip
+SPLIT = (
+    "base", "removal:attribution,share=0.1", "removal:attribution,share=0.1,r=2", "pool:last", "pca:n=2", "pool:last+pca:n=3",
+    "pool:last+removal:energy,share=0.1", "removal:random,share=0.1,seeds=3", "realign:alpha=0.3", "centring:side",
+    "centring:joint", "centring:modality", "edit:3=0,5=2", "codes:idf", "codes:equal", "edit:1=0.5+codes:idf",
+    "removal:energy,share=0.05+realign", "centring:side+removal:concepts=2+realign:statistics=joint",
+    "pool:queries=last+edit:2=3+realign", "codes:idf+realign",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +35,15 @@ def comparison(lab: Lab, after: Intervention, query: int) -> Comparison:
     return Comparison(lab.lists(BASE), lab.lists(after), lab.space.qrels, query)
 
 
-@pytest.mark.parametrize("spec", LINEAR)
+@pytest.mark.parametrize("spec", SPLIT)
 @pytest.mark.parametrize("query", [0, 7])
 def test_bars_add_up_to_the_similarity_of_the_list(lab: Lab, spec: str, query: int) -> None:
     after = parse(spec)
     found = explain(lab, comparison(lab, after, query), "after", after)
     fitted = fit(after, lab.space)
     for pair, candidate in ((found.target, found.target_candidate), (found.rival, found.rival_candidate)):
-        assert pair.contribution.sum() + pair.unexplained == pytest.approx(pair.similarity, abs=1e-9)
+        parts = pair.contribution.sum() + pair.shift + pair.unexplained
+        assert parts == pytest.approx(pair.similarity, abs=1e-9)
         assert pair.similarity == pytest.approx(float(fitted.queries[query] @ fitted.candidates[candidate]), abs=1e-5)
 
 
@@ -51,8 +57,59 @@ def test_target_and_rival_are_the_best_of_their_kind(lab: Lab) -> None:
     assert found.rival_wins == (similarity[found.rival_candidate] > similarity[found.target_candidate])
 
 
-@pytest.mark.parametrize("spec", ["realign", "centring:side", "edit:3=0", "codes:idf", "fusion:first=a"])
-def test_what_is_not_linear_is_refused_with_the_reason(lab: Lab, spec: str) -> None:
-    assert "not linear" in explains(parse(spec))
-    with pytest.raises(RetrievalError, match="not linear"):
+@pytest.mark.parametrize("spec", ["fusion:first=a", "realign+rerank:n=5,first=a"])
+def test_two_models_do_not_split(lab: Lab, spec: str) -> None:
+    assert "two models" in explains(parse(spec))
+    with pytest.raises(RetrievalError, match="two models"):
         explain(lab, comparison(lab, BASE, 0), "after", parse(spec))
+
+
+def parts_by_hand(lab: Lab, side: str, position: int, mean: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(image of z_i D_i of every concept (K, D), image of the mean (D,), the whole (D,)), scaled to length 1."""
+    h = lab.space.rows(side, "mean")[position].astype(np.float64)
+    z = lab.space.codes(side, "mean")[[position]].to_csr().toarray()[0]
+    atoms = z[:, None] * lab.space.dictionary / np.linalg.norm(h) @ matrix
+    whole = (h / np.linalg.norm(h) - mean) @ matrix
+    length = np.linalg.norm(whole)
+    return atoms / length, -mean @ matrix / length, whole / length
+
+
+def test_each_bar_after_whitening_is_the_formula_with_the_images_of_the_parts(lab: Lab) -> None:
+    after = parse("realign:alpha=0.3")
+    found = explain(lab, comparison(lab, after, 7), "after", after)
+    sides = []
+    for side, position in (("queries", 7), ("candidates", found.target_candidate)):
+        rows = lab.space.rows(side, "mean").astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        covariance = np.cov(rows, rowvar=False)
+        shrunken = 0.7 * covariance + 0.3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        values, vectors = np.linalg.eigh(shrunken)
+        sides.append(parts_by_hand(lab, side, position, rows.mean(0), vectors / np.sqrt(values + 1e-5) @ vectors.T))
+    (a_q, m_q, v_q), (a_c, m_c, v_c) = sides
+    explained_q, explained_c = a_q.sum(0) + m_q, a_c.sum(0) + m_c
+    bars = (a_q @ explained_c + a_c @ explained_q) / 2
+    pair = found.target
+    assert pair.contribution == pytest.approx(bars[pair.concept_ids], abs=1e-6)
+    assert pair.shift == pytest.approx((m_q @ explained_c + m_c @ explained_q) / 2, abs=1e-6)
+    assert pair.similarity == pytest.approx(v_q @ v_c, abs=1e-6)
+
+
+def test_the_reasons_are_the_largest_shares_of_the_gap(lab: Lab) -> None:
+    found = explain(lab, comparison(lab, parse("centring:side"), 3), "after", parse("centring:side"))
+    table = found.table()
+    assert table["difference"].sum() == pytest.approx(found.gap, abs=1e-9)
+    assert set(table["concept"].iloc[-2:]) == {SHIFT, UNEXPLAINED}
+    reasons = found.reasons(3)
+    shares = dict(zip(table["concept"], table["difference"] / found.gap, strict=True))
+    assert [share for _, share in reasons] == sorted((s for s in shares.values() if s > 0), reverse=True)[
+        : len(reasons)
+    ]
+    assert all(shares[concept] == pytest.approx(share) for concept, share in reasons)
+
+
+def test_the_concepts_that_an_intervention_removes(lab: Lab) -> None:
+    assert removed_concepts(parse("removal:concepts=3,7+realign"), lab.space) == {3, 7}
+    assert removed_concepts(parse("realign"), lab.space) == frozenset()
+    best = int(np.nanargmax(lab.space.score("energy")))
+    share = 1 / len(lab.space.dictionary)
+    assert removed_concepts(parse(f"removal:energy,share={share}"), lab.space) == {best}

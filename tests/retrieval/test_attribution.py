@@ -8,6 +8,7 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.attribution import compare_pairs, explain_pair
 from analysis.retrieval.removal import concept_subspace
+from analysis.retrieval.transforms import WithoutSubspace
 from tests.retrieval.planted import DISTRACTORS, unit, world
 
 
@@ -56,7 +57,7 @@ def test_the_similarity_after_removal_is_explained_too(planted):
     basis = concept_subspace(planted.sae.dictionary, DISTRACTORS)
     h_q, h_c = (planted.embeddings[side][7].astype(np.float64) for side in ("queries", "candidates"))
     left = unit(np.stack([h_q, h_c]) @ (np.eye(len(h_q)) - basis.T @ basis))
-    found = explain_pair(h_q, h_c, planted.sae, codes=stored(planted, 7, 7), basis=basis)
+    found = explain_pair(h_q, h_c, planted.sae, codes=stored(planted, 7, 7), through=((WithoutSubspace(basis),),) * 2)
     assert found.similarity == pytest.approx(float(left[0] @ left[1]), abs=1e-9)
     assert found.contribution.sum() + found.unexplained == pytest.approx(found.similarity, abs=1e-9)
     assert np.abs(found.contribution[np.isin(found.concept_ids, DISTRACTORS)]).max() < 1e-9
@@ -92,4 +93,4 @@ def test_a_vector_without_direction_is_refused(planted):
         explain_pair(np.zeros_like(h), h, planted.sae)
     basis = concept_subspace(planted.sae.dictionary, [0])
     with pytest.raises(RetrievalError, match="candidate has no direction"):
-        explain_pair(h, planted.sae.dictionary[0], planted.sae, basis=basis)
+        explain_pair(h, planted.sae.dictionary[0], planted.sae, through=((WithoutSubspace(basis),),) * 2)
