@@ -172,7 +172,11 @@ def test_retrieve_lists_the_candidates_of_one_query(store):
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     assert len(found["before"]) == len(found["after"]) == 4
-    assert found["sample_id"] == open_store(store).samples["sample_id"].iat[open_store(store).task("i2t").query_rows[3]]
+    opened = open_store(store)
+    assert found["sample_id"] == opened.samples["sample_id"].iat[opened.task("i2t").query_rows[3]]
+    assert {row["candidate"] for row in found["targets"]} == set(opened.task("i2t").qrels[[3]].indices.tolist())
+    for side in ("before", "after"):
+        assert found[f"rank_{side}"] == min(row[f"rank_{side}"] for row in found["targets"])
 
 
 def test_reproduce_states_every_published_number(store):

@@ -68,6 +68,9 @@ class Lists(Protocol):
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
         """(n,) ranks, 1 = best, of some candidates."""
 
+    def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
+        """(n,) scores of some candidates, as `top` gives them."""
+
 
 @dataclass(frozen=True)
 class ScoreLists:
@@ -80,6 +83,9 @@ class ScoreLists:
 
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
         return _ranks(self.scores, query, candidates)
+
+    def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
+        return self.scores.pairs(np.full(len(candidates), query), candidates)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,11 @@ class TwoStageLists:
         place = {int(candidate): position + 1 for position, candidate in enumerate(passed)}
         return np.array([place.get(int(c), int(r)) for c, r in zip(candidates, rank, strict=True)], dtype=np.int64)
 
+    def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
+        asked = np.full(len(candidates), query)
+        passed = _ranks(self.first, query, candidates) <= self.n
+        return np.where(passed, self.second.pairs(asked, candidates), self.first.pairs(asked, candidates))
+
 
 @dataclass(frozen=True)
 class FusedLists:
@@ -123,6 +134,9 @@ class FusedLists:
         rank[np.argsort(-row, kind="stable")] = np.arange(1, len(row) + 1)
         return rank[candidates]
 
+    def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
+        return self._row(query)[candidates]
+
     def _row(self, query: int) -> np.ndarray:
         return fused_rows(self.first, self.second, np.array([query]), self.weight)[0]
 
@@ -130,34 +144,56 @@ class FusedLists:
 @dataclass(frozen=True)
 class SideBySide:
     """The lists of one query before and after. Columns: rank, candidate, score, target (relevant?), other_rank (in the
-    other list), moved: places gained from before to after, also positive in the list before where it will rise."""
+    other list), moved: places gained from before to after, also positive in the list before where it will rise.
+
+    targets: all relevant candidates of the pool, best first in the list before, wherever they stand: candidate, rank_before,
+    rank_after, score_before, score_after.
+    """
 
     query: int
     before: pd.DataFrame
     after: pd.DataFrame
+    targets: pd.DataFrame
 
 
 def side_by_side(before: Lists, after: Lists, query: int, k: int, qrels: sp.csr_array) -> SideBySide:
-    """The k best candidates of one query before and after an intervention, and where each stands in the other list."""
-    relevant = qrels.indices[qrels.indptr[query] : qrels.indptr[query + 1]]
+    """The k best candidates of one query before and after an intervention, where each stands in the other list, and where
+    its targets stand in both."""
+    relevant = qrels.indices[qrels.indptr[query] : qrels.indptr[query + 1]].astype(np.int64)
+    rankings = [lists.top(query, k) for lists in (before, after)]
+    ids = [ranking.ids[0] for ranking in rankings]
+    # Ranks of what the other list shows and of the targets, in one go.
+    ranks = [
+        lists.ranks(query, np.concatenate([shown, relevant])) for lists, shown in ((before, ids[1]), (after, ids[0]))
+    ]
+    targets = pd.DataFrame(
+        {
+            "candidate": relevant,
+            "rank_before": ranks[0][len(ids[1]) :],
+            "rank_after": ranks[1][len(ids[0]) :],
+            "score_before": before.similarities(query, relevant),
+            "score_after": after.similarities(query, relevant),
+        }
+    ).sort_values("rank_before", kind="stable", ignore_index=True)
     tables = []
-    for own, other, sign in ((before, after, 1), (after, before, -1)):
-        ranking = own.top(query, k)
-        ids = ranking.ids[0]
-        rank, other_rank = np.arange(1, len(ids) + 1), other.ranks(query, ids)
+    for ranking, shown, other_rank, sign in (
+        (rankings[0], ids[0], ranks[1][: len(ids[0])], 1),
+        (rankings[1], ids[1], ranks[0][: len(ids[1])], -1),
+    ):
+        rank = np.arange(1, len(shown) + 1)
         tables.append(
             pd.DataFrame(
                 {
                     "rank": rank,
-                    "candidate": ids,
+                    "candidate": shown,
                     "score": ranking.scores[0],
-                    "target": np.isin(ids, relevant),
+                    "target": np.isin(shown, relevant),
                     "other_rank": other_rank,
                     "moved": sign * (rank - other_rank),
                 }
             )
         )
-    return SideBySide(query, *tables)
+    return SideBySide(query, tables[0], tables[1], targets)
 
 
 def _ranks(scores: Scores, query: int, candidates: np.ndarray) -> np.ndarray:

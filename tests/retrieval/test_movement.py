@@ -52,15 +52,36 @@ def test_lists_side_by_side_know_each_others_ranks():
         assert table["target"].tolist() == [QRELS[3, c] != 0 for c in table["candidate"]]
 
 
-@pytest.mark.parametrize(
-    "lists",
-    [
-        ScoreLists(SCORES[1]),
-        TwoStageLists(SCORES[0], SCORES[1], 7),
-        TwoStageLists(SCORES[0], SCORES[1], 40),
-        FusedLists(SCORES[0], SCORES[1], 0.4),
-    ],
-)
+def test_every_target_is_named_wherever_it_stands():
+    orders = [dense_order(*side)[0] for side in ROWS]
+    query = int(np.argmax(np.diff(QRELS.indptr)))
+    found = side_by_side(ScoreLists(SCORES[0]), ScoreLists(SCORES[1]), query, 3, QRELS).targets
+    relevant = np.flatnonzero(QRELS[[query]].toarray()[0])
+    assert len(relevant) > 1
+    assert sorted(found["candidate"]) == relevant.tolist()
+    assert found["rank_before"].is_monotonic_increasing
+    for (queries, candidates), order, side in zip(ROWS, orders, ("before", "after"), strict=True):
+        places = [1 + order[query].tolist().index(c) for c in found["candidate"]]
+        assert found[f"rank_{side}"].tolist() == places
+        np.testing.assert_allclose(found[f"score_{side}"], candidates[found["candidate"]] @ queries[query], atol=1e-6)
+
+
+ALL_LISTS = [
+    ScoreLists(SCORES[1]),
+    TwoStageLists(SCORES[0], SCORES[1], 7),
+    TwoStageLists(SCORES[0], SCORES[1], 40),
+    FusedLists(SCORES[0], SCORES[1], 0.4),
+]
+
+
+@pytest.mark.parametrize("lists", ALL_LISTS)
+def test_similarities_of_candidates_are_those_of_the_list(lists):
+    full = lists.top(6, 40)
+    asked = full.ids[0][[30, 2, 11]]
+    np.testing.assert_allclose(lists.similarities(6, asked), full.scores[0][[30, 2, 11]], atol=1e-6)
+
+
+@pytest.mark.parametrize("lists", ALL_LISTS)
 def test_ranks_of_candidates_are_their_places_in_the_list(lists):
     full = lists.top(6, 40).ids[0]
     assert sorted(full) == list(range(40))
@@ -72,6 +93,7 @@ def test_a_query_without_targets_marks_none():
     empty = sp.csr_array((10, 40))
     found = side_by_side(ScoreLists(SCORES[0]), ScoreLists(SCORES[0]), 0, 5, empty)
     assert not found.before["target"].any()
+    assert not len(found.targets)
     assert (found.after["moved"] == 0).all()
 
 
