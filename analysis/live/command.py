@@ -24,13 +24,12 @@ def run_query(
     as_json: bool = False,
 ) -> str:
     """The ranked candidates of a picture and/or a text, after a mask and an intervention, with their rank before."""
-    from analysis.live.compatibility import check_compatible, precision_note, request_for
+    from analysis.live.compatibility import check_compatible, precision_note, request_for, statistics_note
     from analysis.live.masks import parse_mask
     from analysis.live.query import embed_query
-    from analysis.live.ranking import compare
+    from analysis.live.ranking import applied, rank_query
     from analysis.live.slot import load_request
     from analysis.retrieval.interventions import parse
-    from analysis.retrieval.pipeline import fit
     from analysis.retrieval.spaces import space_from_store
     from analysis.store import open_store
 
@@ -44,7 +43,8 @@ def run_query(
     )  # fmt: skip
     check_compatible(store, query)
     space = space_from_store(store, task)
-    ranking = compare(fit(parse("base"), space), fit(intervention, space), query.embedding(), query.embedding(tokens))
+    changes = applied(query, space, tokens, intervention)
+    ranking = rank_query(query, space, mask=tokens, intervention=intervention)
     rows = [
         {
             "rank": place.rank,
@@ -56,12 +56,11 @@ def run_query(
         }
         for place in ranking.places("after", top)
     ]
-    notes = [*query.notes, *filter(None, [precision_note(store, query)])]
+    notes = [*query.notes, *filter(None, [precision_note(store, query), statistics_note(task, query, changes)])]
     if as_json:
         view = {"store": store.name, "task": task, "mask": tokens.spec, "method": intervention.spec}
         return json.dumps({**view, "notes": notes, "candidates": rows}, indent=1, ensure_ascii=False)
-    what = ", ".join(filter(None, [tokens.label, intervention.label]))
-    head = f"{store.label}, {task}, {query.modality} query, {what}; rank before in brackets"
+    head = f"{store.label}, {task}, {query.modality} query, {changes.label or 'base'}; rank before in brackets"
     lines = [
         f"{row['rank']:>4} ({row['rank_before']})  {row['similarity']:.4f}  {row['sample_id']}  {row['text']}"
         for row in rows

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.data.samples import SHORT
 from analysis.errors import BackboneError
+from analysis.live.ranking import asks_about_queries
 from analysis.live.slot import ModelRequest
 from analysis.retrieval.steps import Centring, ReAlign
 
 if TYPE_CHECKING:
     from analysis.live.query import LiveQuery
-    from analysis.retrieval.interventions import Intervention
+    from analysis.live.ranking import Applied
     from analysis.store import Store
 
 # What decides whether two vectors live in one space, in the order in which a difference is worth saying.
@@ -91,17 +92,24 @@ def check_compatible(store: Store, query: LiveQuery) -> None:
         )
 
 
-def statistics_note(task: str, query: LiveQuery, intervention: Intervention) -> str:
-    """A sentence when an intervention uses statistics of a task's queries and the query is of another kind, else ""."""
+def statistics_note(task: str, query: LiveQuery, changes: Applied) -> str:
+    """What to know when an intervention uses statistics of a task's queries: the query is of another kind than those, or
+    it is masked in a way that no stored query is. "" when there is nothing to say."""
     expected, given = task.split("2")[0], SHORT[query.modality]
-    used = [step.label for step in intervention.steps if isinstance(step, ReAlign | Centring)]
-    if expected == given or not used:
-        return ""
-    words = {"i": "pictures", "t": "texts", "it": "pictures with a text"}
-    return (
-        f"The queries of {task} are {words[expected]}, yours is of another kind: {' and '.join(used)} uses what was measured "
-        f"on {words[expected]}, which need not suit it."
-    )
+    used, sentences = asks_about_queries(changes.intervention), []
+    whitening = [step.label for step in changes.intervention.steps if isinstance(step, ReAlign | Centring)]
+    if expected != given and whitening:
+        words = {"i": "pictures", "t": "texts", "it": "pictures with a text"}
+        sentences.append(
+            f"The queries of {task} are {words[expected]}, yours is of another kind: {' and '.join(whitening)} uses what "
+            f"was measured on {words[expected]}, which need not suit it."
+        )
+    if changes.variant is None and used:
+        sentences.append(
+            f"{' and '.join(used)} uses what was measured on unmasked queries: the store holds none with this mask "
+            f"({changes.mask.label})."
+        )
+    return " ".join(sentences)
 
 
 def fusion_note(query: LiveQuery) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.errors import BackboneError
-from analysis.models.pooling import Role
+from analysis.models.pooling import VARIANTS, Role, keep_tokens
 
 ROLE_NAMES = {Role.TEMPLATE: "template", Role.IMAGE: "image", Role.TEXT: "text", Role.INSTRUCTION: "instruction"}
 POOLINGS = ("mean", "last")
@@ -86,6 +86,16 @@ class TokenMask:
             return last
         return kept
 
+    def joined(self, other: TokenMask) -> TokenMask:
+        """What either of two masks leaves out; the last token of what is left where either pools that."""
+        pooling = "last" if "last" in (self.pooling, other.pooling) else "mean"
+        return TokenMask((*self.roles, *other.roles), (*self.tokens, *other.tokens), pooling)
+
+    def acting_on(self, roles: np.ndarray) -> TokenMask:
+        """The same without roles that no token has: what may be said to be left out."""
+        present = {name for role, name in ROLE_NAMES.items() if (roles == role).any()}
+        return replace(self, roles=tuple(role for role in self.roles if role in present))
+
     def toggled(self, positions: Iterable[int], mask: bool, roles: np.ndarray) -> TokenMask:
         """The mask after some positions were masked (or unmasked). Roles that are masked whole are written as roles."""
         hidden = self.masked(roles)
@@ -96,6 +106,23 @@ class TokenMask:
 
 
 NO_MASK = TokenMask()
+
+
+def mask_of(variant: str, roles: np.ndarray) -> TokenMask:
+    """The mask that a stored variant ("last", "mean_no_image", ...) means for tokens of these roles: none where the
+    variant says nothing of its own about them and equals the mean. BackboneError for an unknown variant."""
+    if not keep_tokens(roles, variant)[1]:
+        return NO_MASK
+    rule = VARIANTS[variant]
+    return TokenMask(tuple(ROLE_NAMES[role] for role in rule.drop), (), "last" if rule.last_only else "mean")
+
+
+def variant_of(mask: TokenMask, roles: np.ndarray, variants: Sequence[str]) -> str | None:
+    """The stored variant that pools the same tokens as the mask, None when there is none. Of several the one that names
+    the same roles. BackboneError when the mask leaves no token."""
+    keep = mask.keep(roles)
+    known = sorted((v for v in variants if v in VARIANTS), key=lambda v: mask_of(v, roles) != mask)
+    return next((variant for variant in known if np.array_equal(keep_tokens(roles, variant)[0], keep)), None)
 
 
 def parse_mask(text: str) -> TokenMask:

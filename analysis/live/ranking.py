@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
+from analysis.errors import RetrievalError
+from analysis.live.masks import NO_MASK, TokenMask, mask_of, variant_of
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.movement import Lists, ScoreLists, SideBySide, side_by_side
-from analysis.retrieval.pipeline import Fitted
+from analysis.retrieval.pipeline import Fitted, fit
+from analysis.retrieval.spaces import RetrievalSpace
+from analysis.retrieval.steps import Centring, Pool, PrincipalComponents, ReAlign
+
+if TYPE_CHECKING:
+    from analysis.live.query import LiveQuery
+
+SIDES = ("before", "after")
+DEPTH = 10  # rows of a list that are computed at once, whatever part of them is shown
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,12 @@ class Place:
     similarity: float
     other_rank: int
     is_target: bool = False
+    other_similarity: float = float("nan")  # known of targets
+
+    @property
+    def seen_from_the_other(self) -> Place:
+        """The same candidate as a row of the other list."""
+        return Place(self.other_rank, self.candidate, self.other_similarity, self.rank, self.is_target, self.similarity)
 
 
 @dataclass(frozen=True)
@@ -46,17 +66,100 @@ class Comparison:
 
     def places(self, side: str, k: int = 10) -> list[Place]:
         """The first k rows of the "before" or the "after" list; ties go to the lower position."""
-        table = getattr(self.tables(k), side)
+        table = getattr(self.tables(max(k, DEPTH)), side).head(k)
         columns = (table[name].tolist() for name in ("rank", "candidate", "score", "other_rank", "target"))
         return [Place(*row) for row in zip(*columns, strict=True)]
 
+    def pinned(self, side: str, k: int = 10) -> list[Place]:
+        """The best target of either list where it stands behind the first k rows of this one, best first."""
+        found = self.best_targets
+        if found is None:
+            return []
+        here = [place if own == side else place.seen_from_the_other for own, place in zip(SIDES, found, strict=True)]
+        behind = {place.candidate: place for place in here if place.rank > k}
+        return sorted(behind.values(), key=lambda place: place.rank)
+
     @cached_property
-    def best_ranks(self) -> tuple[int, int] | None:
-        """(best rank of any target before, best rank of any target after): not always the same target's. None without."""
-        targets = self.targets.astype(np.int64)
-        if not len(targets):
+    def best_targets(self) -> tuple[Place, Place] | None:
+        """(the target that stands best before, the one that stands best after): often not the same. None without any."""
+        table = self.tables(DEPTH).targets
+        if not len(table):
             return None
-        return int(self.before.ranks(self.query, targets).min()), int(self.after.ranks(self.query, targets).min())
+        first, last = (table.loc[table[f"rank_{side}"].idxmin()] for side in SIDES)
+        return _target(first, "before"), _target(last, "after")
+
+    @property
+    def best_ranks(self) -> tuple[int, int] | None:
+        """(best rank of any target before, best rank of any target after), see `best_targets`."""
+        found = self.best_targets
+        return None if found is None else (found[0].rank, found[1].rank)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What is done to one live query. mask: all that is left out of it, by its own mask or by the queries' side of the
+    pool step; intervention: the other steps; variant: the stored variant that pools the same tokens, None without one;
+    fitted: the intervention to be fitted, whose statistics of queries are those of that variant."""
+
+    mask: TokenMask
+    intervention: Intervention
+    variant: str | None
+    fitted: Intervention
+
+    @property
+    def label(self) -> str:
+        """Everything that has an effect, in words; "" when nothing has."""
+        return ", ".join(part for part in (self.mask.label, self.intervention.label) if part and part != BASE.label)
+
+
+def applied(query: LiveQuery, space: RetrievalSpace, mask: TokenMask, intervention: Intervention) -> Applied:
+    """A mask and an intervention as they act on one live query: what `pool:queries=` names is left out of its own tokens,
+    together with the mask. RetrievalError for a variant that the store does not hold, BackboneError for a mask that does
+    not fit the query or leaves no token."""
+    wanted = intervention.pool.queries
+    if wanted not in space.queries:
+        raise RetrievalError(
+            f"The method pools queries as {wanted!r}, and {space.label or 'this store'} holds no such embeddings; it has "
+            f"{', '.join(space.queries)}: choose one of those or build the store with that variant."
+        )
+    named = intervention.with_pool(Pool(candidates=intervention.pool.candidates))
+    if not query.maskable:
+        return Applied(mask, named, None if mask else "mean", named)
+    roles = query.tokens.roles
+    mask = mask.joined(mask_of(wanted, roles)).acting_on(roles)
+    variant = variant_of(mask, roles, tuple(space.queries))
+    same = variant if variant is not None and asks_about_queries(intervention) else "mean"
+    return Applied(mask, named, variant, intervention.with_pool(Pool(same, intervention.pool.candidates)))
+
+
+def asks_about_queries(intervention: Intervention) -> list[str]:
+    """Labels of the steps that are fitted on the queries of the task, so that it matters how those are pooled."""
+    return [
+        step.label
+        for step in intervention.steps
+        if isinstance(step, Centring | PrincipalComponents)
+        or (isinstance(step, ReAlign) and step.statistics != "candidates")
+    ]
+
+
+def rank_query(
+    query: LiveQuery,
+    space: RetrievalSpace,
+    *,
+    mask: TokenMask = NO_MASK,
+    intervention: Intervention = BASE,
+    targets: tuple[int, ...] = (),
+    fitted: Callable[[Intervention], Fitted] | None = None,
+) -> Comparison:
+    """A live query as it is beside the same query masked and under an intervention, see `applied`.
+
+    targets: positions of relevant candidates, where they are known; fitted: gives fitted interventions where some are
+    kept. Raises what `applied`, `LiveQuery.embedding` and `compare` raise.
+    """
+    fitted = fitted or (lambda one: fit(one, space))
+    changes = applied(query, space, mask, intervention)
+    h_before, h_after = query.embedding(), query.embedding(changes.mask)
+    return compare(fitted(BASE), fitted(changes.fitted), h_before, h_after, targets)
 
 
 def compare(
@@ -79,3 +182,12 @@ def compare(
     columns = np.asarray(sorted(targets), np.int64)
     qrels = sp.csr_array((np.ones(len(columns)), columns, [0, len(columns)]), shape=(1, base.space.n_candidates))
     return Comparison(lists[0], lists[1], qrels)
+
+
+def _target(row: pd.Series, side: str) -> Place:
+    """One row of the targets' table as a place of the list `side`."""
+    other = SIDES[1 - SIDES.index(side)]
+    return Place(
+        int(row[f"rank_{side}"]), int(row["candidate"]), float(row[f"score_{side}"]), int(row[f"rank_{other}"]), True,
+        float(row[f"score_{other}"]),
+    )  # fmt: skip

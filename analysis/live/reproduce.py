@@ -57,7 +57,6 @@ def _shell(parts: list[str]) -> str:
 
 
 _HEAD = """from analysis.retrieval.interventions import parse
-from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import space_from_store
 from analysis.store import open_store
 """
@@ -71,7 +70,7 @@ _LIVE = (
 from analysis.live.compatibility import check_compatible, request_for
 from analysis.live.masks import parse_mask
 from analysis.live.query import embed_query
-from analysis.live.ranking import compare
+from analysis.live.ranking import rank_query
 from analysis.live.slot import load_request
 """
     + _HEAD
@@ -81,15 +80,13 @@ backbone = load_request(request_for(store, device={device!r}, dtype={dtype!r}))
 query = embed_query(backbone, picture={picture}, text={text!r}, prompts=store.config["prompts"], task={task!r})
 check_compatible(store, query)
 space = space_from_store(store, {task!r})
-ranking = compare(
-    fit(parse("base"), space), fit(parse({method!r}), space),
-    query.embedding(), query.embedding(parse_mask({mask!r})),
-)
+ranking = rank_query(query, space, mask=parse_mask({mask!r}), intervention=parse({method!r}))
 """
     + _TAIL
 )
 _CACHED = (
     """from analysis.live.ranking import compare
+from analysis.retrieval.pipeline import fit
 """
     + _HEAD
     + """

@@ -76,6 +76,10 @@ class Intervention:
     def without_hybrid(self) -> Intervention:
         return Intervention(tuple(step for step in self.steps if not isinstance(step, _LAST)), self.title)
 
+    def with_pool(self, pool: Pool) -> Intervention:
+        """The same with other embeddings."""
+        return Intervention((pool, *(step for step in self.steps if not isinstance(step, Pool))), self.title)
+
     def seeds(self) -> tuple[Intervention, ...]:
         """One intervention per seed of its random removal; itself when there is nothing to repeat."""
         counts = [step.seeds for step in self.steps if isinstance(step, Removal) and step.score == "random"]

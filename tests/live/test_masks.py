@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import BackboneError
-from analysis.live.masks import QUICK_MASKS, TokenMask, parse_mask
-from analysis.models.pooling import Role, keep_tokens
+from analysis.live.masks import NO_MASK, QUICK_MASKS, TokenMask, mask_of, parse_mask, variant_of
+from analysis.models.pooling import VARIANTS, Role, keep_tokens
 
 ROLES = np.array([1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 1, 0], np.int8)
 
@@ -73,3 +73,35 @@ def test_toggling_takes_single_tokens_out_of_a_masked_role_and_back() -> None:
     assert without_one.toggled([3], True, ROLES) == image
     assert TokenMask().toggled([6, 7], True, ROLES).spec == "text"
     assert TokenMask(pooling="last").toggled([0], True, ROLES).spec == "0,last"
+
+
+WORDS = np.array([1, 1, 3, 3, 4, 4, 1], np.int8)  # a text alone
+
+
+@pytest.mark.parametrize("roles", [ROLES, WORDS], ids=["picture and text", "text"])
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_every_variant_is_a_mask_and_the_mask_that_variant(roles: np.ndarray, variant: str) -> None:
+    mask = mask_of(variant, roles)
+    keep, defined = keep_tokens(roles, variant)
+    np.testing.assert_array_equal(mask.keep(roles), keep)
+    assert variant_of(mask, roles, tuple(VARIANTS)) == (variant if defined else "mean")
+
+
+def test_a_mask_of_the_tokens_that_a_variant_leaves_out_is_that_variant() -> None:
+    assert variant_of(parse_mask("2-5"), ROLES, ("mean", "mean_no_image")) == "mean_no_image"
+    assert variant_of(parse_mask("2-4"), ROLES, ("mean", "mean_no_image")) is None
+    assert variant_of(parse_mask("image"), ROLES, ("mean", "last")) is None
+    assert variant_of(parse_mask("instruction,last"), ROLES, ("mean", "last")) == "last"  # the template's end is left
+    assert variant_of(parse_mask("template,last"), ROLES, ("mean", "last")) is None
+
+
+def test_two_masks_together_leave_out_what_either_does() -> None:
+    both = parse_mask("image,9").joined(parse_mask("9,10,last"))
+    assert both == parse_mask("image,9-10,last")
+    np.testing.assert_array_equal(np.flatnonzero(both.keep(ROLES)), [8])  # the last one that is left
+    assert NO_MASK.joined(NO_MASK) == NO_MASK
+
+
+def test_only_roles_that_the_query_has_are_said_to_be_left_out() -> None:
+    assert parse_mask("image,instruction").acting_on(WORDS).label == "w/o instruction"
+    assert not parse_mask("image").acting_on(WORDS)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.errors import RetrievalError
-from analysis.live.ranking import compare
+from analysis.errors import BackboneError, RetrievalError
+from analysis.live.compatibility import statistics_note
+from analysis.live.lab import Lab
+from analysis.live.masks import parse_mask
+from analysis.live.query import LiveQuery, embed_query
+from analysis.live.ranking import applied, compare, rank_query
+from analysis.models.backbones import Backbone
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
-from analysis.store import open_store
+from analysis.store import Store, open_store
+from tests.live.live_store import caption, picture
 from tests.synthetic_store import make_store
 
 METHOD = "removal:attribution,share=0.1+realign:alpha=0.3"
@@ -55,3 +61,88 @@ def test_a_query_inside_the_removed_space_is_refused_with_the_reason(space: Retr
     inside = space.dictionary[0] * 3
     with pytest.raises(RetrievalError, match="Nothing is left of this query"):
         compare(base, changed, inside, inside)
+
+
+@pytest.fixture(scope="module")
+def live_space(stores: dict[str, Store]) -> RetrievalSpace:
+    return space_from_store(stores["qwen2_vl"], "i2t")
+
+
+@pytest.fixture(scope="module")
+def live_query(mllm: Backbone) -> LiveQuery:
+    """The stored query 3, embedded from its original picture."""
+    return embed_query(mllm, picture=picture(3), task="i2t")
+
+
+AS_MASK = {
+    "last": "last",
+    "mean_no_image": "image",
+    "mean_no_instruction": "instruction",
+    "mean_no_prompt": "text,instruction",
+}
+
+
+@pytest.mark.parametrize("method", ["base", "realign:alpha=0.3", "removal:attribution,share=0.1", "centring", "pca:n=2",
+                                    "removal:concepts=1,4+realign:alpha=0.3", "edit:1=0+centring:joint"])  # fmt: skip
+@pytest.mark.parametrize("variant", list(AS_MASK))
+@pytest.mark.parametrize("how", ["mask", "pool", "both"])
+def test_a_masked_live_query_ranks_as_the_stored_one_in_the_lab(
+    live_space: RetrievalSpace, live_query: LiveQuery, method: str, variant: str, how: str
+) -> None:
+    pooled = f"pool:queries={variant}+{method}"
+    lab = Lab(live_space).lists(parse(pooled))
+    found = rank_query(
+        live_query, live_space, mask=parse_mask("" if how == "pool" else AS_MASK[variant]),
+        intervention=parse(method if how == "mask" else pooled),
+    )  # fmt: skip
+    positions = np.arange(live_space.n_candidates)
+    np.testing.assert_array_equal(found.after.ranks(0, positions), lab.ranks(3, positions))
+    np.testing.assert_allclose(
+        [place.similarity for place in found.places("after", 16)], lab.top(3, 16).scores[0], atol=1e-4
+    )  # fmt: skip
+
+
+def test_mask_and_pooled_variant_act_together(live_space: RetrievalSpace, live_query: LiveQuery) -> None:
+    changes = applied(live_query, live_space, parse_mask("image,20"), parse("pool:queries=last,candidates=last"))
+    assert changes.mask == parse_mask("image,20,last")
+    assert changes.intervention == parse("pool:candidates=last")
+    assert changes.label == "w/o image, 1 token masked, last token, last token (candidates)"
+    roles = live_query.tokens.roles
+    kept = np.flatnonzero(changes.mask.keep(roles))
+    assert kept.tolist() == [len(roles) - 1]
+
+
+def test_a_free_mask_keeps_the_statistics_of_unmasked_queries_and_says_so(
+    live_space: RetrievalSpace, live_query: LiveQuery
+) -> None:
+    mask, whitening = parse_mask("3-8"), parse("realign:alpha=0.3")
+    changes = applied(live_query, live_space, mask, whitening)
+    assert changes.fitted == whitening
+    assert "unmasked queries" in statistics_note("i2t", live_query, changes)
+    for other in ("removal:attribution,share=0.1", "realign:alpha=0.3,statistics=candidates", "edit:1=0"):
+        assert statistics_note("i2t", live_query, applied(live_query, live_space, mask, parse(other))) == ""
+    assert statistics_note("i2t", live_query, applied(live_query, live_space, parse_mask("image"), whitening)) == ""
+    h = live_query.embedding(mask)
+    oracle = compare(fit(parse("base"), live_space), fit(whitening, live_space), h, h).places("after", 5)
+    found = rank_query(live_query, live_space, mask=mask, intervention=whitening).places("after", 5)
+    assert [place.candidate for place in found] == [place.candidate for place in oracle]
+
+
+def test_a_variant_of_pictures_says_nothing_about_a_text(live_space: RetrievalSpace, mllm: Backbone) -> None:
+    query = embed_query(mllm, text=caption(2), task="t2i")
+    for variant in ("mean_no_image", "mean_no_prompt"):  # as in a store, where both equal the mean
+        changes = applied(query, live_space, parse_mask(""), parse(f"pool:queries={variant}"))
+        assert not changes.mask
+        assert changes.label == ""
+
+
+def test_what_cannot_be_pooled_is_refused_in_a_sentence(
+    stores: dict[str, Store], live_space: RetrievalSpace, live_query: LiveQuery, dual: Backbone
+) -> None:
+    with pytest.raises(RetrievalError, match=r"pools queries as 'mean_no_prompts'.*choose one of those"):
+        rank_query(live_query, live_space, intervention=parse("pool:queries=mean_no_prompts"))
+    space, query = space_from_store(stores["clip"], "i2t"), embed_query(dual, picture=picture(1), task="i2t")
+    with pytest.raises(RetrievalError, match="pools queries as 'last'"):
+        rank_query(query, space, intervention=parse("pool:queries=last"))
+    with pytest.raises(BackboneError, match="dual encoder"):
+        rank_query(query, space, mask=parse_mask("image"))

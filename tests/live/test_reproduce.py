@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_script_prints_the_ranking(view: LiveView, expected: list[Place], st
     assert _run(python_for(view)) == ids(stores, expected)
 
 
+@pytest.mark.parametrize("how", ["command", "script"])
+def test_the_queries_side_of_the_pool_step_is_the_mask_it_names(
+    view: LiveView, stores: dict[str, Store], how: str
+) -> None:
+    def ranked(mask: str, method: str) -> list[str]:
+        asked = replace(view, text="", mask=mask, method=method)
+        if how == "script":
+            return _run(python_for(asked))
+        done = CliRunner().invoke(query_command, [*shlex.split(command_for(asked))[4:], "--json"])
+        assert done.exit_code == 0, done.output
+        return [row["sample_id"] for row in json.loads(done.output)["candidates"]]
+
+    by_mask, by_pool = ranked("image", "realign"), ranked("", "pool:queries=mean_no_image+realign")
+    assert by_mask == by_pool
+    assert by_mask != ranked("", "realign")
+
+
 def test_a_cached_query_is_reproduced_without_a_model(stores: dict[str, Store]) -> None:
     store = stores["qwen2_vl"]
     view = LiveView(str(store.path), "i2t", query=4, method="pool:mean_no_image", top=5)
@@ -92,7 +110,9 @@ def test_the_text_form_names_the_rank_before_and_what_was_done(view: LiveView, e
         dtype="float32", top=3,
     )  # fmt: skip
     assert "w/o instruction, 3 tokens masked, removal by attribution" in text
-    assert f"({expected[0].other_rank})" in text.splitlines()[1]
+    *said, first, _, _ = text.splitlines()
+    assert f"({expected[0].other_rank})" in first
+    assert "on unmasked queries: the store holds none with this mask" in "\n".join(said)
 
 
 def _run(script: str) -> list[str]:
