@@ -28,7 +28,6 @@ ALSO = "also"  # text forms of other rows of the results table, joined by ;
 CHANGED = "changed"  # which queries are listed: rescued | lost | near | moved | all
 WHY = "why"  # which list the why-panel of the lab explains: before | after
 CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
-WHY = "why"  # which list the bars of concepts explain: before | after
 MASK = "mask"  # text form of the masked tokens, see analysis.live.masks
 TEXT = "text"  # of a live query
 SOURCE = "source"  # of a live query: upload | camera | data
@@ -63,7 +62,24 @@ ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
 
-OWNED = (STORE, STORES, CONCEPT, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY, MASK, TEXT, SOURCE, MODEL, DEVICE, DTYPE)
+OWNED = (
+    STORE,
+    STORES,
+    CONCEPT,
+    TASK,
+    QUERY,
+    METHOD,
+    ALSO,
+    CHANGED,
+    CURVE,
+    WHY,
+    MASK,
+    TEXT,
+    SOURCE,
+    MODEL,
+    DEVICE,
+    DTYPE,
+)
 _MEMORY = "_last_values"
 _NOTICES = "_notices"
 
@@ -99,7 +115,8 @@ PAGES: dict[str, PageInfo] = {
     ),
     "retrieval_lab": PageInfo(
         "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
-        "Recall before and after an intervention, per query and over all.", (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
+        "Recall before and after an intervention, per query and over all.",
+        (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
     ),
     "live_query": PageInfo(
         "pages/live_query.py", "live", "Live query", ":material/image_search:",
