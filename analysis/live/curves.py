@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.live.lab import Lab
-from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.controls import first_stage_alone
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.ranks import TargetRanks
 from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import UNRANKED, Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
+from analysis.retrieval.steps import UNRANKED, Centring, Fusion, PrincipalComponents, ReAlign, Removal, Rerank, Step
 from analysis.retrieval.sweeps import (
     RankChoice,
     RecallOptions,
@@ -133,6 +134,17 @@ def curves(
         return Curves(kind, {"re-ranked": table}, now=hybrid.n if isinstance(hybrid, Rerank) else None)
     table = hybrid_curve(lab.space, first, weights=WEIGHTS, intervention=intervention, options=options)
     return Curves("weight", {"fused": table}, now=hybrid.weight if isinstance(hybrid, Fusion) else None)
+
+
+def levels(kind: str, intervention: Intervention) -> tuple[Intervention, ...]:
+    """What stands beside a curve as a level line, because the setting does not change it: the base; ReAlign, and over alpha
+    mean-centring, the simplest correction there is; of a hybrid its two models."""
+    hybrid = intervention.hybrid
+    if kind in ("n", "weight") and hybrid is not None:
+        first = first_stage_alone(intervention)
+        return tuple(dict.fromkeys((BASE, intervention.without_hybrid(), *([first] if first else []))))
+    centring = (Intervention((Centring("side"),)),) if kind == "alpha" else ()
+    return (BASE, *centring, Intervention((ReAlign(),)))
 
 
 def control_band(

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.live.curves import behind, control_band, curves
-from analysis.live.lab import Lab
+from analysis.live.curves import behind, control_band, curves, levels
+from analysis.live.explanation import explanation
+from analysis.live.lab import Lab, recall_frame
 from analysis.live.ranking import Comparison
 from analysis.live.why import PARTS, explain
 from analysis.retrieval.diagnostics import HUB_DEPTH, hubs
@@ -25,9 +26,11 @@ from analysis.retrieval.sweeps import RankChoice
 from analysis.store.read import Store, open_store
 
 DIAGNOSTICS = (
-    "modality_gap", "matched_cosine", "random_cosine", "effective_rank", "hubness", "worst_hub_share", "margin",
+    "modality_gap", "matched_cosine", "random_cosine", "random_spread", "distance_in_spreads", "effective_rank", "hubness",
+    "worst_hub_share", "margin", "margin_in_spreads",
 )  # fmt: skip
 WORST = 6
+LEVELS = "level lines, whatever the setting"
 
 
 def run_lab(
@@ -59,7 +62,7 @@ def run_lab(
         found = curve_tables(lab, curve, after, ks=ks, definition=definition)
     elif diagnose:
         texts = opened.samples["text"].to_numpy()[task_in_pool(opened, task, pool).candidate_rows]
-        found = diagnosis_tables(lab, texts, interventions)
+        found = diagnosis_tables(lab, texts, interventions, k=ks[-1], definition=definition)
     elif change is not None:
         before, now = (lab.measure(step).ranks[0] for step in (BASE, after))
         moved = movement(before, now, ks[-1])
@@ -74,14 +77,16 @@ def run_lab(
 def curve_tables(
     lab: Lab, kind: str, after: Intervention, *, ks: Sequence[int], definition: str
 ) -> dict[str, pd.DataFrame]:
-    """Name -> table (x, k, recall, low, high ...) of every line in the lab's picture, the control's band and, over "r", what
-    one half of the queries chose and what the other half has."""
+    """Name -> table (x, k, recall, low, high ...) of every line in the lab's picture, the control's band, the level lines
+    and, over "r", what one half of the queries chose and what the other half has."""
+    flat = [lab.measure(level) for level in levels(kind, after)]
     after = behind(kind, after, lab.space)
     found = curves(lab, kind, after, ks=ks, definition=definition)
     tables = dict(found.curves)
     band = control_band(lab, kind, after, ks=ks, definition=definition)
     if band is not None:
         tables["random concepts, 10 seeds"] = band
+    tables[LEVELS] = recall_frame(flat[0], flat, ks=ks, definition=definition)[["method", "k", "recall", "low", "high"]]
     if found.choice:
         tables["r chosen on one half of the queries, reported on the other"] = pd.DataFrame(
             [_choice(choice) for choice in found.choice.values()]
@@ -89,19 +94,28 @@ def curve_tables(
     return tables
 
 
-def diagnosis_tables(lab: Lab, texts: np.ndarray, methods: Sequence[Intervention]) -> dict[str, pd.DataFrame]:
-    """Diagnostics of the base and of every method, one row each, and the worst hubs of each. texts (C,): the candidates'."""
-    rows, worst = [], {}
+def diagnosis_tables(
+    lab: Lab, texts: np.ndarray, methods: Sequence[Intervention], *, k: int = 10, definition: str = "hit"
+) -> dict[str, pd.DataFrame]:
+    """Diagnostics of the base and of every method, one row each, what of it explains the change of recall at k, and the
+    worst hubs of each. texts (C,): the candidates'. What a hybrid has not, having no embeddings of its own, is NaN."""
+    rows, said, worst = [], [], {}
+    base, plain = lab.diagnose(BASE), lab.measure(BASE)
     names = np.asarray(lab.space.candidate_names)
     for method in dict.fromkeys((BASE, *methods)):
-        shape = lab.diagnose(method)
+        shape = lab.diagnose(method) if method.steps else base
         rows.append({"method": method.label, **{name: getattr(shape, name) for name in DIAGNOSTICS}})
+        if method.steps:
+            change = recall_frame(plain, [lab.measure(method)], ks=[k], definition=definition).iloc[0]
+            bounds = change["difference"], change["difference_low"], change["difference_high"]
+            said.append({"method": method.label, "sentence": explanation(base, shape, bounds, k)})
         table = hubs(shape.occurrences, lab.space.n_queries, n=WORST)
         ids = table["candidate"].to_numpy()
         worst[f"worst hubs, {method.label}: share of queries with it in the top {HUB_DEPTH}"] = table.assign(
             sample_id=names[ids], text=texts[ids]
         )
-    return {"diagnostics": pd.DataFrame(rows), **worst}
+    tables = {"diagnostics": pd.DataFrame(rows), **worst}
+    return tables | {"what explains the change": pd.DataFrame(said)} if said else tables
 
 
 def why_tables(lab: Lab, store: Store, query: int, after: Intervention, side: str) -> dict[str, pd.DataFrame]:
@@ -141,7 +155,9 @@ def _choice(choice: RankChoice) -> dict[str, Any]:
 
 def _text(tables: dict[str, pd.DataFrame]) -> str:
     with pd.option_context("display.float_format", "{:.4f}".format):
-        return "\n\n".join(f"{name}\n{table.to_string(index=False)}" for name, table in tables.items())
+        return "\n\n".join(
+            f"{name}\n{table.to_string(index=False, na_rep='not defined')}" for name, table in tables.items()
+        )
 
 
 def _json(tables: dict[str, pd.DataFrame]) -> str:

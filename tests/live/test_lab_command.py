@@ -115,6 +115,98 @@ def test_diagnostics_are_those_of_a_dense_search(store, space):
         assert worst[0]["sample_id"] == space.candidate_names[worst[0]["candidate"]]
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    return open_store(make_store(tmp_path_factory.mktemp("cache"), backbone="clip-mini", width=40))
+
+
+@pytest.mark.parametrize("method", ["rerank:n=12,first=clip-mini", "fusion:weight=0.4,first=clip-mini"])
+def test_diagnostics_of_a_hybrid_are_those_of_the_lists_it_gives(store, space, other, method):
+    found = ask(store, "--diagnose", "--partner", other.path, method=method)
+    row = found["diagnostics"][1]
+    partner = space_from_store(other, "i2t")
+    (first, left), (_, right) = orders(partner, BASE), orders(space, BASE)
+    fused = 0.4 * zscores(right) + 0.6 * zscores(left)
+    reranked = [sorted(ids[:12], key=lambda c, q=q: (-right[q, c], c)) for q, ids in enumerate(first)]
+    lists = np.array(reranked) if method.startswith("rerank") else np.argsort(-fused, axis=1, kind="stable")
+    counts = np.bincount(lists[:, :10].ravel(), minlength=space.n_candidates)
+    assert row["hubness"] == pytest.approx(((counts - counts.mean()) ** 3).mean() / counts.std() ** 3)
+    assert row["worst_hub_share"] == pytest.approx(counts.max() / space.n_queries)
+    worst = next(table for name, table in found.items() if name.startswith(f"worst hubs, {parse(method).label}:"))
+    assert [hub["count"] for hub in worst] == sorted(counts, reverse=True)[: len(worst)]
+    assert all(hub["count"] == counts[hub["candidate"]] for hub in worst)
+    for name in ("modality_gap", "matched_cosine", "random_cosine", "effective_rank", "distance_in_spreads"):
+        assert row[name] is None
+    relevant = space.qrels.toarray() > 0
+    margin = np.where(relevant, fused, -np.inf).max(axis=1) - np.where(relevant, -np.inf, fused).max(axis=1)
+    assert row["margin"] == (None if method.startswith("rerank") else pytest.approx(np.median(margin), abs=1e-6))
+    done = CliRunner().invoke(
+        main,
+        ["retrieve", str(store.path), "--task", "i2t", "--diagnose", "--method", method, "--partner", str(other.path)],
+    )
+    assert "not defined" in done.output
+
+
+def zscores(rows):
+    return (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "beside"),
+    [
+        ("r", METHOD, ["base", "realign"]),
+        ("alpha", "realign:alpha=0.3", ["base", "centring:side", "realign"]),
+        ("n", "rerank:n=5,first=clip-mini", ["base", "fusion:weight=0,first=clip-mini"]),
+        ("weight", f"{METHOD}+fusion:weight=0.3,first=clip-mini", ["base", METHOD, "fusion:weight=0,first=clip-mini"]),
+    ],
+)
+def test_level_lines_are_what_the_setting_does_not_change(store, space, other, kind, method, beside):
+    partner = ["--partner", other.path] if "first" in method else []
+    rows = ask(store, "--curve", kind, "--k", 5, *partner, method=method)["level lines, whatever the setting"]
+    table = evaluate(space, [parse(spec) for spec in beside], ks=(5,), first=space_from_store(other, "i2t"))
+    assert [row["method"] for row in rows] == table["method"].tolist()
+    assert [row["recall"] for row in rows] == pytest.approx(table["R@5"].tolist())
+
+
+def test_a_hybrid_is_printed_with_the_other_model_alone(store, other):
+    given = [
+        "retrieve",
+        str(store.path),
+        "--task",
+        "i2t",
+        "--method",
+        "rerank:n=5,first=clip-mini",
+        "--partner",
+        str(other.path),
+    ]
+    rows = json.loads(CliRunner().invoke(main, [*given, "--json"]).output)["rows"]
+    assert [row["method"] for row in rows] == ["base", "re-ranks the top 5 of clip-mini", "clip-mini alone"]
+    alone = evaluate(space_from_store(other, "i2t"), [BASE], ks=(1, 5, 10)).iloc[0]
+    assert [rows[2][f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([alone[f"R@{k}"] for k in (1, 5, 10)])
+
+
+def test_the_random_control_is_printed_with_the_range_of_its_seeds(store, space):
+    given = [
+        "retrieve",
+        str(store.path),
+        "--task",
+        "i2t",
+        "--method",
+        f"{METHOD.replace('attribution', 'random')},seeds=4",
+    ]
+    table = evaluate(space, [parse(given[-1])], ks=(1, 5, 10)).iloc[0]
+    printed = CliRunner().invoke(main, given).output
+    line = next(line for line in printed.splitlines() if "seeds=4" in line)
+    for k in (1, 5, 10):
+        low, high = (100 * table[f"band@{k}_{end}"] for end in ("low", "high"))
+        assert low < high
+        assert f"{100 * table[f'R@{k}']:.1f} (seeds {low:.1f} to {high:.1f})" in line
+    assert "range of the seeds, no bootstrap interval" in printed
+    found = json.loads(CliRunner().invoke(main, [*given, "--json"]).output)
+    assert found["rows"][1]["band@5_low"] == pytest.approx(table["band@5_low"])
+    assert "random seeds" in found["intervals"]["band@k_low, band@k_high"]
+
+
 @pytest.mark.parametrize("which", ["rescued", "lost", "near", "moved", "all"])
 def test_changed_queries_have_the_ranks_of_a_dense_search(store, space, which):
     rows = next(iter(ask(store, "--changed", which, "--k", "1,3").values()))

@@ -1,0 +1,72 @@
+"""Which diagnostics can explain what an intervention did to recall, in one sentence computed from the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.retrieval.diagnostics import Diagnostics
+
+_HUB_STEP = 0.005  # share of lists; smaller changes of the worst hub are noise
+_RELATIVE = 0.1  # of the larger value: what counts as a change of hubs and distance
+_MARGIN_STEP = 0.1  # spreads
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """One diagnostic that says better or worse: its words with both numbers, +1 better, -1 worse, 0 about the same."""
+
+    words: str
+    moved: int
+
+
+def explanation(before: Diagnostics, after: Diagnostics, change: tuple[float, float, float], k: int) -> str:
+    """What fits the change of recall@k and what does not. change: difference to the base and its 95 % interval, shares.
+
+    Three diagnostics have a better and a worse: the worst hub's share of lists (less), the distance of matched from random
+    cosines and the median margin (more), both in spreads of the random cosines, so that spaces can be compared. One fits
+    when it moved the way that recall did by more than a tenth (a margin: 0.1 spreads; a hub: also half a percent of the
+    lists). Moving together is no proof of a cause, so the sentence says "can explain". What is not defined (a hybrid has no
+    embeddings) is left out.
+    """
+    difference, low, high = change
+    amount = f"{100 * abs(difference):.1f} points"
+    if not (low > 0 or high < 0):
+        return f"Recall@{k} does not change for sure, so there is nothing for these numbers to explain."
+    way = 1 if difference > 0 else -1
+    head = f"Recall@{k} {'rises' if way > 0 else 'falls'} by {amount}"
+    what = "gain" if way > 0 else "loss"
+    signs = _signs(before, after)
+    fit, against, still = ([sign.words for sign in signs if sign.moved == wanted] for wanted in (way, -way, 0))
+    rest = [f"{_and(against)} went the other way"] if against else []
+    rest += [f"{_and(still)} hardly moved"] if still else []
+    if fit:
+        other = f", but {'; '.join(rest)}" if rest else ""
+        return f"{head}, and {_and(fit)} went with it{other}: that can explain the {what}."
+    return f"{head}. None of these numbers explains the {what}: {'; '.join(rest) or 'none is defined here'}."
+
+
+def _signs(before: Diagnostics, after: Diagnostics) -> list[_Sign]:
+    hubs = before.worst_hub_share, after.worst_hub_share
+    distance = before.distance_in_spreads, after.distance_in_spreads
+    margin = before.margin_in_spreads, after.margin_in_spreads
+    found = [
+        ("the worst hub", f"in {100 * hubs[0]:.1f} % → {100 * hubs[1]:.1f} % of the lists", hubs, -1, _HUB_STEP, _RELATIVE),
+        ("the distance of matched from random", _spreads(*distance), distance, 1, 0.0, _RELATIVE),
+        ("the margin", _spreads(*margin), margin, 1, _MARGIN_STEP, 0.0),
+    ]  # fmt: skip
+    signs = []
+    for name, numbers, (old, new), better, least, relative in found:
+        if np.isfinite((old, new)).all():
+            enough = abs(new - old) >= max(least, relative * max(abs(old), abs(new))) and new != old
+            signs.append(_Sign(f"{name} ({numbers})", better * int(np.sign(new - old)) if enough else 0))
+    return signs
+
+
+def _spreads(old: float, new: float) -> str:
+    return f"{old:.2f} → {new:.2f} spreads".replace("-", "\N{MINUS SIGN}")
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
