@@ -247,16 +247,16 @@ def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, mo
     command = next(code.value for code in app.code if "--why before" in code.value)
     pairs, rows = json.loads(invoke(command)).values()
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7" in c.proto.id).proto.spec)
-    bars = {(trace["name"], trace["yaxis"]): values(trace["x"]) for trace in chart["data"]}
     given = {row["concept"]: row["target"] for row in rows}
-    upper = next(trace for trace in chart["data"] if trace["name"] == "target")
-    for concept, bar in zip(values(upper["customdata"]), values(upper["x"]), strict=True):
-        assert bar == pytest.approx(given[int(concept)], abs=1e-6)
-    rest = next(bar for (name, axis), bar in bars.items() if name == "target" and axis != upper["yaxis"])
-    others, unexplained, total = rest
-    assert sum(values(upper["x"])) + others + unexplained == pytest.approx(total, abs=1e-6)
-    assert total == pytest.approx(pairs[0]["similarity"], abs=1e-6)
-    assert unexplained == pytest.approx(given[-1], abs=1e-6)
+    bars = next(trace for trace in chart["data"] if trace["name"].startswith("target"))
+    concepts, drawn = [int(i) for i in values(bars["customdata"])], values(bars["x"])
+    for concept, bar in zip(concepts, drawn, strict=True):
+        if concept >= 0:
+            assert bar == pytest.approx(given[concept], abs=1e-6)
+    assert concepts[-2:] == [-1, -1]  # the other concepts, and what is not explained
+    assert drawn[-1] == pytest.approx(given[-1], abs=1e-6)
+    assert sum(drawn) == pytest.approx(pairs[0]["similarity"], abs=1e-6)
+    assert bars["name"].endswith(score(pairs[0]["similarity"]))
 
 
 def test_counts_on_the_filters_are_those_of_the_ranks(
@@ -367,11 +367,43 @@ def test_removing_just_one_concept_from_the_why_panel(cache: Path, monkeypatch: 
     assert re.fullmatch(r"removal:concepts=\d+", address(app, "method"))
 
 
-def test_whitening_is_not_explained_and_the_reason_is_given(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3")
+def why_chart(app: AppTest) -> dict[str, dict[str, list[float]]]:
+    """Name of a bar trace, without its sum -> label -> value."""
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-" in c.proto.id).proto.spec)
+    return {
+        trace["name"].split(":")[0]: dict(zip(trace["y"], values(trace["x"]), strict=True)) for trace in chart["data"]
+    }
+
+
+def test_the_list_after_whitening_is_explained_as_its_command_prints(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all")
     group = next(group for group in app.get("button_group") if group.key == "_lab_explain")
     group.set_value("after").run()
-    assert "not linear" in words(app)
+    assert address(app, "why") == "after"
+    command = next(code.value for code in app.code if "--why after" in code.value)
+    pairs, rows = json.loads(invoke(command)).values()
+    drawn = why_chart(app)
+    assert drawn["target"]["the subtracted means"] == pytest.approx(rows[-2]["target"], abs=1e-6)
+    assert drawn["difference"]["not explained by the SAE"] == pytest.approx(rows[-1]["difference"], abs=1e-6)
+    assert sum(drawn["target"].values()) == pytest.approx(pairs[0]["similarity"], abs=1e-5)
+    gap = pairs[0]["similarity"] - pairs[1]["similarity"]
+    assert f"is {score(abs(gap))} ahead" in words(app)
+    largest = max((row["difference"] / gap, row["concept"]) for row in rows)
+    assert f"{100 * largest[0]:.1f} %" in words(app)
+
+
+def test_a_link_carries_which_list_is_explained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="after")
+    assert "the subtracted means" in why_chart(app)["target"]
+    other = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="sideways")
+    assert "the subtracted means" not in why_chart(other)["target"]
+
+
+def test_two_models_are_not_split_and_the_reason_is_given(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, method="rerank:n=5,first=clip-mini", query="3", why="after")
+    assert "two models" in words(app)
 
 
 def test_diagnostics_say_how_to_read_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
