@@ -14,6 +14,7 @@ from analysis.live.ranking import Comparison
 from analysis.retrieval.attribution import PairAttribution, compare_pairs, explain_pair
 from analysis.retrieval.concept_sets import concept_ids
 from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.movement import Lists
 from analysis.retrieval.pipeline import Fitted, with_concepts
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import PrincipalComponents, Removal
@@ -136,6 +137,25 @@ def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervent
     codes = one_code(lab.space, "queries", variant, query, h)
     pairs = [seen.pair(h, codes, candidate, position=query) for candidate in (target, rival)]
     return Explanation(pairs[0], pairs[1], target, rival)
+
+
+def explain_places(
+    fitted: Fitted, lists: Lists, h: np.ndarray, place: int, *, query: int = 0, codes: Codes | None = None
+) -> Explanation:
+    """The candidate at a place of a list (from 2 on; as `target`) and the one at its head (as `rival`), both explained.
+
+    For a live query, whose targets nobody knows: h (D,) its un-normalised embedding, pooled as the intervention says;
+    query: its position in `lists`. RetrievalError for a place that the list does not have or a reason of `explains`.
+    """
+    reason = explains(fitted.intervention)
+    n = fitted.space.n_candidates
+    if reason or not 2 <= place <= n:
+        raise RetrievalError(reason or f"There is no place {place} to compare with the first; expected 2 to {n}.")
+    listed = lists.top(query, place).ids[0]
+    seen = Explained.of(fitted)
+    codes = fitted.space.encode(np.asarray(h)[None]) if codes is None else codes
+    other, head = (seen.pair(h, codes, int(candidate)) for candidate in (listed[-1], listed[0]))
+    return Explanation(other, head, int(listed[-1]), int(listed[0]))
 
 
 def contenders(comparison: Comparison, side: str) -> tuple[int, int]:

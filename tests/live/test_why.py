@@ -8,8 +8,9 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
 from analysis.live.ranking import Comparison
-from analysis.live.why import SHIFT, UNEXPLAINED, explain, explains, removed_concepts
+from analysis.live.why import SHIFT, UNEXPLAINED, explain, explain_places, explains, removed_concepts
 from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.movement import ScoreLists
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import space_from_store
 from analysis.store import open_store
@@ -105,6 +106,26 @@ def test_the_reasons_are_the_largest_shares_of_the_gap(lab: Lab) -> None:
         : len(reasons)
     ]
     assert all(shares[concept] == pytest.approx(share) for concept, share in reasons)
+
+
+@pytest.mark.parametrize("spec", ["base", "edit:3=0+realign", "codes:idf", "removal:energy,share=0.1"])
+def test_two_places_of_a_live_query_are_explained(lab: Lab, spec: str) -> None:
+    fitted = fit(parse(spec), lab.space)
+    h = lab.space.rows("queries", "mean")[4] + 0.1
+    q = fitted.query(h)
+    lists = ScoreLists(fitted.scores(q[None]))
+    similarity = fitted.candidates @ q
+    order = np.lexsort((np.arange(len(similarity)), -np.round(similarity, 12)))
+    for place in (2, 9):
+        found = explain_places(fitted, lists, h, place)
+        assert (found.target_candidate, found.rival_candidate) == (order[place - 1], order[0])
+        for pair, candidate in ((found.target, order[place - 1]), (found.rival, order[0])):
+            assert pair.similarity == pytest.approx(similarity[candidate], abs=1e-6)
+            parts = pair.contribution.sum() + pair.shift + pair.unexplained
+            assert parts == pytest.approx(pair.similarity, abs=1e-9)
+    for place in (1, lab.space.n_candidates + 1):
+        with pytest.raises(RetrievalError, match="no place"):
+            explain_places(fitted, lists, h, place)
 
 
 def test_the_concepts_that_an_intervention_removes(lab: Lab) -> None:
