@@ -143,7 +143,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
             st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
         with st.container(gap="small"):
             st.markdown(f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}")
-            st.markdown(_outcome(view, moved))
+            st.markdown(_outcome(view, moved, comparison))
             state.page_link(
                 "live_query", "Open as a live query", icon=":material/image_search:", store=caching.store_id(view.store),
                 task=view.name, query=query, source="data", method=view.after.spec,
@@ -157,7 +157,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")
 
 
-def _outcome(view: LabView, moved: pd.Series) -> str:
+def _outcome(view: LabView, moved: pd.Series, comparison: Comparison) -> str:
     """What became of the query, with the ranks that the list and recall count with."""
     if moved["status"] == "no target":
         return "No target of this query is in the pool: it counts as a miss."
@@ -166,4 +166,4 @@ def _outcome(view: LabView, moved: pd.Series) -> str:
             f"Nothing is left of this query after {gallery.escape(view.after.label)}: it counts as a miss, and the order of "
             "the list after means nothing."
         )
-    return ranked_lists.outcome((int(moved["before"]), int(moved["after"])), view.k)
+    return ranked_lists.outcome(comparison.best_targets, view.k)

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.live.compatibility import fusion_note, precision_note, statistics_note
 from analysis.live.masks import NO_MASK, TokenMask
 from analysis.live.query import LiveQuery
-from analysis.live.ranking import Comparison, compare
+from analysis.live.ranking import Applied, Comparison, applied, compare
 from analysis.live.reproduce import LiveView, command_for, python_for
 from analysis.retrieval.interventions import Intervention
 from analysis.store import Store
@@ -44,94 +44,109 @@ class Live:
     query: LiveQuery | None = None
     preview: str = ""
 
-    def embeddings(self, mask: TokenMask, intervention: Intervention) -> tuple[np.ndarray, np.ndarray]:
+    def changes(self, mask: TokenMask, intervention: Intervention) -> Applied:
+        """What is done to the query; a stored one is pooled by the intervention alone."""
+        if self.query is None:
+            return Applied(NO_MASK, intervention, intervention.pool.queries, intervention)
+        return applied(self.query, caching.task_space(self.store, self.task.task), mask, intervention)
+
+    def embeddings(self, changes: Applied) -> tuple[np.ndarray, np.ndarray]:
         """(before, after): un-normalised embeddings (D,)."""
         if self.query is not None:
-            return self.query.embedding(), self.query.embedding(mask)
+            return self.query.embedding(), self.query.embedding(changes.mask)
         space, position = caching.task_space(self.store, self.task.task), self.asked.position
-        variant = intervention.pool.queries
+        variant = changes.intervention.pool.queries
         return space.rows("queries", "mean")[position], space.rows("queries", variant)[position]
 
-    def compare(self, mask: TokenMask, intervention: Intervention) -> Comparison:
-        before, after = self.embeddings(mask, intervention)
+    def compare(self, changes: Applied) -> Comparison:
+        before, after = self.embeddings(changes)
         name = self.task.task
         return compare(
             caching.fitted(self.store, name, "base"),
-            caching.fitted(self.store, name, intervention.spec),
+            caching.fitted(self.store, name, changes.fitted.spec),
             before, after, live_input.targets(self.task, self.asked.position),
         )  # fmt: skip
 
-    def view(self, mask: TokenMask, intervention: Intervention) -> LiveView:
+    def view(self, changes: Applied) -> LiveView:
         """The same as a command or a script. A cached query that was not run again is named by its position."""
+        place, method = commands.place(self.store.path), changes.intervention.spec
         if self.query is None:
-            return LiveView(
-                commands.place(self.store.path),
-                self.task.task,
-                query=self.asked.position,
-                method=intervention.spec,
-                top=K,
-            )
-        device = self.query.model.get("device", "cpu")
+            return LiveView(place, self.task.task, query=self.asked.position, method=method, top=K)
         return LiveView(
-            commands.place(self.store.path), self.task.task, self.asked.file, self.query.sample.text, mask=mask.spec,
-            method=intervention.spec, device=device, dtype=self.query.model["dtype"], top=K,
+            place, self.task.task, self.asked.file, self.query.sample.text, mask=changes.mask.spec, method=method,
+            device=self.query.model.get("device", "cpu"), dtype=self.query.model["dtype"], top=K,
         )  # fmt: skip
 
 
 @st.fragment
 def show(live: Live) -> None:
     """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
-    mask = NO_MASK
     if live.query is not None:
         live_tokens.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
-        mask = live_tokens.current_mask(live.query)
-    intervention = method_builder.current()
+    mask, intervention = live_tokens.left_out(live.store, live.query, method_builder.current())
     concept = live_concepts.looked_at(live.store)
-    _notes(live, intervention)
+    notes = st.container()
     inputs, lists = st.columns([5, 7], gap="medium")
+    changes, h_after = None, None  # a mask that leaves nothing is said once, where the ranking would be
+    with lists, guard("The ranking", stop=False):
+        changes = live.changes(mask, intervention)
+        _, h_after = live.embeddings(changes)
     with inputs:
         with guard("The tokens", stop=False):
             if live.query is not None:
-                live_tokens.show(live.store, live.query, mask, live.preview, concept)
+                shaded = None if h_after is None else concept
+                live_tokens.show(live.store, live.query, mask, live.preview, shaded)
             elif live.asked.row is not None:
                 live_tokens.cached(live.store, live.asked.row, concept)
         with guard("The settings", stop=False):
-            method_builder.build(method_builder.Builder(live.store, "live_method", CHIPS), intervention)
+            method_builder.build(_builder(live), intervention)
+    if changes is None or h_after is None:
+        return
+    with notes:
+        _notes(live, changes)
     with lists, guard("The ranking", stop=False):
-        _lists(live, live.compare(mask, intervention), mask, intervention)
+        _lists(live, live.compare(changes), changes)
     with guard("The concepts", stop=False):
-        _concepts(live, mask, intervention, concept)
-        _reproduction(live, mask, intervention)
+        _concepts(live, changes, h_after, concept)
+        _reproduction(live, changes)
 
 
-def _lists(live: Live, comparison: Comparison, mask: TokenMask, intervention: Intervention) -> None:
-    changes = " · ".join(part for part in (mask.label, intervention.label) if part and part != "base")
-    sentence = ranked_lists.outcome(comparison.best_ranks)
+def _builder(live: Live) -> method_builder.Builder:
+    """What is left out of a query that has tokens is chosen at its tokens, so the step is about the candidates alone."""
+    tokens = live.query is not None and live.query.maskable
+    pooled = ("candidates",) if tokens else ("queries", "candidates")
+    return method_builder.Builder(live.store, "live_method", CHIPS, pooled=pooled)
+
+
+def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
+    sentence = ranked_lists.outcome(comparison.best_targets)
     if sentence:
         st.markdown(sentence)
     ranked_lists.side_by_side(
         live.store, live.task.candidate_rows, comparison, k=K,
-        titles=("Before", f"After: {gallery.escape(changes) or 'nothing changed'}"),
+        titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
     )  # fmt: skip
     st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {live.store.caption}")
 
 
-def _concepts(live: Live, mask: TokenMask, intervention: Intervention, concept: int | None) -> None:
+def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | None) -> None:
     """Bars of the strongest concepts, and the one that is looked at beside them."""
-    _, h_after = live.embeddings(mask, intervention)
     st.subheader("Which concepts fire on it?", anchor=False)
     bars, detail = st.columns([7, 5], gap="medium")
     with bars:
-        live_concepts.show(live.store, h_after, what="Embedding after the mask" if mask else "Embedding of the query")
+        what = "Embedding after the mask" if changes.mask else "Embedding of the query"
+        live_concepts.show(live.store, h_after, what=what)
     with detail:
         if concept is None:
             st.caption("Click a bar: what the concept means, and which tokens of your query it comes from.")
-        else:
-            live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
+            return
+        live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
+        if live.query is not None:
+            live_tokens.where_from(live.store, live.query, changes.mask, live.preview, concept)
 
 
-def _reproduction(live: Live, mask: TokenMask, intervention: Intervention) -> None:
-    view = live.view(mask, intervention)
+def _reproduction(live: Live, changes: Applied) -> None:
+    view = live.view(changes)
     layout.refresh("live_query", command_for(view))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         for sentence in _missing_from_the_link(live, view):
@@ -154,13 +169,14 @@ def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
     return sentences
 
 
-def _notes(live: Live, intervention: Intervention) -> None:
+def _notes(live: Live, changes: Applied) -> None:
     if live.query is None:
         return
     notes = (
+        live.asked.note,
         fusion_note(live.query),
         precision_note(live.store, live.query),
-        statistics_note(live.task.task, live.query, intervention),
+        statistics_note(live.task.task, live.query, changes),
     )
     for sentence in (*live.query.notes, *filter(None, notes)):
-        st.caption(f":material/info: {gallery.escape(sentence)}")
+        st.caption(f":material/info: {gallery.escape(sentence, 400)}")

@@ -29,7 +29,7 @@ def test_changes_stay_after_the_method_was_looked_at_as_text(chromium, app, view
             settled(page)
             return parse_qs(urlsplit(page.url).query)["method"][0]
 
-        page.goto(f"{app}/{view}store={BACKBONE}/{ref.path.name}&task=i2t")
+        page.goto(f"{app}/{view}store={BACKBONE}/{ref.path.name}&task=i2t&method={FIRST}")
         slider = page.get_by_role("slider", name="r, of")
         slider.wait_for()
         settled(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,11 @@ def words(app: AppTest) -> str:
 def sentences(app: AppTest) -> list[str]:
     """What the page complains about."""
     return [str(element.value) for kind in ("warning", "error") for element in getattr(app, kind)]
+
+
+def ranked(app: AppTest) -> list[list[str]]:
+    """The rows of every ranked list, in the order of the page; behind a list's own rows the targets that are pinned below."""
+    lines = [line for element in app.markdown for line in str(element.value).split("\n\n")]
+    rows = [line for line in lines if re.match(r"\*\*[\d,]+\*\*\u2002", line)]
+    starts = [slot for slot, line in enumerate(rows) if line.startswith("**1**")]
+    return [rows[start:stop] for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)]

@@ -24,6 +24,7 @@ from analysis.retrieval.spaces import space_from_store
 from analysis.store import Store, open_store
 from tests.fake_hub import use_hub
 from tests.live.live_store import caption, make_checkpoint, make_live_store, picture
+from tests.pages.opening import ranked
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/live_query.py"
@@ -74,9 +75,9 @@ def address(app: AppTest, key: str) -> str:
 
 def after_list(app: AppTest) -> str:
     """The markdown of the right-hand list."""
-    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
+    lists = ranked(app)
     assert len(lists) >= 2
-    return lists[1]
+    return "\n\n".join(lists[1])
 
 
 def expected(folder: Path, store: Store, *, text: str = "", mask: str = "") -> Comparison:
@@ -239,9 +240,9 @@ def test_the_same_query_through_another_model(folder: Path, monkeypatch: pytest.
     next(button for button in app.button if button.label == "Run").click().run()
     assert sentences(app) == ""
     assert "**tiny\\-clip · shapes**" in words(app)
-    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
+    lists = ranked(app)
     assert len(lists) == 4
-    assert lists[1].split("\n\n")[0] == lists[2].split("\n\n")[0]  # this model's list, unmasked, stands in both places
+    assert lists[1][0] == lists[2][0]  # this model's list, unmasked, stands in both places
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

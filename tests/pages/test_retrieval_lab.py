@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Block
 
 from analysis.cli import main as cli
 from analysis.figures.style import score
@@ -21,6 +22,7 @@ from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
+from tests.pages.opening import ranked
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
@@ -123,29 +125,70 @@ def test_the_command_of_the_page_prints_the_same_numbers(cache: Path, monkeypatc
         assert shown.loc[method, "R@1"].startswith(f"{100 * row['R@1']:.1f} ")
 
 
+def dense_order(space: RetrievalSpace, method: str, query: int) -> tuple[np.ndarray, np.ndarray]:
+    """(candidates best first, similarity of each candidate) of one query, from the whole matrix."""
+    fitted = fit(parse(method), space)
+    similarity = np.round(fitted.candidates @ fitted.queries[query], 12)
+    return np.argsort(-similarity, kind="stable"), similarity
+
+
+@pytest.mark.parametrize("query", range(4, 10))
+@pytest.mark.parametrize("method", [METHOD, "realign", "rerank:n=5,first=clip-mini"])
 def test_both_lists_of_a_query_are_the_librarys_and_the_commands(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace, store: Store
+    cache: Path, monkeypatch: pytest.MonkeyPatch, space: RetrievalSpace, store: Store, query: int, method: str
+) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query=str(query), changed="all", method=method)
+    assert said(app) == ""
+    command = next(code.value for code in app.code if f"--query {query}" in code.value and "--why" not in code.value)
+    told = json.loads(invoke(command))
+    targets = {row["candidate"]: row for row in told["targets"]}
+    assert set(targets) == set(space.qrels[[query]].indices.tolist())
+    best = [min(targets.values(), key=lambda row, side=side: row[f"rank_{side}"]) for side in ("before", "after")]
+    for side, other, shown in zip(("before", "after"), ("after", "before"), ranked(app), strict=True):
+        expected = [(row["rank"], row["text"], row["score"], row["other_rank"], row["target"]) for row in told[side]]
+        behind = {row["candidate"]: row for row in best if row[f"rank_{side}"] > 10}
+        expected += sorted(
+            (row[f"rank_{side}"], row["text"], row[f"score_{side}"], row[f"rank_{other}"], True)
+            for row in behind.values()
+        )
+        assert len(shown) == len(expected) >= 10
+        for line, (rank, text, similarity, other_rank, is_target) in zip(shown, expected, strict=True):
+            assert line.startswith(f"**{rank}**")
+            assert text in line
+            assert f"{round(similarity, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}") in line
+            assert ("target" in line) == is_target
+            assert str(other_rank) in line or other_rank == rank
+        if "rerank" not in method or side == "before":
+            order, similarity = dense_order(space, "base" if side == "before" else method, query)
+            assert [row["candidate"] for row in told[side]] == order[:10].tolist()
+            for candidate, row in targets.items():
+                assert row[f"rank_{side}"] == 1 + order.tolist().index(candidate)
+                assert row[f"score_{side}"] == pytest.approx(similarity[candidate], abs=1e-5)
+
+
+def beside(node: Block) -> list[tuple[str, str]]:
+    """(picture, line) of every ranked row that has a picture."""
+    children = list(getattr(node, "children", {}).values())
+    if [child.type for child in children] == ["image", "markdown"] and "\u2002" in children[1].value:
+        return [(children[0].proto.imgs[0].url, children[1].value)]
+    return [row for child in children for row in beside(child)]
+
+
+def test_a_caption_in_a_list_stands_beside_the_picture_that_it_describes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
-    assert said(app) == ""
-    lists = [element.value for element in app.markdown if element.value.startswith("**1**")]
-    fitted = {"before": fit(BASE, space), "after": fit(parse(METHOD), space)}
-    similarity = {name: np.round(part.candidates @ part.queries[7], 12) for name, part in fitted.items()}
-    order = {name: sorted(range(len(s)), key=lambda c, s=s: (-s[c], c)) for name, s in similarity.items()}
-    texts = store.samples["text"].to_numpy()[store.task("i2t").candidate_rows]
-    targets = set(space.qrels[[7]].indices.tolist())
-    for name, text in zip(("before", "after"), lists, strict=True):
-        for rank, line in enumerate(text.split("\n\n"), start=1):
-            candidate = order[name][rank - 1]
-            assert line.startswith(f"**{rank}**")
-            assert texts[candidate] in line
-            assert f"{round(similarity[name][candidate], 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}") in line
-            assert ("target" in line) == (candidate in targets)
-            other = order["after" if name == "before" else "before"].index(candidate) + 1
-            assert str(other) in line or other == rank
-    command = next(code.value for code in app.code if "--query 7" in code.value)
-    done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
-    assert [row["text"] for row in json.loads(done.output)["after"]] == [texts[c] for c in order["after"][:10]]
+    assert words(app).count("the small picture is the one that a caption describes") == 2
+    samples, rows = store.samples, beside(app.main)
+    own = samples[samples["modality"] == "image"].reset_index().set_index("pair_id")["index"]
+    assert len(rows) == sum(map(len, ranked(app))) >= 20
+    for url, line in rows:
+        described = {
+            int(own[pair])
+            for text, pair in zip(samples["text"], samples["pair_id"], strict=True)
+            if text and text in line
+        }
+        assert base64.b64decode(url.split(",")[1]) in {store.thumb_path(row).read_bytes() for row in described}
 
 
 def test_what_became_of_a_query_is_said_with_the_ranks_of_the_list(
@@ -163,6 +206,14 @@ def test_what_became_of_a_query_is_said_with_the_ranks_of_the_list(
     app = run(cache, monkeypatch, tab=QUERIES, query=str(query), changed="all", method=method.spec)
     before, after = (best[name][query][0] for name in ("before", "after"))
     assert f"The best target stands at rank **{before}** before and **{after}** after" in words(app)
+    first, last = (space.qrels[[query]].indices[best[name][query][1]] for name in ("before", "after"))
+    later, earlier = (
+        1 + dense_order(space, spec, query)[0].tolist().index(candidate)
+        for spec, candidate in ((method.spec, first), ("base", last))
+    )
+    assert f"another target: the one at {before} goes to {later}, the one at {after} comes from {earlier})" in words(
+        app
+    )
     row = app.dataframe[0].value.set_index("query").loc[query]
     assert row["rank"].startswith(f"{before} → {after}")
 
