@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.store import Store
+from analysis.retrieval.interventions import BASE
 from pages.components import (
     caching,
     lab_curve,
@@ -20,7 +20,7 @@ from pages.components import (
 )
 from pages.components.errors import guard
 
-TABS = ("All queries", "Query by query", "Why it works")
+TABS = ("All queries", "Query by query", "Why it works or not")
 
 
 def main() -> None:
@@ -35,10 +35,13 @@ def main() -> None:
         if name is not None:
             k, ks, definition, pool = lab_view.recall_controls()
             task = caching.task(store, name, pool)
-            others = partners(store, name)
-            view = lab_view.LabView(
-                store, task, method_builder.current(), k, ks, definition, pool, others[0] if others else ""
-            )
+            others = lab_view.partners(store, name)
+            asked = method_builder.current()
+            problem = lab_view.partner_problem(store, name, asked)
+            if problem:
+                state.notice(f"{problem} Showing the base; choose another store below, or take the hybrid away.")
+            after = BASE if problem else asked
+            view = lab_view.LabView(store, task, after, k, ks, definition, pool, others[0] if others else "")
             row.command = view.command()
             row.title = f"{store.label}, {name}: {view.after.label}"
             row.facts = _facts(view)
@@ -50,7 +53,7 @@ def main() -> None:
         )
         st.stop()
     lab_view.facts(view)
-    method_builder.build(method_builder.Builder(store, "lab_method", partners=others), view.after)
+    method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
     with guard("The comparison"):
         frame = lab_table.measured(view)
         if frame is None:
@@ -59,24 +62,15 @@ def main() -> None:
     over_all, single, why = st.tabs(list(TABS), key=state.TAB, bind="query-params")
     if over_all.open:
         with over_all:
-            lab_table.section(view, frame)
+            slots = lab_table.section(view, frame)
             lab_curve.section(view)
+            lab_table.complete(view, slots)
     if single.open:
         with single:
             lab_queries.section(view)
     if why.open:
         with why:
             lab_diagnostics.section(view)
-
-
-def partners(store: Store, task: str) -> tuple[str, ...]:
-    """Stores of other backbones that hold the same task of the same data, for hybrids."""
-    found: list[str] = []
-    for ref in caching.stores():
-        other = ref.ok and ref.dataset == store.dataset and ref.backbone not in (store.backbone, *found)
-        if other and task in caching.open_ref(ref).tasks:
-            found.append(ref.backbone)
-    return tuple(found)
 
 
 def _facts(view: lab_view.LabView) -> dict[str, float]:

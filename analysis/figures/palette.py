@@ -64,6 +64,7 @@ _BACKBONES = (
 
 # Methods: words in the method's name -> style; the first row that fits wins.
 _METHODS = (
+    (("alone",), Style(CONTRASTIVE, "longdash", "circle-open")),  # the other model of a hybrid
     (("random",), Style(REMOVED, "dot", "x", 2, HATCH)),
     (("realign", "whiten"), Style(WHITENED, "solid", "diamond")),
     (("w/o image", "no_image"), Style(IMAGE, "dash", "circle-open", hatch=HATCH)),
@@ -78,7 +79,7 @@ _METHODS = (
     (("chosen",), Style(ACCENT, "dash", "square-open", hatch="-")),
     (("removal", "attribution"), Style(ACCENT, "solid", "square")),
     (("last",), Style(CONTRASTIVE, "dash", "pentagon", hatch="-")),
-    (("hybrid", "fusion", "fused", "re-rank", "rerank"), Style(TARGET, "dash", "hexagon")),
+    (("hybrid", "fusion", "fused", "re-rank", "rerank"), Style(MLLM, "dash", "hexagon")),
     (("concept space", "concept-space"), Style(TARGET, "dot", "cross")),
     (("base",), Style(CONTRASTIVE, "solid", "circle")),
 )

@@ -28,8 +28,12 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     """Recall@k of each method with its interval, one panel per k, the number beside each bar.
 
     frame: columns method, k, recall, low, high (shares in [0, 1]; NaN = no interval), methods in the order to show.
+    Where it has band_low, band_high (the range of a control's random seeds), that range stands in place of the interval.
     Controls (random concepts) and masks are hatched.
     """
+    seeds = "band_low" in frame and bool(frame["band_low"].notna().any())
+    if seeds:
+        frame = frame.assign(low=frame["band_low"].fillna(frame["low"]), high=frame["band_high"].fillna(frame["high"]))
     methods = list(dict.fromkeys(frame["method"]))
     ks = sorted(frame["k"].unique())
     styles = [method_style(method) for method in methods]
@@ -99,7 +103,8 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
         if column > 1:
             axes[f"yaxis{suffix}"] |= {"matches": "y", "showticklabels": False}
     what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
-    caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries", data)
+    ranges = "; of random controls the mean and the range of their seeds" if seeds else ""
+    caption = sentence(f"{what} of each method with its 95 % bootstrap interval over queries{ranges}", data)
     layout = {"annotations": labels, **axes}
     return finish(
         go.Figure(traces), caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False, layout=layout

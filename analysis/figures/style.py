@@ -155,7 +155,13 @@ def points(difference: float) -> str:
 
 def interval(low: float, high: float) -> str:
     """A confidence interval of shares in percent: "[2.4, 3.6]"; empty where there is none."""
-    return "" if math.isnan(low) or math.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+    bounds = f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-", "\N{MINUS SIGN}")
+    return "" if math.isnan(low) or math.isnan(high) else bounds
+
+
+def seed_range(low: float, high: float) -> str:
+    """The range of a control's random seeds, shares in percent: "(seeds 11.8 to 15.4)"; empty where there is none."""
+    return "" if math.isnan(low) or math.isnan(high) else f"(seeds {100 * low:.1f} to {100 * high:.1f})"
 
 
 def score(value: float) -> str:

@@ -47,6 +47,12 @@ class Measured:
     n_relevant: np.ndarray | None = None
 
 
+def together(intervention: Intervention, seeds: Sequence[Measured]) -> Measured:
+    """An intervention with several random seeds, from its seeds measured one by one."""
+    ranks = tuple(ranks for seed in seeds for ranks in seed.ranks)
+    return Measured(intervention, ranks, max(seed.void for seed in seeds), seeds[0].n_relevant)
+
+
 class Lab:
     """One task of one store. Thread-safe: one computation at a time."""
 

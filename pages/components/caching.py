@@ -126,6 +126,14 @@ def fitted(store: Store, task: str, spec: str) -> Any:
     return fit(parse(spec), task_space(store, task))
 
 
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=BY_KEY)
+def picture_files(store: Store) -> Any:
+    """Files of the store's pictures as the data set holds them (analysis.live.originals)."""
+    from analysis.live.originals import picture_files
+
+    return picture_files(store)
+
+
 @st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda slot: slot.unload())
 def model_slot() -> Any:
     """The one model of this server, shared by all visitors (analysis.live.slot.ModelSlot)."""
@@ -186,21 +194,29 @@ def picture(store: Store, row: int) -> str:
 
 
 @st.cache_resource(max_entries=3000, show_spinner=False, hash_funcs=BY_KEY)
-def strip(store: Store, rows: tuple[int, ...], side: int = 56) -> str:
-    """Some thumbnails side by side in one small picture, as a table cell shows them; "" when there is none."""
+def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -> str:
+    """Some thumbnails side by side in one small picture, as a table cell shows them; "" when there is none. mark: a letter
+    on a tile before them, white on the colour of captions."""
     import io
 
-    from PIL import Image
+    from PIL import Image, ImageDraw, ImageFont
+
+    from analysis.figures.palette import TEXT
 
     paths = [path for row in rows if (path := store.thumb_path(row)) is not None and path.is_file()]
     if not paths:
         return ""
-    sheet = Image.new("RGBA", (len(paths) * (side + 4) - 4, side))
+    first = side // 2 if mark else 0
+    sheet = Image.new("RGBA", (first + len(paths) * (side + 4) - 4, side))
+    if mark:
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((0, 0, first - 4, side), fill=TEXT)
+        pen.text((first // 2 - 2, side // 2), mark, fill="white", anchor="mm", font=ImageFont.load_default(side // 3))
     for slot, path in enumerate(paths):
         with Image.open(path) as image:
             small = image.convert("RGB")
             small.thumbnail((side, side))
-        sheet.paste(small, (slot * (side + 4) + (side - small.width) // 2, (side - small.height) // 2))
+        sheet.paste(small, (first + slot * (side + 4) + (side - small.width) // 2, (side - small.height) // 2))
     buffer = io.BytesIO()
     sheet.save(buffer, format="WEBP", quality=75, method=0)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -434,9 +450,21 @@ def by_id(name: str, dataset: str) -> Store:
     raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")
 
 
-@st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
 def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
-    """Ranks of all targets under an intervention in text form (analysis.live.lab.Measured)."""
+    """Ranks of all targets under an intervention in text form (analysis.live.lab.Measured). Of several steps each random
+    seed is fitted and kept by itself: a visitor who moves on meanwhile waits for one seed, not for ten."""
+    from analysis.live.lab import together
+    from analysis.retrieval.interventions import parse
+
+    method = parse(spec)
+    seeds = method.seeds()
+    if len(seeds) == 1 or len(method.steps) == 1:
+        return _measured(store, task, spec, pool)
+    return together(method, [_measured(store, task, seed.spec, pool) for seed in seeds])
+
+
+@st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
+def _measured(store: Store, task: str, spec: str, pool: str) -> Any:
     from analysis.retrieval.interventions import parse
 
     return lab(store, task, pool).measure(parse(spec))

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.errors import AnalysisError
 from analysis.figures.palette import method_style
 from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
-from analysis.live.curves import SEEDS, WHOLE, Curves, behind, kinds_for
+from analysis.live.curves import SEEDS, WHOLE, Curves, behind, kinds_for, levels
 from analysis.retrieval.bootstrap import Interval
 from analysis.retrieval.steps import UNRANKED, Removal
 from analysis.retrieval.sweeps import RankChoice
@@ -69,7 +70,7 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         setting=kind,
         k=view.k,
         bands=[] if band is None else [_band(f"random concepts, {SEEDS} seeds", band, view.k)],
-        levels=_levels(view),
+        levels=_levels(view, kind),
         current=_now(view, kind, found),
         chosen=float(choice.r) if choice is not None and choice.r else None,
         data=view.data,
@@ -122,13 +123,19 @@ def _now(view: LabView, kind: str, found: Curves) -> float | None:
     return None
 
 
-def _levels(view: LabView) -> list[Curve]:
-    """The base and ReAlign as horizontal lines: they depend on no setting of the curve."""
-    frame = view.recall()
-    rows = frame[(frame["k"] == view.k) & frame["spec"].isin(["base", "realign:alpha=0.1"])]
+def _levels(view: LabView, kind: str) -> list[Curve]:
+    """Methods that depend on no setting of the curve, as horizontal lines; those without an answer are left out."""
+    good = []
+    for method in levels(kind, view.after):
+        try:
+            view.measured(method.spec)
+            good.append(method.spec)
+        except AnalysisError:  # the table says why
+            continue
+    frame = view.recall_of(tuple(good))
     return [
         Curve(row.method, np.zeros(1), np.array([row.recall]), method_style(row.method))
-        for row in rows.itertuples(index=False)
+        for row in frame[frame["k"] == view.k].itertuples(index=False)
     ]
 
 

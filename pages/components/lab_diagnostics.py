@@ -1,13 +1,15 @@
-"""Why an intervention works: hubs, spectrum, gap and margins before and after, each with how to read it."""
+"""Why an intervention works or not: hubs, spectrum, gap and margins before and after, each with how to read it."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.style import percent, score
+from analysis.live.explanation import explanation
 from analysis.retrieval.diagnostics import HUB_DEPTH, Diagnostics, hubs
 from analysis.retrieval.interventions import parse
 from pages.components import caching, downloads, gallery
@@ -18,7 +20,7 @@ WORST = 6
 COLUMNS = {
     "hubness": "hubs (skewness)", "worst_hub_share": "worst hub, share", "effective_rank": "effective rank",
     "modality_gap": "modality gap", "matched_cosine": "cosine, matched", "random_cosine": "cosine, random",
-    "margin": "margin",
+    "margin": "margin", "margin_in_spreads": "margin, in spreads",
 }  # fmt: skip
 
 
@@ -35,6 +37,11 @@ def section(view: LabView) -> None:
         downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command_for(" --diagnose"))
         found = list(states.values())
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
+        if view.after.steps:
+            frame = view.recall_of(("base", view.after.spec))
+            row = frame[(frame["spec"] == view.after.spec) & (frame["k"] == view.k)].iloc[0]
+            change = row["difference"], row["difference_low"], row["difference_high"]
+            st.markdown(f"**{explanation(found[0], found[-1], change, view.k)}**")
         _side_by_side(view)
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):
             with column:
@@ -43,10 +50,16 @@ def section(view: LabView) -> None:
 
 def readings(before: Diagnostics, after: Diagnostics) -> list[str]:
     """One sentence a diagnostic: what it was and is, and how to read it."""
-    return [
+    hubs = (
         f"**Hubs** {_arrow(before.hubness, after.hubness)} (skewness): candidates that stand in many lists whatever is asked. "
         f"The worst one is in the top {HUB_DEPTH} of {percent(before.worst_hub_share)} → {percent(after.worst_hub_share)} of "
-        "all queries; every place it takes is lost to a target. Less is better.",
+        "all queries; every place it takes is lost to a target. Less is better."
+    )
+    if not after.spectrum.size:
+        return [hubs, *_of_a_hybrid(before, after)]
+    distance = before.matched_cosine - before.random_cosine, after.matched_cosine - after.random_cosine
+    return [
+        hubs,
         f"**Effective rank** {_arrow(before.effective_rank, after.effective_rank)}: how many directions carry the embeddings. "
         "Near 1, all embeddings point the same way and similarities hardly differ. More is better up to a point: whitening "
         "also lifts directions that hold noise.",
@@ -54,9 +67,24 @@ def readings(before: Diagnostics, after: Diagnostics) -> list[str]:
         "candidate. A gap by itself harms nothing while all candidates lie on one side; it matters in mixed pools.",
         f"**Cosines**: matched {_arrow(before.matched_cosine, after.matched_cosine)}, random "
         f"{_arrow(before.random_cosine, after.random_cosine)}. Their distance is what retrieval works with: "
-        f"{_arrow(before.matched_cosine - before.random_cosine, after.matched_cosine - after.random_cosine)}.",
-        f"**Margin** {_arrow(before.margin, after.margin)} (median over queries): best target minus hardest wrong candidate. "
+        f"{_arrow(*distance)}, or {_arrow(before.distance_in_spreads, after.distance_in_spreads)} spreads. One spread is the "
+        "standard deviation of random cosines, a unit in which two spaces can be compared.",
+        f"**Margin** {_arrow(before.margin_in_spreads, after.margin_in_spreads)} spreads (cosines: "
+        f"{_arrow(before.margin, after.margin)}; median over queries): best target minus hardest wrong candidate. "
         "Negative: for half of the queries or more a wrong one wins.",
+    ]
+
+
+def _of_a_hybrid(before: Diagnostics, after: Diagnostics) -> list[str]:
+    margin = (
+        f"**Margin** {_arrow(before.margin_in_spreads, after.margin_in_spreads)} spreads of random scores (median over "
+        "queries): best target minus hardest wrong candidate, after it in the fused score."
+    )
+    if np.isnan(after.margin):
+        margin = "**Margin**: not defined after it. In a re-ranked list two models decide, so no one score orders it."
+    return [
+        "**Effective rank, modality gap, cosines**: not defined after it. A hybrid has no embeddings of its own.",
+        margin,
     ]
 
 
@@ -70,7 +98,9 @@ def _side_by_side(view: LabView) -> None:
         except AnalysisError as error:
             left_out.append(f"{method.label}: {error}")
             continue
-        rows.append({"method": method.label, **{words: score(getattr(shape, name)) for name, words in COLUMNS.items()}})
+        rows.append(
+            {"method": method.label, **{words: _number(getattr(shape, name)) for name, words in COLUMNS.items()}}
+        )
     with st.expander("Every method of the table", expanded=False):
         st.dataframe(
             pd.DataFrame(rows), hide_index=True, width="stretch", alt="Diagnostics of every method",
@@ -79,7 +109,7 @@ def _side_by_side(view: LabView) -> None:
         notes = [*left_out]
         if any(parse(spec).hybrid for spec in view.specs):
             notes.append(
-                "A hybrid counts with this model's embeddings alone: lists of two models have no common space."
+                "A dash is not defined: a hybrid has no embeddings of its own, and a re-ranked list no one score."
             )
         if any(len(parse(spec).seeds()) > 1 for spec in view.specs):
             notes.append("Of a random control the first seed.")
@@ -108,8 +138,12 @@ def _hubs(view: LabView, label: str, shape: Diagnostics) -> None:
 
 
 def _arrow(before: float, after: float) -> str:
-    text = f"{score(before)} → {score(after)}" if before != after else score(before)
-    return text.replace("-", "\N{MINUS SIGN}")
+    same = before == after or (np.isnan(before) and np.isnan(after))
+    return _number(before) if same else f"{_number(before)} → {_number(after)}"
+
+
+def _number(value: float) -> str:
+    return score(value).replace("-", "\N{MINUS SIGN}")
 
 
 def _small(view: LabView) -> bool:

@@ -9,9 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from analysis.live.curves import WHOLE_PAIRS
 from analysis.live.lab import Lab, Measured
-from analysis.retrieval.controls import random_control
-from analysis.retrieval.interventions import Intervention, parse
+from analysis.retrieval.controls import parts, random_control, with_first_stages
+from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import movement
 from analysis.retrieval.pools import queries_in_pool
 from analysis.retrieval.recall import unanswerable
@@ -43,16 +44,45 @@ class LabView:
 
     @property
     def specs(self) -> tuple[str, ...]:
-        """Rows of the table: base, the view's intervention, its control, ReAlign, and what was added."""
-        found = ["base", self.after.spec]
-        removal = next((step for step in self.after.steps if isinstance(step, Removal)), None)
-        if removal is not None and removal.score != "random":
-            found.append(random_control(removal).spec)
-        found += [Intervention((ReAlign(),)).spec, *also()]
-        return tuple(dict.fromkeys(found))
+        """Rows of the table: base, the view's intervention, its control, each of its parts alone, ReAlign, what was added,
+        and the other model alone of every hybrid among them."""
+        control = () if self.control is None else (self.control,)
+        added = (parse(spec) for spec in also(self.store, self.name))
+        rows = (BASE, self.after, *control, *parts(self.after), Intervention((ReAlign(),)), *added)
+        return tuple(method.spec for method in with_first_stages(rows))
 
-    def recall(self) -> pd.DataFrame:
-        return self.recall_of(self.specs)
+    @property
+    def removal(self) -> Removal | None:
+        return next((step for step in self.after.steps if isinstance(step, Removal)), None)
+
+    @property
+    def control(self) -> Intervention | None:
+        """As many random concepts as the view removes, with its other steps."""
+        removal = self.removal
+        if removal is None or removal.score == "random":
+            return None
+        return random_control(removal, within=self.controlled)
+
+    @property
+    def controlled(self) -> Intervention:
+        """What controls are made of: the view's intervention, or on a large task nothing beside its removal, because there
+        every seed of a whole chain takes seconds."""
+        pairs = len(self.task.query_rows) * len(self.task.candidate_rows)
+        return self.after if pairs <= WHOLE_PAIRS else BASE
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Rows that take seconds, and were not yet measured for this visitor: random seeds of a chain of steps."""
+        methods = [(spec, parse(spec)) for spec in self.specs]
+        slow = (spec for spec, method in methods if len(method.steps) > 1 and len(method.seeds()) > 1)
+        return tuple(spec for spec in slow if self._token(spec) not in _known())
+
+    def measured_late(self, spec: str) -> None:
+        """From now on this row is measured and stands in the table at once."""
+        _known().add(self._token(spec))
+
+    def _token(self, spec: str) -> tuple[str, ...]:
+        return caching.store_id(self.store), self.name, self.pool, spec
 
     def recall_of(self, specs: tuple[str, ...]) -> pd.DataFrame:
         return caching.recall(self.store, self.name, specs, self.ks, self.definition, self.pool)
@@ -90,15 +120,10 @@ class LabView:
         """The command for something of the view's own method: ` --curve r`, ` --diagnose`, ` --changed rescued`."""
         one = (self.after.spec,) if self.after.steps else ()
         cuts = ",".join(map(str, self.ks)) if "--curve" in asked else str(self.k)
-        definition = "" if self.definition == "hit" or "--curve" not in asked else f" --definition {self.definition}"
-        cuts = "" if "--diagnose" in asked else f" --k {cuts}"
-        return (
-            commands.retrieve(self.store, self.name, one, pool=self.pool)
-            + asked
-            + cuts
-            + definition
-            + self._partner(one)
-        )
+        counted = "--curve" in asked or "--diagnose" in asked
+        definition = f" --definition {self.definition}" if counted and self.definition != "hit" else ""
+        command = commands.retrieve(self.store, self.name, one, pool=self.pool)
+        return f"{command}{asked} --k {cuts}{definition}{self._partner(one)}"
 
     def _partner(self, specs: tuple[str, ...]) -> str:
         hybrids = [hybrid for spec in specs if (hybrid := parse(spec).hybrid) is not None]
@@ -166,21 +191,61 @@ def _pool(view: LabView) -> str:
     return f"global pool: {', '.join(parts)}{alone}"
 
 
-def also() -> tuple[str, ...]:
-    """Text forms of the rows that the visitor added; what cannot be read becomes a notice and is dropped."""
+def partner_problem(store: Store, task: str, method: Intervention) -> str:
+    """Why the other model of a hybrid cannot be asked, "" when it can."""
+    hybrid = method.hybrid
+    if hybrid is None:
+        return ""
+    known = partners(store, task)
+    expected = f"expected {' or '.join(known)}" if known else "no other store here holds this task of this data"
+    try:
+        other = caching.by_id(hybrid.first, store.dataset)
+    except AnalysisError:
+        return f"The other model of the hybrid, {state.shown(hybrid.first)}, has no store here; {expected}."
+    if task not in other.tasks or other.dataset != store.dataset:
+        return (
+            f"The other model of the hybrid, {state.shown(hybrid.first)}, has no task {task} of this data; {expected}."
+        )
+    return ""
+
+
+def partners(store: Store, task: str) -> tuple[str, ...]:
+    """Backbones of other stores that hold the same task of the same data, for hybrids."""
+    found: list[str] = []
+    for ref in caching.stores():
+        other = ref.ok and ref.dataset == store.dataset and ref.backbone not in (store.backbone, *found)
+        if other and task in caching.open_ref(ref).tasks:
+            found.append(ref.backbone)
+    return tuple(found)
+
+
+def _known() -> set[tuple[str, ...]]:
+    known: set[tuple[str, ...]] = st.session_state.setdefault("_lab_late", set())
+    return known
+
+
+def also(store: Store, task: str) -> tuple[str, ...]:
+    """Text forms of the rows that the visitor added; what cannot be read or asked becomes a notice and is dropped."""
     good = []
     for text in (state.get(state.ALSO) or "").split(";"):
         if not text.strip():
             continue
         try:
-            good.append(parse(text).spec)
+            method = parse(text)
         except (AnalysisError, ValueError) as error:
             state.notice(f"The link's row {state.shown(text)} cannot be read: {error}")
+            continue
+        problem = partner_problem(store, task, method)
+        if problem:
+            state.notice(f"The row {state.shown(text)} is left out. {problem}")
+        else:
+            good.append(method.spec)
     return tuple(dict.fromkeys(good))
 
 
 def add_rows(specs: tuple[str, ...]) -> None:
-    state.put(state.ALSO, ";".join(dict.fromkeys((*also(), *specs))) or None)
+    known = [text for text in (state.get(state.ALSO) or "").split(";") if text.strip()]
+    state.put(state.ALSO, ";".join(dict.fromkeys((*known, *specs))) or None)
 
 
 def clear_rows() -> None:

@@ -100,6 +100,7 @@ def test_the_table_is_that_of_evaluate(cache: Path, monkeypatch: pytest.MonkeyPa
     other = space_from_store(open_store(next((cache / "clip-mini").iterdir())), "i2t")
     methods = [BASE, *(parse(m) for m in (METHOD, "removal:random,share=0.2,seeds=10", "realign", "realign:alpha=0.3"))]
     methods += [parse(m) for m in ("pca:n=2", "centring:side", "rerank:n=5,first=clip-mini")]
+    methods += [parse("fusion:weight=0,first=clip-mini")]  # the other model alone beside the hybrid
     table = evaluate(space, methods, first=other).set_index("method")
     assert shown.index.tolist() == table.index.tolist()
     for method, row in table.iterrows():
@@ -268,6 +269,10 @@ def test_the_curve_is_what_its_command_prints(
     lines = {trace["name"]: trace for trace in chart["data"] if "lines" in trace.get("mode", "") and trace.get("name")}
     assert len(printed) - ("r chosen" in " ".join(printed)) >= 1
     for name, rows in printed.items():
+        if name.startswith("level lines"):
+            for row in rows:
+                assert values(lines[row["method"]]["y"]) == pytest.approx([100 * row["recall"]] * 2, abs=1e-4)
+            continue
         if name.startswith("r chosen"):
             row = rows[0]
             said_of_it = next(part.value for part in app.markdown if "r chosen on one half" in part.value)
@@ -281,13 +286,16 @@ def test_the_curve_is_what_its_command_prints(
 
 
 def test_diagnostics_and_hubs_are_what_their_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, tab="Why it works", method="realign")
+    app = run(cache, monkeypatch, tab="Why it works or not", method="realign")
     command = next(code.value for code in app.code if "--diagnose" in code.value)
     printed = json.loads(invoke(command))
     base, after = printed["diagnostics"]
-    for name, words_for in (("hubness", "Hubs"), ("effective_rank", "Effective rank"), ("margin", "Margin")):
+    for name, words_for in (
+        ("hubness", "Hubs"), ("effective_rank", "Effective rank"), ("margin_in_spreads", "Margin"), ("margin", "Margin"),
+    ):  # fmt: skip
         line = next(part for part in words(app).splitlines() if part.startswith(f"- **{words_for}**"))
         assert f"{score(base[name])} → {score(after[name])}".replace("-", "\N{MINUS SIGN}") in line
+    assert printed["what explains the change"][0]["sentence"] in words(app)
     worst = next(rows for name, rows in printed.items() if name.startswith("worst hubs, base"))
     assert f"in the top 10 of {100 * worst[0]['share']:.1f} % of all queries" in words(app)
     assert worst[0]["text"].split(" ")[-1] in words(app)
@@ -398,7 +406,8 @@ def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: py
     app = run(cache, monkeypatch, method="base")
     next(group for group in app.pills if group.key == "_lab_method_chips").set_value([chip]).run()
     assert said(app) == ""
-    assert re.search(r"Recall@10 goes from \*\*[\d.]+ %\*\* to \*\*[\d.]+ %\*\*", words(app))
+    start = "of both models together is" if chip == "hybrid" else r"goes from \*\*[\d.]+ %\*\* to"
+    assert re.search(rf"Recall@10 {start} \*\*[\d.]+ %\*\*", words(app))
 
 
 def test_no_chip_without_an_effect(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
@@ -458,14 +467,14 @@ def test_two_models_are_not_split_and_the_reason_is_given(cache: Path, monkeypat
 
 
 def test_diagnostics_say_how_to_read_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, tab="Why it works", method="realign")
+    app = run(cache, monkeypatch, tab="Why it works or not", method="realign")
     assert said(app) == ""
     for name in ("Hubs", "Effective rank", "Modality gap", "Margin", "Worst hubs"):
         assert name in words(app)
 
 
 @pytest.mark.parametrize("task", ["i2t", "t2i"])
-@pytest.mark.parametrize("tab", ["All queries", QUERIES, "Why it works"])
+@pytest.mark.parametrize("tab", ["All queries", QUERIES, "Why it works or not"])
 def test_every_tab_of_every_task_opens_by_link(
     cache: Path, monkeypatch: pytest.MonkeyPatch, task: str, tab: str
 ) -> None:
