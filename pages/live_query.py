@@ -18,6 +18,7 @@ from pages.components import (
     live_input,
     live_model,
     live_results,
+    live_tokens,
     method_builder,
     pickers,
     state,
@@ -70,11 +71,14 @@ def _command(store: Store, name: str | None) -> str:
 
 def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live_results.Live | None:
     """The query with its token states; a query of the data is answered from the cache until its model is loaded."""
-    cached = asked.position is not None
-    if cached and not st.toggle(
-        "Run the model on it", key="_live_run", help="Gives its tokens to mask. Otherwise the cached embedding answers."
-    ):
-        return live_results.Live(store, task, asked)
+    if asked.position is not None:
+        st.session_state["_live_run"] = state.get(state.RUN) == "1"
+        if not st.toggle(
+            live_tokens.RUN_LABEL, key="_live_run", on_change=_run_switched,
+            help="Gives its tokens to mask. Otherwise the cached embedding answers.",
+        ):  # fmt: skip
+            return live_results.Live(store, task, asked)
+        asked = live_input.as_embedded(store, asked)
     with guard("The query"):
         query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
         if not live_model.may_load(request):
@@ -83,6 +87,10 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live
         query, preview = _embedded(store, task, request, asked)
         check_compatible(store, query)
     return live_results.Live(store, task, asked, query, preview)
+
+
+def _run_switched() -> None:
+    state.put(state.RUN, 1 if st.session_state["_live_run"] else None)
 
 
 def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> tuple[LiveQuery, str]:

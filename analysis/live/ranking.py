@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -143,23 +142,12 @@ def asks_about_queries(intervention: Intervention) -> list[str]:
 
 
 def rank_query(
-    query: LiveQuery,
-    space: RetrievalSpace,
-    *,
-    mask: TokenMask = NO_MASK,
-    intervention: Intervention = BASE,
-    targets: tuple[int, ...] = (),
-    fitted: Callable[[Intervention], Fitted] | None = None,
+    query: LiveQuery, space: RetrievalSpace, *, mask: TokenMask = NO_MASK, intervention: Intervention = BASE
 ) -> Comparison:
-    """A live query as it is beside the same query masked and under an intervention, see `applied`.
-
-    targets: positions of relevant candidates, where they are known; fitted: gives fitted interventions where some are
-    kept. Raises what `applied`, `LiveQuery.embedding` and `compare` raise.
-    """
-    fitted = fitted or (lambda one: fit(one, space))
+    """A live query as it is beside the same query masked and under an intervention, see `applied`. Raises what `applied`,
+    `LiveQuery.embedding` and `compare` raise."""
     changes = applied(query, space, mask, intervention)
-    h_before, h_after = query.embedding(), query.embedding(changes.mask)
-    return compare(fitted(BASE), fitted(changes.fitted), h_before, h_after, targets)
+    return compare(fit(BASE, space), fit(changes.fitted, space), query.embedding(), query.embedding(changes.mask))
 
 
 def compare(

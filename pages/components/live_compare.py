@@ -8,8 +8,18 @@ from analysis.live.compatibility import request_for
 from analysis.live.masks import NO_MASK
 from analysis.live.query import embed_query
 from analysis.live.slot import ModelRequest
+from analysis.retrieval.steps import Pool
 from analysis.store import Store
-from pages.components import caching, gallery, live_model, live_results, method_builder, ranked_lists
+from pages.components import (
+    caching,
+    gallery,
+    live_input,
+    live_model,
+    live_results,
+    method_builder,
+    ranked_lists,
+    state,
+)
 from pages.components.errors import guard
 
 K = 6  # places of each list
@@ -23,20 +33,44 @@ def section(live: live_results.Live, request: ModelRequest) -> None:
         return
     st.subheader("The same query through another model", anchor=False)
     labels = {caching.store_id(store): store for store in others}
+    linked = _linked(labels)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.selectbox("Other model", list(labels), format_func=lambda key: labels[key].label, width=320)
         pressed = st.button(
             "Run", icon=":material/compare_arrows:", help="Loads that model; it takes this one's place."
         )
     kept: dict = st.session_state.setdefault("_live_others", {})
-    if pressed:
+    query = (live.task.task, *live.asked.key)
+    for key in dict.fromkeys([*linked, *([chosen] if pressed else [])]):
+        if (key, *query) in kept:
+            continue
         with guard("The comparison", stop=False):
+            if not pressed and not live_model.may_load(request_for(labels[key], device=request.device)):
+                st.info(f"{labels[key].label} is not loaded by itself. Choose it and press Run.")
+                continue
             while len(kept) >= KEPT:
                 kept.pop(next(iter(kept)))
-            kept[chosen, live.task.task, *live.asked.key] = _run(labels[chosen], live, request.device)
-    same = [other for (_, *query), other in kept.items() if query == [live.task.task, *live.asked.key]]
+            kept[key, *query] = _run(labels[key], live, request.device)
+    same = {key: other for (key, *asked), other in kept.items() if tuple(asked) == query}
+    beside = ",".join(same) or None
+    if state.get(state.BESIDE) != beside:
+        state.put(state.BESIDE, beside)
+        st.rerun()  # the link above is to carry it
     if same:
-        _show(live, same)
+        _show(live, list(same.values()))
+
+
+def _linked(labels: dict[str, Store]) -> list[str]:
+    """Stores that a link puts beside the query, when it is opened: later queries are compared by the button alone, for
+    each comparison exchanges the model in memory."""
+    if st.session_state.get("_live_beside_opened"):
+        return []
+    st.session_state["_live_beside_opened"] = True
+    named = [key for key in (state.get(state.BESIDE) or "").split(",") if key]
+    for key in named:
+        if key not in labels:
+            state.notice(f"The link puts {state.shown(key)} beside the query, expected one of {', '.join(labels)}.")
+    return [key for key in named if key in labels][:KEPT]
 
 
 def partners(store: Store, task: str) -> list[Store]:
@@ -51,12 +85,13 @@ def partners(store: Store, task: str) -> list[Store]:
 
 
 def _run(other: Store, live: live_results.Live, device: str) -> live_results.Live:
+    asked = live_input.as_embedded(live.store, live.asked)
     with live_model.using(request_for(other, device=device), other) as backbone:
         query = embed_query(
-            backbone, picture=live.asked.picture, text=live.asked.text, prompts=other.config["prompts"],
-            task=live.task.task, name=live.asked.name or "your picture",
+            backbone, picture=asked.picture, text=asked.text, prompts=other.config["prompts"],
+            task=live.task.task, name=asked.name or "your picture",
         )  # fmt: skip
-    return live_results.Live(other, other.task(live.task.task), live.asked, query, live.preview)
+    return live_results.Live(other, other.task(live.task.task), asked, query, live.preview)
 
 
 @st.fragment
@@ -67,10 +102,13 @@ def _show(first: live_results.Live, others: list[live_results.Live]) -> None:
 
 def _lists(models: list[live_results.Live]) -> None:
     """The list of each model after the view's intervention, in its own space."""
-    intervention = method_builder.current()
+    chosen = method_builder.current()
+    intervention = chosen.with_pool(Pool(candidates=chosen.pool.candidates))
     for column, live in zip(st.columns(len(models), gap="medium", border=True), models, strict=True):
         with column:
             st.markdown(f"**{gallery.escape(live.store.label)}**")
-            comparison = live.compare(NO_MASK, intervention)
+            comparison = live.compare(live.changes(NO_MASK, intervention))
             ranked_lists.one_list(live.store, live.task.candidate_rows, comparison.places("after", K), side="after")
     st.caption(f"Unmasked query, {gallery.escape(intervention.label)}; movement: against each model's own base.")
+    for note in dict.fromkeys(live.asked.note for live in models[1:] if live.asked.note):
+        st.caption(f":material/info: {note}")

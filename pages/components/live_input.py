@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
@@ -32,6 +32,7 @@ class Asked:
     text: str = ""
     position: int | None = None
     row: int | None = None
+    note: str = ""  # what to know about the picture
 
     def __bool__(self) -> bool:
         return self.picture is not None or bool(self.text.strip()) or self.position is not None
@@ -104,6 +105,21 @@ def from_data(store: Store, task: Task) -> Asked:
     picture = path.read_bytes() if path is not None and path.is_file() else None
     name, file = ("", "") if picture is None or path is None else (path.name, commands.place(path))
     return Asked(picture, name, file, text, position, row)
+
+
+def as_embedded(store: Store, asked: Asked) -> Asked:
+    """A query of the data with the picture that its stored embedding was made of; where that is not at hand the thumbnail
+    stays, with a note."""
+    if asked.picture is None or asked.row is None:
+        return asked
+    file = caching.picture_files(store).get(str(store.samples["sample_id"].iat[asked.row]))
+    if file is None or not file.is_file():
+        return replace(
+            asked,
+            note="The data set's own picture is not at hand: the model sees the store's thumbnail, so its numbers differ from "
+            "the stored ones.",
+        )
+    return replace(asked, picture=file.read_bytes(), name=file.name, file=commands.place(file))
 
 
 def preview(picture: bytes | None, side: int = 448) -> str:

@@ -13,7 +13,7 @@ from analysis.errors import AnalysisError
 from analysis.live.compatibility import check_request, request_for
 from analysis.live.memory import device_memory, memory_need
 from analysis.live.slot import LoadedModel, ModelRequest
-from analysis.models.devices import DTYPES
+from analysis.models.devices import DTYPES, choose_device
 from analysis.models.specs import BACKBONES
 from analysis.store import Store
 from pages.components import caching, gallery, state
@@ -76,6 +76,14 @@ def _chosen(store: Store) -> ModelRequest:
     own = request_for(store)
     name = state.get(state.MODEL) or own.name
     device = state.get(state.DEVICE) or "auto"
+    if device not in ("auto", "cpu"):
+        caching.deep_learning().join()
+        try:
+            choose_device(device)
+        except AnalysisError as error:
+            state.notice(f"{error} Using auto.")
+            state.put(state.DEVICE, None)
+            device = "auto"
     dtype = state.get(state.DTYPE) or "auto"
     if dtype not in ("auto", *DTYPES):
         state.notice(

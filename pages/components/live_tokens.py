@@ -8,25 +8,52 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, BackboneError
 from analysis.live.concepts import token_activations, token_shares
-from analysis.live.masks import NO_MASK, POOLINGS, ROLE_NAMES, TokenMask, parse_mask
+from analysis.live.masks import NO_MASK, POOLINGS, ROLE_NAMES, TokenMask, mask_of, parse_mask
 from analysis.live.query import LiveQuery
+from analysis.models.pooling import VARIANTS
+from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.steps import Pool
 from analysis.store import Store
 from analysis.store.read import TokenView
-from pages.components import caching, state, token_views
+from pages.components import caching, method_builder, state, token_views
 from pages.components.token_picker import token_picker
 
+RUN_LABEL = "Run the model on it"  # of a query from the data
 _MASKED = "_live_masked_query"
+_ROLES = np.array(list(ROLE_NAMES), np.int8)  # a query that has tokens of every role
 _WORDS = {"image": "image", "text": "your text", "instruction": "instruction", "template": "template"}
+
+
+def left_out(store: Store, query: LiveQuery | None, intervention: Intervention) -> tuple[TokenMask, Intervention]:
+    """What is left out of the query, and the view's other steps.
+
+    A link says it as a mask or as the queries' side of the pool step. Either becomes, in the address too, what this view
+    has a control for: the mask row where a model ran, the step where a stored embedding answers.
+    """
+    if query is None:
+        return NO_MASK, _as_step(store, intervention)
+    mask, pooled = current_mask(query), intervention.pool
+    if not query.maskable or pooled.queries == "mean" or pooled.queries not in store.variants:
+        return mask, intervention
+    extra = mask_of(pooled.queries, query.tokens.roles)
+    rest = intervention.with_pool(Pool(candidates=pooled.candidates))
+    if extra:  # a variant of pictures asked of a text stays in the address: the next query may have a picture
+        mask = mask.joined(extra)
+        _put(mask)
+        method_builder.put(rest)
+    return mask, rest
 
 
 def current_mask(query: LiveQuery) -> TokenMask:
     """The mask in the URL as far as this query has such tokens; what does not fit becomes a notice."""
     text = state.get(state.MASK) or ""
-    if not query.maskable:
+    if not text:
         return NO_MASK
     try:
+        if not query.maskable:
+            raise BackboneError("a dual encoder's embedding is no mean of tokens.")
         mask = parse_mask(text)
         mask.masked(query.tokens.roles)
         return mask
@@ -34,6 +61,35 @@ def current_mask(query: LiveQuery) -> TokenMask:
         state.notice(f"The mask {state.shown(text)} does not fit this query: {error}")
         state.put(state.MASK, None)
         return NO_MASK
+
+
+def _as_step(store: Store, intervention: Intervention) -> Intervention:
+    """A stored query has no token states: a mask is the stored variant that leaves out the same, or waits for the model."""
+    text = state.get(state.MASK) or ""
+    if not text:
+        return intervention
+    variants = [variant for variant in store.variants if variant in VARIANTS]
+    try:
+        mask, pooled = parse_mask(text), intervention.pool
+        if pooled.queries in variants:
+            mask = mask.joined(mask_of(pooled.queries, _ROLES))
+    except AnalysisError as error:
+        state.notice(f"The mask {state.shown(text)} cannot be read: {error}")
+        state.put(state.MASK, None)
+        return intervention
+    same = next((variant for variant in variants if mask_of(variant, _ROLES) == mask), None)
+    if same is None:
+        why = (
+            "a dual encoder's embedding is no mean of tokens."
+            if store.contrastive
+            else f"the store holds no such embeddings. Switch on “{RUN_LABEL}” to leave out these tokens."
+        )
+        state.notice(f"The mask {state.shown(text)} does not act on the stored query: {why}")
+        return intervention
+    changed = intervention.with_pool(Pool(same, pooled.candidates))
+    state.put(state.MASK, None)
+    method_builder.put(changed)
+    return changed
 
 
 def forget(query: tuple[str, ...]) -> None:
@@ -66,13 +122,28 @@ def show(store: Store, query: LiveQuery, mask: TokenMask, preview: str, concept:
     st.caption(_explanation(store, query, mask, concept))
 
 
+def where_from(store: Store, query: LiveQuery, mask: TokenMask, preview: str, concept: int) -> None:
+    """The same tokens once more, to look at: beside the bar that was clicked."""
+    token_picker(
+        query.tokens.strings, query.role_names,
+        mask.masked(query.tokens.roles) if query.maskable else np.zeros(len(query.tokens), bool),
+        key="_live_tokens_shaded", on_toggle=lambda: None, picture=preview, grid=query.tokens.grid,
+        shade=shares(store, query, mask, concept), clickable=False,
+    )  # fmt: skip
+
+
 def cached(store: Store, row: int, concept: int | None) -> None:
     """Tokens of a sample of the store, whose token codes were kept: to look at, not to mask."""
     view: TokenView | None = store.token_view(row)
     if view is None:
         st.caption(
-            f"The store keeps token codes of {len(store.token_rows):,} samples, this is none of them. Load the model to see "
-            "and mask its tokens; the stored poolings and masks are under “Masks and pooling”."
+            f"The store keeps token codes of {len(store.token_rows):,} samples, this is none of them. Switch on "
+            f"“{RUN_LABEL}” above to see "
+            + (
+                "its tokens."
+                if store.contrastive
+                else "and mask its tokens; stored masks are under “Masks and pooling”."
+            )
         )
         return
     token_picker(
@@ -81,7 +152,8 @@ def cached(store: Store, row: int, concept: int | None) -> None:
         shade=None if concept is None else token_views.activation(view, concept), clickable=False,
     )  # fmt: skip
     where = "" if concept is None else f" Shaded by concept {concept} on each token."
-    st.caption(f"Stored token codes, to look at: load the model to mask single tokens.{where}")
+    mask = "" if store.contrastive else f": switch on “{RUN_LABEL}” above to mask single tokens"
+    st.caption(f"Stored token codes, to look at{mask}.{where}")
 
 
 def shares(store: Store, query: LiveQuery, mask: TokenMask, concept: int) -> np.ndarray:

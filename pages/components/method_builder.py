@@ -25,6 +25,8 @@ CHIPS = {
     "codes": "Concept space",
     "hybrid": "Hybrid",
 }
+DEFAULT = "removal:attribution,share=0.01"
+DEFAULTS = {"live_query": "base"}  # there a mask is to be seen by itself first
 HELP = {
     "removal": "Project away the space that the top concepts span (Eq. 8-10).",
     "realign": "Whiten queries and candidates, each with their own mean and covariance (ACL version of the paper).",
@@ -39,17 +41,19 @@ HELP = {
 
 @dataclass(frozen=True)
 class Builder:
-    """What a builder may offer: the store, the chips, and other stores of the same candidates for a hybrid."""
+    """What a builder may offer: the store, the chips, other stores of the same candidates for a hybrid, and the sides whose
+    stored masks and poolings can be chosen here."""
 
     store: Store
     key: str = "method"
     chips: tuple[str, ...] = tuple(CHIPS)
     partners: tuple[str, ...] = ()
+    pooled: tuple[str, ...] = ("queries", "candidates")
 
 
-def current(default: str = "removal:attribution,share=0.01") -> Intervention:
-    """The intervention in the URL; nonsense there becomes a notice and the default."""
-    text = state.get(state.METHOD)
+def current() -> Intervention:
+    """The intervention in the URL; nonsense there becomes a notice and the default of the page in view."""
+    text, default = state.get(state.METHOD), DEFAULTS.get(state.page_in_view(), DEFAULT)
     if text is None:
         return parse(default)
     try:

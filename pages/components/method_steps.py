@@ -60,7 +60,7 @@ def first(builder: Builder, chip: str) -> Step:
             return PrincipalComponents()
         case "pool":
             masked = [variant for variant in builder.store.variants if variant != "mean"]
-            return Pool(queries=masked[0], candidates="mean") if masked else Pool()
+            return Pool(**{builder.pooled[0]: masked[0]}) if masked else Pool()
         case "edit":
             strongest = int(np.argmax(builder.store.concepts["energy"].to_numpy()))
             return Edit(((strongest, 0.0),))
@@ -154,7 +154,7 @@ def _pca(builder: Builder, step: PrincipalComponents, change: Change) -> None:
 
 
 def _pool(builder: Builder, step: Pool, change: Change) -> None:
-    for side in ("queries", "candidates"):
+    for side in builder.pooled:
         _select(
             f"_{builder.key}_pool_{side}", side.capitalize(), builder.store.variants, getattr(step, side), VARIANT_LABELS,
             partial(change, "pool", side), width=190,

@@ -31,6 +31,8 @@ CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
 MASK = "mask"  # text form of the masked tokens, see analysis.live.masks
 TEXT = "text"  # of a live query
 SOURCE = "source"  # of a live query: upload | camera | data
+RUN = "run"  # of a live query from the data: 1 when the model runs on it
+BESIDE = "beside"  # of a live query: stores of other models whose lists stand beside, comma-separated
 MODEL = "model"  # of a live query: key, hub id or folder
 DEVICE = "device"
 DTYPE = "dtype"
@@ -76,6 +78,8 @@ OWNED = (
     MASK,
     TEXT,
     SOURCE,
+    RUN,
+    BESIDE,
     MODEL,
     DEVICE,
     DTYPE,
@@ -121,7 +125,7 @@ PAGES: dict[str, PageInfo] = {
     "live_query": PageInfo(
         "pages/live_query.py", "live", "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
-        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, TEXT, SOURCE, MODEL, DEVICE, DTYPE),
+        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
     ),
     "stores": PageInfo(
         "pages/stores.py", "caches", "Stores", ":material/database:",
@@ -195,6 +199,11 @@ def enter(page: str) -> None:
         if key not in PAGES[page].params and key in st.query_params:
             _memory()[key] = st.query_params[key]
             del st.query_params[key]
+
+
+def page_in_view() -> str:
+    """Its key in PAGES; "" before a page has begun."""
+    return st.session_state.get("_page", "")
 
 
 def _memory() -> dict[str, str]:

@@ -20,6 +20,7 @@ export default function (component) {
     frame.replaceChildren(...(onBoard ? [board()] : []), strip(), legend());
     frame.drawn = drawn;
   }
+  summarise();
   return data.clickable ? listen() : () => {};
 
   function board() {
@@ -49,7 +50,7 @@ export default function (component) {
       if (role === "pad") return;
       if (onBoard && role === "image") {
         if (!skipped) {
-          const place = element("span", "token role-image");
+          const place = element("span", "token role-image patches");
           place.textContent = `▦ ${data.grid[0]} × ${data.grid[1]} patches`;
           place.style.cursor = "default";
           line.appendChild(place);
@@ -62,6 +63,13 @@ export default function (component) {
       line.appendChild(token);
     });
     return line;
+  }
+
+  // The strip's one word for all patches is hatched when every one of them is masked.
+  function summarise() {
+    const place = frame.querySelector(".patches");
+    if (!place) return;
+    place.classList.toggle("masked", data.tokens.every(([, role], position) => role !== "image" || masked.has(position)));
   }
 
   function cell(kind, position, words) {
@@ -128,6 +136,7 @@ export default function (component) {
       if (gesture.mask) masked.add(position);
       else masked.delete(position);
       paint(position);
+      summarise();
     };
     const down = (event) => {
       const position = at(event);
