@@ -5,10 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.concepts import examples
+from analysis.concepts.examples import Firing
 from analysis.store import Store
 from pages.components import caching, gallery, scores, state
 
 THUMBS = 3
+STRIP_HELP = "Behind a T: the concept fires on captions only, and the pictures are those that its captions describe."
 
 
 def title(store: Store, concept: int) -> str:
@@ -17,21 +19,40 @@ def title(store: Store, concept: int) -> str:
     return f"{concept} · {gallery.escape(name, 60)}" if name else f"{concept}"
 
 
-def top_rows(store: Store, concept: int, count: int = THUMBS) -> tuple[int, ...]:
-    """Rows of the strongest pictures of a concept; a concept of captions shows the pictures of its captions' pairs."""
-    known = caching.corpus(store)
+def firing(store: Store, concept: int) -> tuple[Firing, Firing]:
+    """(pictures, captions) that a concept fires on, strongest first, as the Concept page tells them apart."""
     rows, values = store.postings.rows(concept)
-    pictures, captions = examples.split(rows[: 50 * count], values[: 50 * count], known.kind)
-    found = [int(row) for row in pictures.rows[:count]]
-    if not found and len(captions):
-        pairs = dict.fromkeys(int(pair) for pair in known.pair_id[captions.rows[: 5 * count]])
-        found = [int(known.first_picture[pair]) for pair in pairs if known.first_picture[pair] >= 0][:count]
-    return tuple(found)
+    return examples.split(rows, values, caching.corpus(store).kind)
+
+
+def top_rows(store: Store, concept: int, count: int = THUMBS) -> tuple[int, ...]:
+    """Rows of the strongest pictures of a concept; none where it fires on captions only."""
+    return tuple(int(row) for row in firing(store, concept)[0].rows[:count])
 
 
 def strip(store: Store, concept: int, side: int = 48) -> str:
-    """The strongest pictures side by side, as a data URI; "" when there are none."""
-    return caching.strip(store, top_rows(store, concept), side)
+    """The strongest pictures side by side, as a data URI; "" when there are none. Where a concept fires on captions only,
+    the pictures that its strongest captions describe, behind a tile with a T (see STRIP_HELP)."""
+    rows = top_rows(store, concept)
+    if rows:
+        return caching.strip(store, rows, side)
+    captions = firing(store, concept)[1].rows[: 5 * THUMBS]
+    described = dict.fromkeys(caching.picture_of(store, int(caption)) for caption in captions)
+    return caching.strip(store, tuple(row for row in described if row >= 0)[:THUMBS], side, mark="T")
+
+
+def fires_on(store: Store, concept: int, count: int = THUMBS, *, width: int = 72) -> None:
+    """The strongest pictures of a concept, or its strongest captions where it fires on no picture."""
+    pictures, captions = firing(store, concept)
+    if len(pictures):
+        st.caption("It fires most on:")
+        gallery.pictures(store, pictures.rows[:count], width=width)
+    elif len(captions):
+        st.caption("It fires on no picture. The captions that it fires on most:")
+        top = examples.distinct(captions, caching.corpus(store).texts, count)
+        gallery.texts(store, top.rows, top.values)
+    else:
+        st.caption("It fires on no picture and no caption of this data.")
 
 
 def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
@@ -44,7 +65,8 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
         sheet = strip(store, concept)
         if sheet:
             with st.container(width=THUMBS * 52):  # one picture is as small as three, and the names stay in line
-                st.image(sheet, width="content", alt=f"Strongest pictures of concept {concept}")
+                whose = "Strongest pictures" if top_rows(store, concept, 1) else "Pictures of the strongest captions"
+                st.image(sheet, width="content", alt=f"{whose} of concept {concept}")
         with st.container(gap=None):
             if place:
                 state.view_button(title(store, concept), place=place, concept=concept)

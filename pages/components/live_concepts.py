@@ -12,7 +12,7 @@ from analysis.figures.thumbnails import beside_bars
 from analysis.live.concepts import QueryConcepts, query_concepts
 from analysis.retrieval.steps import Edit
 from analysis.store import Store
-from pages.components import caching, concept_cards, downloads, gallery, method_builder, scores, state
+from pages.components import caching, concept_cards, downloads, method_builder, scores, state
 
 SHOWN = 12
 _CLICKED = "_live_clicked"
@@ -45,7 +45,8 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
     )
     chart = beside_bars(chart, {concept: concept_cards.strip(store, concept) for concept in ids})
     downloads.figure(
-        chart, _chart(store), command=command, select=("points",), note="Beside each bar: what the concept fires on most.",
+        chart, _chart(store), command=command, select=("points",),
+        note=f"Beside each bar: what the concept fires on most. {concept_cards.STRIP_HELP}",
     )  # fmt: skip
 
 
@@ -57,10 +58,8 @@ def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> No
     )  # fmt: skip
     words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
     activation = "" if found is None else f" · activation {score(found.value(concept))} on this query"
-    st.caption(f":{color}[{words}]{activation}. It fires most on:")
-    rows = concept_cards.top_rows(store, concept, 5)
-    if rows:
-        gallery.pictures(store, rows, width=84)
+    st.caption(f":{color}[{words}]{activation}")
+    concept_cards.fires_on(store, concept, 5, width=84)
     with st.container(horizontal=True, gap="small"):
         st.button(
             "Remove just it", on_click=method_builder.remove_only, args=(concept,), icon=":material/content_cut:",

@@ -104,9 +104,7 @@ def _concept(pair: Pair, clicked: list[int]) -> None:
         store=caching.store_id(store), concept=concept,
     )  # fmt: skip
     st.caption(f"Gives the {first} {given[0]}, the {second} {given[1]}.")
-    rows = concept_cards.top_rows(store, concept, 4)
-    if rows:
-        gallery.pictures(store, rows, width=72)
+    concept_cards.fires_on(store, concept, 4)
     if st.button(
         "Remove just it", icon=":material/content_cut:", key=f"_why_remove_{concept}",
         help="The intervention becomes the removal of this one concept's direction.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import shlex
 import subprocess
 import sys
@@ -12,10 +14,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from analysis.figures.palette import TEXT, channels
 from analysis.store import open_store
-from pages.components import commands, findings, gallery, layout, scores, state
-from tests.synthetic_store import make_store
+from pages.components import caching, commands, concept_cards, findings, gallery, layout, scores, state
+from tests.pages.opening import open_page, words
+from tests.synthetic_store import IMAGE_ONLY, TEXT_ONLY, make_store
 
 
 def test_address_carries_what_is_given_and_nothing_else() -> None:
@@ -139,3 +144,46 @@ def test_a_poor_sae_is_said_of_the_modality_that_it_is_poor_for(
     layout.warn_poor_sae(store)
     assert len(warned) == (said is not None)
     assert all(said is not None and said in words for words in warned)
+
+
+def test_a_concept_of_captions_has_no_pictures(tmp_path: Path) -> None:
+    """Which concepts fire on pictures, from the dense codes of the store."""
+    store = open_store(make_store(tmp_path))
+    kind = store.samples["modality"].to_numpy()
+    seen = set()
+    for concept in range(store.n_concepts):
+        rows, values = store.postings.rows(concept)
+        strongest = sorted(zip(-values, rows, strict=True), key=lambda pair: pair[0])
+        pictures = [int(row) for _, row in strongest if kind[row] == "image"]
+        assert concept_cards.top_rows(store, concept, 4) == tuple(pictures[:4])
+        seen.add((bool(pictures), bool(len(rows)), bool(concept_cards.strip(store, concept))))
+    assert seen == {(True, True, True), (False, True, True), (False, False, False)}
+
+
+def test_pictures_of_captions_are_marked(tmp_path: Path) -> None:
+    store = open_store(make_store(tmp_path))
+    pair = int(store.samples["pair_id"].iat[concept_cards.firing(store, TEXT_ONLY)[1].rows[0]])
+    described = int(caching.corpus(store).first_picture[pair])
+    plain, marked = (
+        Image.open(io.BytesIO(base64.b64decode(strip.split(",")[1]))).convert("RGB")
+        for strip in (caching.strip(store, (described,), 48), concept_cards.strip(store, TEXT_ONLY, 48))
+    )
+    tile = 24
+    assert np.abs(np.asarray(marked)[:, tile : tile + 48].astype(int) - np.asarray(plain)).mean() < 6
+    corner = np.median(np.asarray(marked)[:10, :16], axis=(0, 1))
+    assert np.abs(corner - np.asarray(channels(TEXT))).max() < 12
+
+
+@pytest.mark.parametrize("concept", [IMAGE_ONLY, TEXT_ONLY])
+def test_live_page_says_of_a_concept_what_the_concept_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concept: int
+) -> None:
+    make_store(tmp_path, backbone="qwen2-vl-mini")
+    given = {"store": "qwen2-vl-mini", "task": "t2i", "concept": str(concept)}
+    live = words(open_page("live_query", tmp_path, monkeypatch, source="data", query="0", **given))
+    page = words(open_page("concept", tmp_path, monkeypatch, **given))
+    none = "It fires on no picture."
+    assert (none in live) == (none in page) == (concept == TEXT_ONLY)
+    captions = concept_cards.firing(open_store(next((tmp_path / "qwen2-vl-mini").iterdir())), TEXT_ONLY)[1]
+    strongest = f":gray[`{captions.values[0]:#.3g}`]"
+    assert (strongest in live) == (strongest in page) == (concept == TEXT_ONLY)
