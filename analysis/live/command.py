@@ -21,9 +21,12 @@ def run_query(
     device: str = "auto",
     dtype: str | None = None,
     top: int = 10,
+    why: str | None = None,
+    place: int = 2,
     as_json: bool = False,
 ) -> str:
-    """The ranked candidates of a picture and/or a text, after a mask and an intervention, with their rank before."""
+    """The ranked candidates of a picture and/or a text, after a mask and an intervention, with their rank before. why:
+    instead, what tells the candidate at a place of the list "before" or "after" from the one at its head."""
     from analysis.live.compatibility import check_compatible, precision_note, request_for, statistics_note
     from analysis.live.masks import parse_mask
     from analysis.live.query import embed_query
@@ -45,6 +48,13 @@ def run_query(
     space = space_from_store(store, task)
     changes = applied(query, space, tokens, intervention)
     ranking = rank_query(query, space, mask=tokens, intervention=intervention)
+    if why is not None:
+        from analysis.live.lab_command import explanation_tables, printed
+        from analysis.live.why import explain_live
+
+        found = explain_live(query, ranking, space, why, place, mask=tokens, intervention=intervention)
+        words = (f"number {place}", "number 1")
+        return printed(explanation_tables(found, store, space, f"list {why}", words), as_json)
     rows = [
         {
             "rank": place.rank,
@@ -80,15 +90,18 @@ def run_query(
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default=None, help="float32, bfloat16 or float16; the backbone's own by default.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--why", type=click.Choice(["before", "after"]), default=None,
+              help="Instead of the list: which concepts tell a candidate of it from the first.")  # fmt: skip
+@click.option("--place", type=click.IntRange(min=2), default=2, show_default=True, help="With --why: whose place.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(
     store: Path, task: str, image: Path | None, text: str, mask: str, method: str,
-    device: str, dtype: str | None, top: int, as_json: bool,
+    device: str, dtype: str | None, top: int, why: str | None, place: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Embed a picture and/or a text with the backbone of STORE and print its ranked candidates."""
     click.echo(
         run_query(store, task, image=image, text=text, mask=mask, method=method, device=device, dtype=dtype, top=top,
-                  as_json=as_json)
+                  why=why, place=place, as_json=as_json)
     )  # fmt: skip
 
 

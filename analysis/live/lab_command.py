@@ -16,12 +16,12 @@ from analysis.live.curves import behind, control_band, curves, levels
 from analysis.live.explanation import explanation
 from analysis.live.lab import Lab, recall_frame
 from analysis.live.ranking import Comparison
-from analysis.live.why import PARTS, explain
+from analysis.live.why import PARTS, Explanation, explain
 from analysis.retrieval.diagnostics import HUB_DEPTH, hubs
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import changed, movement
 from analysis.retrieval.pools import task_in_pool
-from analysis.retrieval.spaces import space_from_store
+from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.retrieval.sweeps import RankChoice
 from analysis.store.read import Store, open_store
 
@@ -71,7 +71,7 @@ def run_lab(
         found = why_tables(lab, opened, query, after, why)
     else:
         raise RetrievalError("Nothing was asked of the lab; expected a curve, diagnostics, a change or a query.")
-    return _json(found) if as_json else _text(found)
+    return printed(found, as_json)
 
 
 def curve_tables(
@@ -124,18 +124,26 @@ def why_tables(lab: Lab, store: Store, query: int, after: Intervention, side: st
         raise RetrievalError(f"There is no query {query}; expected 0 to {lab.space.n_queries - 1}.")
     comparison = Comparison(lab.lists(BASE), lab.lists(after), lab.space.qrels, query)
     found = explain(lab, comparison, side, BASE if side == "before" else after)
+    words = ("target", "wrong winner" if found.rival_wins else "runner-up")
+    return explanation_tables(found, store, lab.space, f"query {query}, list {side}", words)
+
+
+def explanation_tables(
+    found: Explanation, store: Store, space: RetrievalSpace, title: str, words: tuple[str, str]
+) -> dict[str, pd.DataFrame]:
+    """The two candidates of an explanation, called by `words`, and what each part of both similarities gives."""
     table = found.table()
     names = store.concepts["name"].to_numpy()
     table["name"] = [PARTS.get(i) or str(names[i] or "") for i in table["concept"]]
-    ids = np.asarray(lab.space.candidate_names)
+    ids = np.asarray(space.candidate_names)
     pairs = pd.DataFrame(
         {
-            "candidate": ["target", "wrong winner" if found.rival_wins else "runner-up"],
+            "candidate": words,
             "sample_id": [ids[found.target_candidate], ids[found.rival_candidate]],
             "similarity": [found.target.similarity, found.rival.similarity],
         }
     )
-    return {f"query {query}, list {side}": pairs, "contributions; each column adds up to its similarity": table}
+    return {title: pairs, "contributions; each column adds up to its similarity": table}
 
 
 def _choice(choice: RankChoice) -> dict[str, Any]:
@@ -151,6 +159,11 @@ def _choice(choice: RankChoice) -> dict[str, Any]:
     ):
         row |= {name: float(interval.value), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
     return row
+
+
+def printed(tables: dict[str, pd.DataFrame], as_json: bool) -> str:
+    """Tables under their names, or JSON."""
+    return _json(tables) if as_json else _text(tables)
 
 
 def _text(tables: dict[str, pd.DataFrame]) -> str:

@@ -39,6 +39,12 @@ def command_for(view: LiveView) -> str:
     return _shell(parts)
 
 
+def why_command_for(view: LiveView, side: str, place: int) -> str:
+    """The shell command that explains a place of one list instead: `query --why`, or `retrieve --why` of a cached query,
+    which compares its target with the best wrong candidate."""
+    return f"{command_for(view)} --why {side}" + (f" --place {place}" if view.query is None else "")
+
+
 def python_for(view: LiveView) -> str:
     """A script of the public API. It prints one line a candidate: rank, similarity, id and text."""
     if view.query is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,14 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
-from analysis.live.ranking import Comparison
+from analysis.live.masks import NO_MASK, TokenMask
+from analysis.live.query import LiveQuery
+from analysis.live.ranking import Comparison, applied
 from analysis.retrieval.attribution import PairAttribution, compare_pairs, explain_pair
 from analysis.retrieval.concept_sets import concept_ids
-from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.movement import Lists
-from analysis.retrieval.pipeline import Fitted, with_concepts
+from analysis.retrieval.pipeline import Fitted, fit, with_concepts
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import PrincipalComponents, Removal
 from analysis.retrieval.transforms import Transform, WithoutSubspace
@@ -156,6 +158,26 @@ def explain_places(
     codes = fitted.space.encode(np.asarray(h)[None]) if codes is None else codes
     other, head = (seen.pair(h, codes, int(candidate)) for candidate in (listed[-1], listed[0]))
     return Explanation(other, head, int(listed[-1]), int(listed[0]))
+
+
+def explain_live(
+    query: LiveQuery,
+    comparison: Comparison,
+    space: RetrievalSpace,
+    side: str,
+    place: int,
+    *,
+    mask: TokenMask = NO_MASK,
+    intervention: Intervention = BASE,
+    fitted: Callable[[Intervention], Fitted] | None = None,
+) -> Explanation:
+    """`explain_places` of one list ("before" or "after") of `ranking.rank_query` with the same query, mask and intervention."""
+    fitted = fitted or (lambda one: fit(one, space))
+    if side == "before":
+        return explain_places(fitted(BASE), comparison.before, query.embedding(), place, query=comparison.query)
+    changes = applied(query, space, mask, intervention)
+    h = query.embedding(changes.mask)
+    return explain_places(fitted(changes.fitted), comparison.after, h, place, query=comparison.query)
 
 
 def contenders(comparison: Comparison, side: str) -> tuple[int, int]:

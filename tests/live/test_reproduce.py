@@ -18,7 +18,7 @@ from analysis.live.command import run_query
 from analysis.live.masks import parse_mask
 from analysis.live.query import embed_query
 from analysis.live.ranking import Place, compare
-from analysis.live.reproduce import LiveView, command_for, python_for
+from analysis.live.reproduce import LiveView, command_for, python_for, why_command_for
 from analysis.models.backbones import Backbone
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.pipeline import fit
@@ -89,6 +89,23 @@ def test_the_queries_side_of_the_pool_step_is_the_mask_it_names(
     by_mask, by_pool = ranked("image", "realign"), ranked("", "pool:queries=mean_no_image+realign")
     assert by_mask == by_pool
     assert by_mask != ranked("", "realign")
+
+
+@pytest.mark.parametrize(("side", "place"), [("before", 2), ("after", 4)])
+def test_the_command_that_explains_a_place_splits_the_similarities_that_the_list_prints(
+    view: LiveView, side: str, place: int
+) -> None:
+    done = CliRunner().invoke(query_command, [*shlex.split(why_command_for(view, side, place))[4:], "--json"])
+    assert done.exit_code == 0, done.output
+    pairs, rows = json.loads(done.output).values()
+    asked = view if side == "after" else replace(view, mask="", method="base")
+    listed = CliRunner().invoke(query_command, [*shlex.split(command_for(asked))[4:], "--json"])
+    candidates = json.loads(listed.output)["candidates"]
+    for pair, candidate, column in zip(pairs, (candidates[place - 1], candidates[0]), ("target", "rival"), strict=True):
+        assert pair["sample_id"] == candidate["sample_id"]
+        assert pair["similarity"] == pytest.approx(candidate["similarity"], abs=2e-6)
+        assert sum(row[column] for row in rows) == pytest.approx(pair["similarity"], abs=1e-9)
+    assert [pair["candidate"] for pair in pairs] == [f"number {place}", "number 1"]
 
 
 def test_a_cached_query_is_reproduced_without_a_model(stores: dict[str, Store]) -> None:
