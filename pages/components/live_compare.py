@@ -70,7 +70,10 @@ def _linked(labels: dict[str, Store]) -> list[str]:
     for key in named:
         if key not in labels:
             state.notice(f"The link puts {state.shown(key)} beside the query, expected one of {', '.join(labels)}.")
-    return [key for key in named if key in labels][:KEPT]
+    known = [key for key in named if key in labels][:KEPT]
+    if known != named:
+        state.put(state.BESIDE, ",".join(known) or None)
+    return known
 
 
 def partners(store: Store, task: str) -> list[Store]:

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.cli import main
 from analysis.live.masks import parse_mask
 from analysis.live.query import embed_query
-from analysis.live.ranking import Comparison, compare
+from analysis.live.ranking import Comparison, rank_query
 from analysis.models.backbones import load_backbone
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.pipeline import fit
@@ -24,7 +24,7 @@ from analysis.retrieval.spaces import space_from_store
 from analysis.store import Store, open_store
 from tests.fake_hub import use_hub
 from tests.live.live_store import caption, make_checkpoint, make_live_store, picture
-from tests.pages.opening import ranked
+from tests.pages.opening import ranked, values
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/live_query.py"
@@ -85,8 +85,7 @@ def expected(folder: Path, store: Store, *, text: str = "", mask: str = "") -> C
     query = embed_query(backbone, picture=picture(3), text=text, task="i2t")
     backbone.unload()
     space = space_from_store(store, "i2t")
-    base, changed = fit(parse("base"), space), fit(parse(METHOD), space)
-    return compare(base, changed, query.embedding(), query.embedding(parse_mask(mask)))
+    return rank_query(query, space, mask=parse_mask(mask), intervention=parse(METHOD))
 
 
 def test_page_runs_alone_without_a_query(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +126,89 @@ def test_leaving_out_a_role_by_chip_changes_address_and_list(
     assert "w/o image" in words(app)
 
 
+def test_a_link_that_pools_queries_masks_the_visitors_query_and_shows_it_in_the_mask_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method="pool:queries=last,candidates=last+realign", mask="image"), picture(3))
+    assert sentences(app) == ""
+    assert (address(app, "mask"), address(app, "method")) == ("image,last", "pool:candidates=last+realign:alpha=0.1")
+    assert next(group for group in app.pills if group.key == "_live_roles").value == ["image"]
+    assert [box.label for box in app.selectbox if box.key and "_pool_" in box.key] == ["Candidates"]
+    other = upload(run(folder, monkeypatch, method="pool:candidates=last+realign", mask="image,last"), picture(3))
+    assert after_list(other) == after_list(app)
+    unmasked = upload(run(folder, monkeypatch, method="pool:candidates=last+realign"), picture(3))
+    assert after_list(unmasked) != after_list(app)
+
+
+def test_a_variant_that_the_store_does_not_hold_is_refused_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, store="tiny-clip", task="t2i", text=caption(2), method="pool:queries=last")
+    assert "pools queries as 'last'" in sentences(app)
+    assert len(app.error) == 1
+
+
+def test_at_first_nothing_is_done_to_the_embeddings_so_that_a_mask_is_seen_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch), picture(3))
+    assert "After: nothing changed yet" in words(app)
+    next(group for group in app.pills if group.key == "_live_roles").set_value(["image"]).run()
+    assert "**After: w/o image**" in words(app)
+    next(group for group in app.pills if group.key == "_live_method_chips").set_value(["realign"]).run()
+    assert address(app, "method") == "realign:alpha=0.1"
+
+
+def test_a_mask_of_everything_is_said_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, mask="template,image,instruction", concept="1"), picture(3))
+    assert [error.value for error in app.error] == [sentences(app)]
+    assert "leaves no token" in sentences(app)
+
+
+def test_a_device_that_does_not_exist_is_said_once_and_the_query_is_ranked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = run(folder, monkeypatch, device="cuda:77", text=caption(2))
+    assert sentences(app).count("Device 'cuda:77' does not exist here") == 1
+    assert "Device" not in words(app)
+    assert after_list(app)
+
+
+@pytest.mark.parametrize(
+    ("mask", "variant"), [("image", "mean_no_image"), ("last", "last"), ("text,instruction", "mean_no_prompt")]
+)
+def test_a_masked_link_acts_on_a_stored_query_through_the_variant_that_is_stored(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, mask: str, variant: str
+) -> None:
+    app = run(folder, monkeypatch, source="data", query="3", mask=mask, method="realign")
+    assert sentences(app) == ""
+    assert address(app, "method") == f"pool:queries={variant}+realign:alpha=0.1"
+    stored = after_list(app)
+    app.toggle(key="_live_run").set_value(True).run()
+    assert sentences(app) == ""
+    assert address(app, "run") == "1"
+    assert parse_mask(address(app, "mask")).masked(np.array([1, 2, 4])).any() or mask == "last"
+    assert address(app, "method") == "realign:alpha=0.1"
+    assert after_list(app).split("  ")[0] == stored.split("  ")[0]
+
+
+def test_a_mask_that_no_stored_query_has_is_said_and_waits_for_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = run(folder, monkeypatch, source="data", query="3", mask="image,3-5")
+    assert "does not act on the stored query" in sentences(app)
+    assert "Run the model on it" in sentences(app)
+    app = run(folder, monkeypatch, source="data", query="3", mask="image,3-5", run="1")
+    assert sentences(app) == ""
+    assert "**After: w/o image, 3 tokens masked**" in words(app)
+
+
+@pytest.mark.parametrize("source", ["data", "upload"])
+def test_a_masked_link_to_a_dual_encoder_says_that_it_cannot_be_masked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    app = run(folder, monkeypatch, store="tiny-clip", task="t2i", text=caption(2), mask="text", source=source)
+    assert "a dual encoder's embedding is no mean of tokens" in sentences(app)
+
+
 def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = upload(run(folder, monkeypatch, method=METHOD, mask="image"), picture(3), name="my dog.png")
     codes = "\n".join(code.value for code in app.code)
@@ -153,10 +235,40 @@ def test_the_commands_on_screen_print_the_list_on_screen(
     done = CliRunner().invoke(main, [*command, "--json"])
     assert done.exit_code == 0, done.output
     texts = [found["text"] for found in _ranked(json.loads(done.output))]
-    shown = after_list(app).split("\n\n")
+    shown = after_list(app).split("\n\n")[:8]  # a target further down may be pinned below
     assert len(shown) == len(texts) == 8
     for line, text in zip(shown, texts, strict=True):
         assert text in line
+
+
+@pytest.mark.parametrize("given", ["text", "data"])
+def test_the_split_of_two_similarities_is_what_its_command_prints(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    query = {"source": "data", "query": "5"} if given == "data" else {"text": caption(6), "mask": "instruction"}
+    app = run(folder, monkeypatch, method="realign:alpha=0.3", why="after-3", **query)
+    assert sentences(app) == ""
+    command = next(code.value for code in app.code if "--why after" in code.value)
+    done = CliRunner().invoke(main, [*shlex.split(command)[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    pairs, rows = json.loads(done.output).values()
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-live-why-" in c.proto.id).proto.spec)
+    first, second = ("target", "") if given == "data" else ("number 3", "number 1")
+    bars = [dict(zip(trace["y"], values(trace["x"]), strict=True)) for trace in chart["data"]]
+    assert chart["data"][0]["name"].startswith(first)
+    assert chart["data"][1]["name"].startswith(second)
+    for drawn, pair, column in zip(bars, pairs, ("target", "rival"), strict=False):
+        assert sum(drawn.values()) == pytest.approx(pair["similarity"], abs=1e-5)
+        assert drawn["not explained by the SAE"] == pytest.approx(rows[-1][column], abs=1e-5)
+    assert pairs[0]["sample_id"] != pairs[1]["sample_id"]
+
+
+def test_nothing_is_split_before_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, text=caption(6))
+    assert not any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
+    app.toggle(key="_live_why").set_value(True).run()
+    assert address(app, "why") == "after"
+    assert any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
 
 
 def _ranked(printed: dict) -> list[dict]:
@@ -171,6 +283,29 @@ def test_a_query_of_the_data_run_again_is_named_by_its_file(folder: Path, monkey
     words_of = shlex.split(next(code.value for code in app.code if "analysis query" in code.value))
     assert Path(words_of[words_of.index("--image") + 1]).is_file()
     assert "Save your picture" not in words(app)
+    assert "model sees the store's thumbnail" in words(app)
+    assert any("run=1" in code.value for code in app.code)
+
+
+def test_a_query_of_the_data_is_run_on_its_original_picture_where_that_is_at_hand(
+    folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "original.png"
+    file.write_bytes(picture(5))
+    monkeypatch.setattr("pages.components.caching.picture_files", lambda store: {"image:5": file})
+    app = run(folder, monkeypatch, source="data", query="5", method="realign")
+    stored = after_list(app)
+    app.toggle(key="_live_run").set_value(True).run()
+    assert sentences(app) == ""
+    assert after_list(app) == stored  # the same similarities, to the digits that are shown
+    assert "thumbnail" not in words(app)
+    assert any(f"--image {file}" in code.value for code in app.code)
+
+
+def test_without_the_model_the_next_step_is_named_by_its_switch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(folder, monkeypatch, source="data", query="5")
+    assert "Switch on “Run the model on it” above to see and mask its tokens" in words(app)
+    assert "Load the model" not in words(app)
 
 
 def test_another_query_keeps_masked_roles_and_forgets_single_tokens(
@@ -243,6 +378,21 @@ def test_the_same_query_through_another_model(folder: Path, monkeypatch: pytest.
     lists = ranked(app)
     assert len(lists) == 4
     assert lists[1][0] == lists[2][0]  # this model's list, unmasked, stands in both places
+
+
+def test_a_link_carries_the_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(folder, monkeypatch, task="t2i", text=caption(4))
+    key = next(str(path.relative_to(folder / "cache")) for path in (folder / "cache/tiny-clip").iterdir())
+    next(button for button in first.button if button.label == "Run").click().run()
+    assert address(first, "beside") == key
+    assert any(f"beside={key}" in code.value for code in first.code)
+    app = run(folder, monkeypatch, task="t2i", text=caption(4), beside=key)
+    assert sentences(app) == ""
+    assert len(ranked(app)) == len(ranked(first)) == 4
+    app.text_area(key="_live_text").set_value("another text").run()  # is compared by the button alone
+    assert len(ranked(app)) == 2
+    assert "beside" not in app.query_params
+    assert "expected one of" in sentences(run(folder, monkeypatch, task="t2i", text=caption(4), beside="nobody"))
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
