@@ -124,11 +124,12 @@ class Lab:
                 return projection, min(step.n, projection.rank)
             if not isinstance(step, Removal):
                 raise RetrievalError(f"{step.name!r} is no projection; expected a removal or principal components.")
-            whole = replace(step, r=None)
+            most, whole = self.space.dictionary.shape[1] - 1, replace(step, r=None)
             key = Intervention((whole,)).spec
-            projection = self._held(
-                self._projections, key, lambda: self.engine.projection(removal_basis(whole, self.space)), PROJECTIONS
-            )
+            make = lambda: removal_basis(replace(step, r=most), self.space)  # noqa: E731
+            projection = self._held(self._projections, key, lambda: self.engine.projection(make()), PROJECTIONS)
+            if projection.rank == most and (step.r is None or step.r > most):
+                removal_basis(step, self.space)  # refuses all dimensions: the projection has been kept from them
             return projection, projection.rank if step.r is None else min(step.r, projection.rank)
 
     def fitted(self, intervention: Intervention) -> Fitted:

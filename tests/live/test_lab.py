@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,20 @@ def test_moving_r_reuses_one_projection(lab: Lab) -> None:
     second, r_second = lab.projection(parse("removal:attribution,share=0.2,r=4").steps[0])
     assert first is second
     assert (r_first, r_second) == (2, 4)
+
+
+def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
+    """Where the concepts span everything, the projection that serves every r must not."""
+    space = space_from_store(open_store(make_store(tmp_path, n_concepts=32, width=32)), "i2t")
+    lab = Lab(space)
+    for r in (31, 3, 30):
+        removal = parse(f"removal:energy,share=1,r={r}")
+        expected = evaluate(space, [BASE, removal], ks=(1, 5)).iloc[1]
+        found = lab.measure(removal).ranks[0].best
+        assert [(found <= k).mean() for k in (1, 5)] == [expected["R@1"], expected["R@5"]]
+    for r in ("", ",r=32", ",r=400"):
+        with pytest.raises(RetrievalError, match="32 of 32 dimensions"):
+            lab.measure(parse(f"removal:energy,share=1{r}"))
 
 
 def test_a_hybrid_without_a_partner_is_refused(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
