@@ -21,8 +21,11 @@ class _Sign:
     moved: int
 
 
-def explanation(before: Diagnostics, after: Diagnostics, change: tuple[float, float, float], k: int) -> str:
-    """What fits the change of recall@k and what does not. change: difference to the base and its 95 % interval, shares.
+def explanation(
+    before: Diagnostics, after: Diagnostics, change: tuple[float, float, float], k: int, beside: str = ""
+) -> str:
+    """What fits the change of recall@k and what does not. change: difference to what is before and its 95 % interval,
+    shares; beside: name of what is before where that is not the base.
 
     Three diagnostics have a better and a worse: the worst hub's share of lists (less), the distance of matched from random
     cosines and the median margin (more), both in spreads of the random cosines, so that spaces can be compared. One fits
@@ -31,11 +34,12 @@ def explanation(before: Diagnostics, after: Diagnostics, change: tuple[float, fl
     embeddings) is left out.
     """
     difference, low, high = change
+    start = f"Beside {beside}, recall@{k}" if beside else f"Recall@{k}"
     amount = f"{100 * abs(difference):.1f} points"
     if not (low > 0 or high < 0):
-        return f"Recall@{k} does not change for sure, so there is nothing for these numbers to explain."
+        return f"{start} does not change for sure, so there is nothing for these numbers to explain."
     way = 1 if difference > 0 else -1
-    head = f"Recall@{k} {'rises' if way > 0 else 'falls'} by {amount}"
+    head = f"{start} {'rises' if way > 0 else 'falls'} by {amount}"
     what = "gain" if way > 0 else "loss"
     signs = _signs(before, after)
     fit, against, still = ([sign.words for sign in signs if sign.moved == wanted] for wanted in (way, -way, 0))

@@ -17,6 +17,7 @@ from analysis.live.explanation import explanation
 from analysis.live.lab import Lab, recall_frame
 from analysis.live.ranking import Comparison
 from analysis.live.why import PARTS, Explanation, explain
+from analysis.retrieval.controls import reference
 from analysis.retrieval.diagnostics import HUB_DEPTH, hubs
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import changed, movement
@@ -100,15 +101,22 @@ def diagnosis_tables(
     """Diagnostics of the base and of every method, one row each, what of it explains the change of recall at k, and the
     worst hubs of each. texts (C,): the candidates'. What a hybrid has not, having no embeddings of its own, is NaN."""
     rows, said, worst = [], [], {}
-    base, plain = lab.diagnose(BASE), lab.measure(BASE)
+    base = lab.diagnose(BASE)
+
+    def change(method: Intervention, beside: Intervention) -> pd.Series:
+        return recall_frame(lab.measure(beside), [lab.measure(method)], ks=[k], definition=definition).iloc[0]
+
     names = np.asarray(lab.space.candidate_names)
     for method in dict.fromkeys((BASE, *methods)):
         shape = lab.diagnose(method) if method.steps else base
         rows.append({"method": method.label, **{name: getattr(shape, name) for name in DIAGNOSTICS}})
         if method.steps:
-            change = recall_frame(plain, [lab.measure(method)], ks=[k], definition=definition).iloc[0]
-            bounds = change["difference"], change["difference_low"], change["difference_high"]
-            said.append({"method": method.label, "sentence": explanation(base, shape, bounds, k)})
+            beside = reference(method, lambda other: change(other, BASE)["recall"])
+            row = change(method, beside)
+            bounds = row["difference"], row["difference_low"], row["difference_high"]
+            name = beside.label if beside.steps or method.hybrid else ""
+            sentence = explanation(lab.diagnose(beside) if beside.steps else base, shape, bounds, k, name)
+            said.append({"method": method.label, "sentence": sentence})
         table = hubs(shape.occurrences, lab.space.n_queries, n=WORST)
         ids = table["candidate"].to_numpy()
         worst[f"worst hubs, {method.label}: share of queries with it in the top {HUB_DEPTH}"] = table.assign(

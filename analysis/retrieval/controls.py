@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from analysis.retrieval.interventions import BASE, Intervention
@@ -53,6 +53,14 @@ def first_stage_alone(intervention: Intervention) -> Intervention | None:
     """The other model of a hybrid without this one; None where there is no hybrid."""
     hybrid = intervention.hybrid
     return None if hybrid is None else Intervention((Fusion(0.0, hybrid.first),))
+
+
+def reference(intervention: Intervention, recall: Callable[[Intervention], float]) -> Intervention:
+    """What an intervention has to beat: the base, or of a hybrid the better of its two models by `recall`."""
+    first = first_stage_alone(intervention)
+    if first is None or first == intervention:
+        return BASE
+    return max((intervention.without_hybrid(), first), key=recall)
 
 
 def with_first_stages(methods: Iterable[Intervention]) -> tuple[Intervention, ...]:

@@ -38,10 +38,12 @@ def section(view: LabView) -> None:
         found = list(states.values())
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
         if view.after.steps:
-            frame = view.recall_of(("base", view.after.spec))
-            row = frame[(frame["spec"] == view.after.spec) & (frame["k"] == view.k)].iloc[0]
-            change = row["difference"], row["difference_low"], row["difference_high"]
-            st.markdown(f"**{explanation(found[0], found[-1], change, view.k)}**")
+            beside = view.reference
+            row = view.change(view.after, beside)
+            bounds = row["difference"], row["difference_low"], row["difference_high"]
+            before = caching.diagnosis(view.store, view.name, beside.spec, view.pool)
+            name = beside.label if beside.steps or view.after.hybrid else ""
+            st.markdown(f"**{gallery.escape(explanation(before, found[-1], bounds, view.k, name))}**")
         _side_by_side(view)
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):
             with column:

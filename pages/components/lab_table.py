@@ -11,7 +11,6 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.figures.recall import recall_bars, recall_table
 from analysis.figures.style import interval, percent, points, seed_range
-from analysis.live.lab import recall_frame
 from analysis.retrieval.catalogue import catalogue
 from analysis.retrieval.controls import controls, first_stage_alone
 from analysis.retrieval.interventions import parse
@@ -99,7 +98,9 @@ def _draw(view: LabView, frame: pd.DataFrame, slots: Slots, name: str) -> None:
     slots.table.dataframe(
         shown, hide_index=True, width="stretch", height="content", alt="Recall of every method with its interval",
         column_config={
-            name: st.column_config.TextColumn(alignment="left" if name == "method" else "right", pinned=name == "method")
+            name: st.column_config.TextColumn(
+                width=_width(shown[name]), alignment="left" if name == "method" else "right", pinned=name == "method"
+            )
             for name in shown.columns
         },
     )  # fmt: skip
@@ -122,23 +123,26 @@ def headline(view: LabView, frame: pd.DataFrame) -> str:
     )
 
 
+def _width(column: pd.Series) -> int:
+    """Pixels that the longest cell takes, a long name cut: columns that fit themselves cut what is aligned to the right."""
+    return min(340, 28 + 7 * max(len(str(column.name)), *map(len, column.astype(str))))
+
+
 def _of_two_models(view: LabView, rows: pd.DataFrame) -> str:
     """A hybrid is worth what it adds to the better of its two models, whatever it adds to this one."""
     first, own = first_stage_alone(view.after), view.after.without_hybrid()
     assert first is not None
     names = {own.spec: "this model with the other steps" if own.steps else "this model alone", first.spec: first.label}
-    names = {spec: name for spec, name in names.items() if spec in rows.index}
-    both = ", ".join(f"{name} **{percent(rows.loc[spec, 'recall'])}**" for spec, name in names.items())
-    better = max(names, key=lambda spec: rows.loc[spec, "recall"])
-    pair = recall_frame(
-        view.measured(better), [view.measured(view.after.spec)], ks=[view.k], definition=view.definition
-    ).iloc[0]
+    known = {spec: rows.loc[spec, "recall"] for spec in names if spec in rows.index}
+    both = ", ".join(f"{names[spec]} **{percent(recall)}**" for spec, recall in known.items())
+    better = view.reference
+    pair = view.change(view.after, better)
     change = f"{points(pair['difference'])} points {interval(pair['difference_low'], pair['difference_high'])}"
     verdict = "better than either alone"
     if pair["difference_high"] < 0:
-        verdict = f"{names[better]} would do better by itself"
+        verdict = f"{names[better.spec]} would do better by itself"
     elif pair["difference_low"] <= 0:
-        verdict = f"the interval holds 0: this data cannot tell it from {names[better]}"
+        verdict = f"the interval holds 0: this data cannot tell it from {names[better.spec]}"
     together = percent(rows.loc[view.after.spec, "recall"])
     return f"Recall@{view.k} of both models together is **{together}**: {both}. To the better one {change}: {verdict}."
 

@@ -10,8 +10,8 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.live.curves import WHOLE_PAIRS
-from analysis.live.lab import Lab, Measured
-from analysis.retrieval.controls import parts, random_control, with_first_stages
+from analysis.live.lab import Lab, Measured, recall_frame
+from analysis.retrieval.controls import parts, random_control, reference, with_first_stages
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import movement
 from analysis.retrieval.pools import queries_in_pool
@@ -86,6 +86,18 @@ class LabView:
 
     def recall_of(self, specs: tuple[str, ...]) -> pd.DataFrame:
         return caching.recall(self.store, self.name, specs, self.ks, self.definition, self.pool)
+
+    def change(self, method: Intervention, beside: Intervention) -> pd.Series:
+        """Recall at the view's k of a method, and the paired difference to another one."""
+        found = recall_frame(
+            self.measured(beside.spec), [self.measured(method.spec)], ks=[self.k], definition=self.definition
+        )
+        return found.iloc[0]
+
+    @property
+    def reference(self) -> Intervention:
+        """What the view's method has to beat: the base, or the better model of a hybrid."""
+        return reference(self.after, lambda other: self.change(other, BASE)["recall"])
 
     def measured(self, spec: str) -> Measured:
         return caching.measured(self.store, self.name, spec, self.pool)

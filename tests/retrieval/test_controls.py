@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.retrieval.controls import controls, first_stage_alone, parts, random_control, with_first_stages
+from analysis.retrieval.controls import (
+    controls,
+    first_stage_alone,
+    parts,
+    random_control,
+    reference,
+    with_first_stages,
+)
 from analysis.retrieval.evaluate import evaluate, first_stage, lists_under
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.ranks import target_ranks
@@ -78,3 +85,12 @@ def test_the_first_stage_alone_is_the_other_model():
     assert found["R@1"] == hits.mean() != evaluate(mine, [BASE], ks=(1,))["R@1"].iloc[0]
     lists, own = lists_under(mine, alone, first=other), lists_under(other, BASE)
     assert np.array_equal(lists.top(3, 8).ids, own.top(3, 8).ids)
+
+
+def test_a_hybrid_has_to_beat_the_better_of_its_two_models_and_anything_else_the_base():
+    whole = parse("pca:n=2+rerank:n=5,first=x")
+    recall = {"pca:n=2": 0.2, "fusion:weight=0,first=x": 0.9}
+    assert reference(whole, lambda method: recall[method.spec]).spec == "fusion:weight=0,first=x"
+    assert reference(whole, lambda method: -recall[method.spec]).spec == "pca:n=2"
+    assert reference(parse("pca:n=2"), lambda method: 0.0) == BASE
+    assert reference(parse("fusion:weight=0,first=x"), lambda method: 0.0) == BASE
