@@ -101,7 +101,7 @@ def pair_attribution(
     figure.update_xaxes(zeroline=True, zerolinecolor=NEUTRAL, nticks=6)
     figure.update_xaxes(title_text="contribution to the cosine similarity", row=1, col=1)
     gap = f"{sums[0] - sums[1]:+.3f}".replace("-", "\N{MINUS SIGN}")
-    figure.update_xaxes(title_text=f"target − {captions[1]}, in all {gap}", row=1, col=2)
+    figure.update_xaxes(title_text=f"{captions[0]} − {captions[1]}, in all {gap}", row=1, col=2)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.04)
     what = (

@@ -23,6 +23,7 @@ from pages.components import (
     live_concepts,
     live_input,
     live_tokens,
+    live_why,
     method_builder,
     ranked_lists,
     state,
@@ -83,7 +84,7 @@ def show(live: Live) -> None:
     """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
     if live.query is not None:
         live_tokens.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
-    mask, intervention = live_tokens.left_out(live.store, live.query, method_builder.current())
+    mask, intervention = live_tokens.left_out(live.store, live.query, method_builder.current(live.store))
     concept = live_concepts.looked_at(live.store)
     notes = st.container()
     inputs, lists = st.columns([5, 7], gap="medium")
@@ -104,8 +105,16 @@ def show(live: Live) -> None:
         return
     with notes:
         _notes(live, changes)
+    comparison = None
     with lists, guard("The ranking", stop=False):
-        _lists(live, live.compare(changes), changes)
+        comparison = live.compare(changes)
+        _lists(live, comparison, changes)
+    if comparison is not None:
+        with guard("The reasons", stop=False):
+            live_why.section(
+                live.store, live.task, comparison, live.view(changes), query=live.query, mask=changes.mask,
+                intervention=changes.intervention,
+            )  # fmt: skip
     with guard("The concepts", stop=False):
         _concepts(live, changes, h_after, concept)
         _reproduction(live, changes)

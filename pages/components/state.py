@@ -125,7 +125,7 @@ PAGES: dict[str, PageInfo] = {
     "live_query": PageInfo(
         "pages/live_query.py", "live", "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
-        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
+        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
     ),
     "stores": PageInfo(
         "pages/stores.py", "caches", "Stores", ":material/database:",

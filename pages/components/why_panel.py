@@ -51,7 +51,8 @@ def sentence(pair: Pair) -> str:
     """Who is ahead, and which parts make most of the gap."""
     found = pair.found
     ahead, behind = reversed(pair.words) if found.rival_wins else pair.words
-    gap = f"**The {ahead} is {score(abs(found.gap))} ahead of the {behind}.**"
+    words = f"{_the(ahead)} is {score(abs(found.gap))} ahead of {_the(behind)}."
+    gap = f"**{words[0].upper()}{words[1:]}**"
     reasons = [_reason(pair, part, share) for part, share in found.reasons()]
     if not reasons:
         return gap
@@ -64,6 +65,11 @@ def _reason(pair: Pair, part: int, share: float) -> str:
         return f"{percent(share)} {'is' if PARTS[part].startswith('not') else 'comes from'} {PARTS[part]}"
     gone = ", which this method removes" if part in pair.removed else ""
     return f"{percent(share)} comes from concept {concept_cards.title(pair.store, part)}{gone}"
+
+
+def _the(word: str) -> str:
+    """A candidate in a sentence: the target, number 3."""
+    return word if word.startswith("number") else f"the {word}"
 
 
 def _exceeds(found: Explanation) -> bool:
@@ -97,13 +103,13 @@ def _concept(pair: Pair, clicked: list[int]) -> None:
     if concept is None:
         return
     first, second = pair.words
-    st.caption("Clicked:" if clicked else f"Speaks most against the {first}; click a bar for another:")
+    st.caption("Clicked:" if clicked else f"Speaks most against {_the(first)}; click a bar for another:")
     given = [score(part.contribution[part.concept_ids == concept].sum()) for part in (found.target, found.rival)]
     state.page_link(
         "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
         store=caching.store_id(store), concept=concept,
     )  # fmt: skip
-    st.caption(f"Gives the {first} {given[0]}, the {second} {given[1]}.")
+    st.caption(f"Gives {_the(first)} {given[0]}, {_the(second)} {given[1]}.")
     concept_cards.fires_on(store, concept, 4)
     if st.button(
         "Remove just it", icon=":material/content_cut:", key=f"_why_remove_{concept}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -31,6 +33,13 @@ def words(app: AppTest) -> str:
 def sentences(app: AppTest) -> list[str]:
     """What the page complains about."""
     return [str(element.value) for kind in ("warning", "error") for element in getattr(app, kind)]
+
+
+def values(part: object) -> list[float]:
+    """Numbers of a plotly trace, which may be packed."""
+    if isinstance(part, dict):
+        return np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"]).astype(float).tolist()
+    return [float(value) for value in part]  # type: ignore[attr-defined]
 
 
 def ranked(app: AppTest) -> list[list[str]]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Block
+from streamlit.testing.v1.element_tree import Block, Slider
 
 from analysis.cli import main as cli
 from analysis.figures.style import score
@@ -22,7 +22,7 @@ from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
-from tests.pages.opening import ranked
+from tests.pages.opening import ranked, values
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
@@ -71,13 +71,6 @@ def invoke(command: str) -> str:
     done = CliRunner().invoke(cli, [*shlex.split(command)[3:], "--json"])
     assert done.exit_code == 0, done.output
     return done.output
-
-
-def values(part: object) -> list[float]:
-    """Numbers of a plotly trace, which may be packed."""
-    if isinstance(part, dict):
-        return np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"]).astype(float).tolist()
-    return [float(value) for value in part]  # type: ignore[attr-defined]
 
 
 def address(app: AppTest, key: str) -> str:
@@ -519,6 +512,49 @@ def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, mon
     app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
     assert "nothing would be left to retrieve by" in said(app)
     assert next(group for group in app.pills if group.key == "_lab_method_chips")
+
+
+def r_slider(app: AppTest) -> Slider:
+    return next(slider for slider in app.slider if slider.label.startswith("r, of"))
+
+
+def removed(app: AppTest, space: RetrievalSpace) -> int:
+    """Dimensions that are gone from the embeddings under the method in the command of the page."""
+    command = next(code.value for code in app.code if "--query" in code.value and "--why" not in code.value)
+    method = re.search(r"--method (\S+)", command)
+    fitted = fit(parse(shlex.split(method[1])[0]), space) if method else fit(BASE, space)
+    rows = np.concatenate([space.rows("queries", "mean"), space.rows("candidates", "mean")])
+    left = np.linalg.matrix_rank(np.concatenate([fitted.queries, fitted.candidates]), tol=1e-3)
+    return int(np.linalg.matrix_rank(rows / np.linalg.norm(rows, axis=1, keepdims=True), tol=1e-3) - left)
+
+
+def test_the_end_of_the_r_slider_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many concepts as dimensions: all but one can go, and all is said to be all."""
+    make_store(tmp_path, backbone="qwen2-vl-mini", n_concepts=32, width=32)
+    app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
+    assert (r_slider(app).value, r_slider(app).max) == (32, 32)
+    assert said(app).count("32 of 32 dimensions") >= 1
+    r_slider(app).set_value(31).run()
+    assert said(app) == ""
+    assert address(app, "method") == "removal:energy,share=1,r=31"
+    assert (r_slider(app).value, r_slider(app).max) == (31, 31)
+    space = space_from_store(open_store(next((tmp_path / "qwen2-vl-mini").iterdir())), "i2t")
+    app = run(tmp_path, monkeypatch, method=address(app, "method"), tab=QUERIES)
+    assert removed(app, space) == 31
+
+
+@pytest.mark.parametrize("asked", [6, 7, 500])
+def test_an_r_beyond_the_space_is_shown_as_what_is_removed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    app = run(cache, monkeypatch, method=f"{METHOD},r={asked}", curve="r")
+    assert (r_slider(app).value, r_slider(app).max) == (6, 6)
+    assert (f"r = {asked}, and its concepts span 6 dimensions" in said(app)) == (asked > 6)
+    assert ("r = 500" in words(app)) is False
+    plain = run(cache, monkeypatch, method=METHOD).dataframe[0].value
+    assert app.dataframe[0].value.iloc[1].drop("method").equals(plain.iloc[1].drop("method"))
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-curve-r" in c.proto.id).proto.spec)
+    assert [shape["x0"] for shape in chart["layout"]["shapes"] if shape["x0"] == shape["x1"]] == [6]
 
 
 def test_whitening_of_a_single_query_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
