@@ -59,7 +59,7 @@ def main() -> None:
 def _command(store: Store, name: str | None) -> str:
     """The command of the view before there is a ranking, from what the visitor gave last; `live_results` puts the one of
     the ranking in its place."""
-    place, task, method = commands.place(store.path), name or "TASK", method_builder.current().spec
+    place, task, method = commands.place(store.path), name or "TASK", method_builder.current(store).spec
     if state.get(state.SOURCE) == "data":
         return command_for(LiveView(place, task, query=int(st.session_state.get("_live_position", 0)), method=method))
     held = st.session_state.get("_live_upload")

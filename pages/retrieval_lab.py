@@ -36,7 +36,7 @@ def main() -> None:
             k, ks, definition, pool = lab_view.recall_controls()
             task = caching.task(store, name, pool)
             others = lab_view.partners(store, name)
-            asked = method_builder.current()
+            asked = method_builder.current(store)
             problem = lab_view.partner_problem(store, name, asked)
             if problem:
                 state.notice(f"{problem} Showing the base; choose another store below, or take the hybrid away.")

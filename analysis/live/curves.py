@@ -158,7 +158,7 @@ def control_band(
     removal = _removal(intervention, kind)
     if kind == "share":
         return random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
-    projection, _ = lab.projection(removal)
+    projection, _ = lab.projection(replace(removal, r=0))
     if removal.score == "concepts":  # as many random concepts as were picked by hand
         n_concepts = lab.space.dictionary.shape[0]
         removal = replace(removal, score="attribution", concepts=(), share=len(removal.concepts) / n_concepts)
@@ -167,7 +167,8 @@ def control_band(
 
 def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Curves:
     removal = _removal(intervention, "r")
-    projection, r = lab.projection(removal)
+    projection, _ = lab.projection(replace(removal, r=0))  # the curve runs over r, also where not all can be removed
+    r = projection.rank if removal.r is None else min(removal.r, projection.rank)
     rs = _ranks(projection.rank)
     base, ranks = lab.engine.ranks(), lab.engine.rank_curve(projection, rs)
     components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))

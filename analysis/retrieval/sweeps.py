@@ -104,7 +104,7 @@ def random_band(
     for seed in range(seeds):
         drawn = replace(removal, score="random", concepts=(), seed=removal.seed + seed, seeds=1)
         if rs is not None:
-            projection = engine.projection(removal_basis(replace(drawn, r=None), space))
+            projection = engine.projection(removal_basis(replace(drawn, r=max(rs, default=0)), space))
             ranks = engine.rank_curve(projection, list(rs))
         else:
             bases = (removal_basis(replace(drawn, share=share), space) for share in shares or ())

@@ -51,16 +51,32 @@ class Builder:
     pooled: tuple[str, ...] = ("queries", "candidates")
 
 
-def current() -> Intervention:
-    """The intervention in the URL; nonsense there becomes a notice and the default of the page in view."""
+def current(store: Store | None = None) -> Intervention:
+    """The intervention in the URL; nonsense there becomes a notice and the default of the page in view. With a store, a
+    number of dimensions that its concepts do not span becomes all of them, with a notice."""
     text, default = state.get(state.METHOD), DEFAULTS.get(state.page_in_view(), DEFAULT)
     if text is None:
         return parse(default)
     try:
-        return parse(text)
+        found = parse(text)
     except (AnalysisError, ValueError) as error:
         state.notice(f"The link's method {state.shown(text)} cannot be read: {error} Showing {parse(default).label}.")
         return parse(default)
+    if store is None:
+        return found
+    return Intervention(tuple(_fitting(store, step) for step in found.steps))
+
+
+def _fitting(store: Store, step: Step) -> Step:
+    if not isinstance(step, Removal) or step.r is None:
+        return step
+    whole = method_steps.dimensions(store, step)
+    if step.r <= whole:
+        return step
+    state.notice(
+        f"The method asks for r = {step.r:,}, and its concepts span {whole:,} dimensions: all of them are removed."
+    )
+    return replace(step, r=None)
 
 
 def put(intervention: Intervention) -> None:

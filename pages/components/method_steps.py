@@ -29,6 +29,7 @@ from analysis.retrieval.steps import (
 from pages.components import state
 
 if TYPE_CHECKING:
+    from analysis.store import Store
     from pages.components.method_builder import Builder
 
 Change = Callable[[str, str, Any], None]  # kind of step, field, new value
@@ -75,10 +76,19 @@ def settings(builder: Builder, step: Step, change: Change) -> None:
     _DRAW[type(step)](builder, step, change)
 
 
-def live_concepts(builder: Builder, base: str) -> int:
-    """How many concepts a share is taken of."""
-    energy = builder.store.concepts["energy"].to_numpy()
-    return len(energy) if base == "all" else int((energy > 0).sum())
+def dimensions(store: Store, step: Removal) -> int:
+    """Of the space that a removal's concepts span: as many as the concepts, at most the width of the embeddings."""
+    if step.score == "concepts":
+        count = len(set(step.concepts))
+    else:
+        energy = store.concepts["energy"].to_numpy()
+        whole = len(energy) if step.base == "all" else int((energy > 0).sum())
+        count = max(1, int(np.floor(step.share * whole + 1e-9)))
+    return min(count, _width(store))
+
+
+def _width(store: Store) -> int:
+    return int(store.embeddings("mean", np.array([0])).shape[1])
 
 
 def _removal(builder: Builder, step: Removal, change: Change) -> None:
@@ -91,7 +101,6 @@ def _removal(builder: Builder, step: Removal, change: Change) -> None:
             f"{key}_ids", "Concept ids", ", ".join(map(str, step.concepts)), lambda v: _ids(v, change),
             help="Numbers of concepts, separated by commas. The why-panel and the Concept page put them here by a click.",
         )  # fmt: skip
-        count = len(step.concepts)
     else:
         percent = round(100 * step.share, 6)
         _slide(
@@ -102,14 +111,15 @@ def _removal(builder: Builder, step: Removal, change: Change) -> None:
             f"{key}_base", "of", ("all", "live"), step.base, {"all": "all concepts", "live": "live concepts"},
             lambda v: change("removal", "base", v), width=140,
         )  # fmt: skip
-        count = max(1, int(np.floor(step.share * live_concepts(builder, step.base) + 1e-9)))
-    most = min(count, int(builder.store.embeddings("mean", np.array([0])).shape[1]) - 1)
-    shown = min(step.r or most, most)
+    whole = dimensions(builder.store, step)
+    # All of the embeddings' dimensions cannot be removed: then the end is one less, unless that is what was asked for.
+    most = whole - 1 if whole == _width(builder.store) and step.r is not None else whole
+    shown = most if step.r is None else min(step.r, most)
     if most > 1:
         st.session_state[f"{key}_r"] = shown
         st.slider(
-            f"r, of {most} dimensions", 1, most, key=f"{key}_r", width=260,
-            on_change=lambda: change("removal", "r", _rank(st.session_state[f"{key}_r"], most)),
+            f"r, of {whole} dimensions", min(1, shown), most, key=f"{key}_r", width=260,
+            on_change=lambda: change("removal", "r", _rank(st.session_state[f"{key}_r"], whole)),
             help="Leading directions of the space that these concepts span (Eq. 9). The paper does not say which r it uses: "
             "the curve shows all of them.",
         )  # fmt: skip
@@ -226,9 +236,9 @@ def _text(key: str, label: str, value: str, then: Callable[[str], None], *, help
     st.text_input(label, key=key, on_change=lambda: then(st.session_state[key]), help=help, max_chars=400, width=width)
 
 
-def _rank(value: int, most: int) -> int | None:
-    """The slider's end means all of the space, which stays right when the share is changed."""
-    return None if value == most else value
+def _rank(value: int, whole: int) -> int | None:
+    """All dimensions are written without their number, which stays right when the share is changed."""
+    return None if value == whole else value
 
 
 def _score(builder: Builder, step: Removal, score: str) -> None:

@@ -93,6 +93,9 @@ def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
         expected = evaluate(space, [BASE, removal], ks=(1, 5)).iloc[1]
         found = lab.measure(removal).ranks[0].best
         assert [(found <= k).mean() for k in (1, 5)] == [expected["R@1"], expected["R@5"]]
+    own = behind("r", parse("removal:energy,share=1,r=3"), space)
+    drawn = next(iter(curves(lab, "r", own, ks=(1,)).curves.values()))
+    assert drawn["x"].max() == control_band(lab, "r", own, ks=(1,))["x"].max() == 31
     for r in ("", ",r=32", ",r=400"):
         with pytest.raises(RetrievalError, match="32 of 32 dimensions"):
             lab.measure(parse(f"removal:energy,share=1{r}"))
