@@ -89,10 +89,14 @@ def pair_attribution(
     ]
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.58, 0.42], horizontal_spacing=0.03)
     sums = (float(target.similarity), float(wrong.similarity))
-    for column, name, color, total in zip(("target", "wrong"), captions, (TARGET, LOST), sums, strict=True):
-        figure.add_trace(_bars(table, column, f"{name}: sums to {score(total)}", [color] * len(table), removed), 1, 1)
+    colors = (TARGET, LOST)
+    names_of_sums = [f"{name}: sums to {score(total)}" for name, total in zip(captions, sums, strict=True)]
+    for column, name, color in zip(("target", "wrong"), names_of_sums, colors, strict=True):
+        figure.add_trace(_bars(table, column, name, [color] * len(table), removed), 1, 1)
     signed = [TARGET if value >= 0 else LOST for value in table["difference"]]
-    figure.add_trace(_bars(table, "difference", "difference", signed, removed, showlegend=False, width=0.55), 1, 2)
+    figure.add_trace(_bars(table, "difference", "difference", signed, removed, width=0.55), 1, 2)
+    for name, color in zip(names_of_sums, colors, strict=True):  # a legend shows the first bar, which may be hatched
+        figure.add_trace(go.Bar(x=[None], y=table["label"][:1], name=name, marker_color=color, showlegend=True), 1, 1)
     for panel, parts in ((1, ["target", "wrong"]), (2, ["difference"])):
         values = table[parts].to_numpy(float)
         low, high = min(0.0, float(values.min(initial=0))), max(0.0, float(values.max(initial=0)))
@@ -118,7 +122,6 @@ def _bars(
     color: list[str],
     removed: Collection[int],
     *,
-    showlegend: bool = True,
     width: float | None = None,
 ) -> go.Bar:
     values = block[column].to_numpy(float)
@@ -128,8 +131,7 @@ def _bars(
         y=block["label"],
         orientation="h",
         name=name,
-        legendgroup=name,
-        showlegend=showlegend,
+        showlegend=False,
         width=width,
         customdata=block["concept"].to_numpy(),
         marker={

@@ -254,7 +254,7 @@ def test_the_split_of_two_similarities_is_what_its_command_prints(
     pairs, rows = json.loads(done.output).values()
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-live-why-" in c.proto.id).proto.spec)
     first, second = ("target", "") if given == "data" else ("number 3", "number 1")
-    bars = [dict(zip(trace["y"], values(trace["x"]), strict=True)) for trace in chart["data"]]
+    bars = [dict(zip(trace["y"], values(trace["x"]), strict=True)) for trace in chart["data"][:3]]
     assert chart["data"][0]["name"].startswith(first)
     assert chart["data"][1]["name"].startswith(second)
     for drawn, pair, column in zip(bars, pairs, ("target", "rival"), strict=False):

@@ -424,7 +424,8 @@ def why_chart(app: AppTest) -> dict[str, dict[str, list[float]]]:
     """Name of a bar trace, without its sum -> label -> value."""
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-" in c.proto.id).proto.spec)
     return {
-        trace["name"].split(":")[0]: dict(zip(trace["y"], values(trace["x"]), strict=True)) for trace in chart["data"][:3]
+        trace["name"].split(":")[0]: dict(zip(trace["y"], values(trace["x"]), strict=True))
+        for trace in chart["data"][:3]
     }
 
 
