@@ -1,4 +1,4 @@
-"""Why an intervention works: hubness, spectrum and modality gap before and after, as three small panels."""
+"""Why an intervention works or not: hubness, spectrum and modality gap before and after, as three small panels."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "",
 
     Left: how many candidates stand how often in the top 10 (a long tail: hubs). Middle: share of the variance per
     direction, log-log (a steep fall: few directions decide). Right: modality gap, cosine of matched and of random pairs.
+    What a state does not have (a hybrid has no embeddings of its own) is a dash, or no line.
     """
     figure = make_subplots(
         1,
@@ -90,7 +91,7 @@ def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "",
                 x=["gap", "cosine,<br>matched", "cosine,<br>random"],
                 y=np.nan_to_num(values),
                 marker={"color": style.color, "line_width": 0, "pattern_shape": "" if style.dash == "solid" else "/"},
-                text=[score(value) for value in values],
+                text=[_short(value) for value in values],  # longer ones run into each other where bars are equal
                 textposition="outside",
                 constraintext="none",
                 cliponaxis=False,
@@ -111,6 +112,11 @@ def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "",
     what = f"Hubness, spectrum and modality gap of the embeddings: {' and '.join(states)}"
     figure.update_annotations(font_size=TEXT_SIZE)
     return finish(figure, caption=sentence(what, data), height=height).update_layout(margin_t=70, legend_y=1.16)
+
+
+def _short(value: float) -> str:
+    """Two decimals; a dash where there is nothing."""
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _occurrence_edges(top: float) -> np.ndarray:

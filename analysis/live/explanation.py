@@ -43,11 +43,11 @@ def explanation(
     what = "gain" if way > 0 else "loss"
     signs = _signs(before, after)
     fit, against, still = ([sign.words for sign in signs if sign.moved == wanted] for wanted in (way, -way, 0))
-    rest = [f"{_and(against)} went the other way"] if against else []
+    rest = [f"{_and(against)} moved the other way"] if against else []
     rest += [f"{_and(still)} hardly moved"] if still else []
     if fit:
-        other = f", but {'; '.join(rest)}" if rest else ""
-        return f"{head}, and {_and(fit)} went with it{other}: that can explain the {what}."
+        causes = _and(fit)
+        return f"{head}. {'; '.join([f'{causes[0].upper()}{causes[1:]} can explain the {what}', *rest])}."
     return f"{head}. None of these numbers explains the {what}: {'; '.join(rest) or 'none is defined here'}."
 
 

@@ -167,10 +167,12 @@ def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
         )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
     state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
-    k = st.segmented_control(
-        "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
-        help="The lists, the curve and what counts as rescued use this cut-off.",
-    )  # fmt: skip
+    with st.container(width="content", gap=None):
+        k = st.segmented_control(
+            "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
+            help="The lists, the curve and what counts as rescued use this cut-off.",
+        )  # fmt: skip
+        st.space(8)  # it is that much lower than the pickers beside it: their labels stand on one line
     return int(k or ks[-1]), ks, definition, pool
 
 

@@ -38,3 +38,20 @@ def test_nothing_retrieved_nothing_measured_and_a_flat_space_are_drawn():
     assert_sound(figure)
     assert figure.layout.annotations[1].text == "Effective rank –"
     assert_sound(diagnostic_panels({}))
+
+
+def test_a_hybrid_has_hubs_and_dashes_and_no_spectrum():
+    nan = float("nan")
+    hybrid = Diagnostics(nan, nan, nan, np.empty(0), nan, state(2).occurrences, 1.6, 0.01, nan)
+    figure = diagnostic_panels({"base": state(), "fused": hybrid})
+    assert_sound(figure)
+    hubs, spectrum, bars = figure.data[3:]
+    assert sum(hubs.customdata) == 500
+    assert len(spectrum.x) == 0
+    assert list(bars.text) == ["–"] * 3
+    assert figure.layout.annotations[1].text == "Effective rank 12.3 → –"
+
+
+def test_labels_of_bars_are_short_and_have_one_kind_of_minus():
+    small = Diagnostics(0.674, 0.00371, -0.103, np.ones(3) / 3, 3.0, np.ones(4, int), 0.0, 0.1, 0.02)
+    assert list(diagnostic_panels({"base": small}).data[2].text) == ["0.67", "0.00", "\N{MINUS SIGN}0.10"]
