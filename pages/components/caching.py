@@ -402,8 +402,13 @@ def _word_index(store: Store) -> list[str]:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _names(store: Store) -> list[str]:
+    return [str(name or "") for name in store.concepts["name"].to_numpy()]
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
 def _lower_names(store: Store) -> list[str]:
-    return [str(name or "").lower() for name in store.concepts["name"].to_numpy()]
+    return [name.lower() for name in _names(store)]
 
 
 # --- labels -------------------------------------------------------------------------------------------------------
@@ -425,11 +430,8 @@ def concept_name(store: Store, concept: int) -> str:
 
 def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[str]:
     """`concept_name` of many: the labels are looked up once."""
-    known = labels(store)
-    automatic = store.concepts["name"].to_numpy()[np.asarray(concepts, int)]
-    return [
-        known[int(i)].text if int(i) in known else str(name or "") for i, name in zip(concepts, automatic, strict=True)
-    ]
+    known, automatic = labels(store), _names(store)
+    return [known[int(i)].text if int(i) in known else automatic[int(i)] for i in concepts]
 
 
 # --- retrieval lab ------------------------------------------------------------------------------------------------
