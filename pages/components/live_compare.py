@@ -40,7 +40,7 @@ def section(live: live_results.Live, request: ModelRequest) -> None:
             "Run", icon=":material/compare_arrows:", help="Loads that model; it takes this one's place."
         )
     kept: dict = st.session_state.setdefault("_live_others", {})
-    query = (live.task.task, *live.asked.key)
+    query, ran = (live.task.task, *live.asked.key), False
     for key in dict.fromkeys([*linked, *([chosen] if pressed else [])]):
         if (key, *query) in kept:
             continue
@@ -51,11 +51,12 @@ def section(live: live_results.Live, request: ModelRequest) -> None:
             while len(kept) >= KEPT:
                 kept.pop(next(iter(kept)))
             kept[key, *query] = _run(labels[key], live, request.device)
+            ran = True
     same = {key: other for (key, *asked), other in kept.items() if tuple(asked) == query}
     beside = ",".join(same) or None
-    if state.get(state.BESIDE) != beside:
+    if ran or state.get(state.BESIDE) != beside:
         state.put(state.BESIDE, beside)
-        st.rerun()  # the link above is to carry it
+        st.rerun()  # the link above is to carry it, and the row of the model says which one is in memory now
     if same:
         _show(live, list(same.values()))
 

@@ -149,9 +149,9 @@ def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | 
         if concept is None:
             st.caption("Click a bar: what the concept means, and which tokens of your query it comes from.")
             return
-        live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
         if live.query is not None:
             live_tokens.where_from(live.store, live.query, changes.mask, live.preview, concept)
+        live_concepts.detail(live.store, concept, live_concepts.query_concepts(caching.sae(live.store), h_after))
 
 
 def _reproduction(live: Live, changes: Applied) -> None:
