@@ -112,7 +112,7 @@ def build(builder: Builder, intervention: Intervention) -> None:
                 method_steps.settings(builder, step, _change)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
-            f"**{intervention.label}**" if intervention.steps else "Nothing: both lists are the base.", width="content"
+            f"**{intervention.label}**" if intervention.steps else "Nothing: they stay as they are.", width="content"
         )
         with st.popover("As text", type="tertiary", icon=":material/code:"):
             # A field of its own for every method: a closed popover takes no new value, and the browser would send the one
