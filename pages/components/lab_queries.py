@@ -42,6 +42,8 @@ def _section(view: LabView) -> None:
         state.QUERY, low=0, high=len(moved) - 1, default=_in_view(view, rows), what=f"query of {view.name},"
     )
     st.session_state["_lab_in_view"] = (_place(view), query)
+    state.shows(state.QUERY, query)
+    state.shows(state.CHANGED, chosen)
     comparison = compare(view, query)
     with right:
         _one(view, query, moved.iloc[query], comparison)

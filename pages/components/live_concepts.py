@@ -16,6 +16,10 @@ from pages.components import caching, concept_cards, downloads, method_builder, 
 
 SHOWN = 12
 _CLICKED = "_live_clicked"
+REMOVE_OR_SILENCE = (
+    "Remove: projects its direction out of everything, whichever concept put it there. Silence: sets its own part z D to 0; "
+    "what others put along its direction stays."
+)
 
 
 def looked_at(store: Store) -> int | None:
@@ -67,9 +71,10 @@ def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> No
         )  # fmt: skip
         st.button(
             "Silence it", on_click=method_builder.add_step, args=(Edit(((concept, 0.0),)),), icon=":material/volume_off:",
-            help="Take out this concept's part z D of every embedding; the rest of its direction stays.",
+            help="Adds to the intervention a concept edit with the factor 0.",
         )  # fmt: skip
         st.button("Close", on_click=lambda: state.put(state.CONCEPT, None), type="tertiary")
+    st.caption(REMOVE_OR_SILENCE)
 
 
 def _chart(store: Store) -> str:

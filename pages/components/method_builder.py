@@ -33,7 +33,7 @@ HELP = {
     "centring": "Subtract the mean. A control: the simplest correction there is.",
     "pca": "Project away the leading principal components. A control: no concepts involved.",
     "pool": "Use the embeddings that leave out image, prompt or instruction tokens, or the last token (Fig. 4, Table 3).",
-    "edit": "Scale single concepts' part of every embedding: 0 removes a concept, 2 doubles it.",
+    "edit": "Scale single concepts' part of every embedding: 0 silences a concept, 2 doubles it.",
     "codes": "Compare sparse codes instead of embeddings.",
     "hybrid": "Let another model take the top n and this one order them, or add both similarities.",
 }
@@ -56,6 +56,7 @@ def current(store: Store | None = None) -> Intervention:
     number of dimensions that its concepts do not span becomes all of them, with a notice."""
     text, default = state.get(state.METHOD), DEFAULTS.get(state.page_in_view(), DEFAULT)
     if text is None:
+        state.shows(state.METHOD, default)
         return parse(default)
     try:
         found = parse(text)

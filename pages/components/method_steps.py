@@ -26,7 +26,7 @@ from analysis.retrieval.steps import (
     Rerank,
     Step,
 )
-from pages.components import state
+from pages.components import caching, state
 
 if TYPE_CHECKING:
     from analysis.store import Store
@@ -37,7 +37,8 @@ Change = Callable[[str, str, Any], None]  # kind of step, field, new value
 SHARES = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # percent
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 EPSILONS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-SCALES = "concept = factor, e.g. 12=0, 99=2"
+SCALES = "concept=factor, e.g. 12=0, 99=2"
+FACTORS = 6  # concepts whose factor has a field of its own; others are written as text
 _STATISTICS = {
     "own": "each side its own",
     "support": "queries: the stored support set",
@@ -97,9 +98,10 @@ def _removal(builder: Builder, step: Removal, change: Change) -> None:
         f"{key}_score", "Concepts by", SCORES, step.score, _SCORE_WORDS, lambda v: _score(builder, step, v), width=210
     )
     if step.score == "concepts":
-        _text(
-            f"{key}_ids", "Concept ids", ", ".join(map(str, step.concepts)), lambda v: _ids(v, change),
-            help="Numbers of concepts, separated by commas. The why-panel and the Concept page put them here by a click.",
+        _concepts(
+            builder.store, f"{key}_ids", "Concepts", step.concepts, lambda v: _ids(v, change),
+            help="Search by number or name, or type several numbers with commas between. Their directions are taken out of "
+            "everything, also out of what other concepts put there.",
         )  # fmt: skip
     else:
         percent = round(100 * step.share, 6)
@@ -172,10 +174,21 @@ def _pool(builder: Builder, step: Pool, change: Change) -> None:
 
 
 def _edit(builder: Builder, step: Edit, change: Change) -> None:
-    _text(
-        f"_{builder.key}_edit", "Scale concepts", ", ".join(f"{concept}={scale:g}" for concept, scale in step.scales),
-        lambda v: _scales(v, change), help=f"{SCALES}. 0 removes a concept's part of every embedding, 1 leaves it.", width=320,
+    key = f"_{builder.key}_edit"
+    factors = dict(step.scales)
+    _concepts(
+        builder.store, key, "Scale concepts", tuple(factors), lambda v: _scales(v, factors, change),
+        help=f"Search by number or name, or type {SCALES}. Only the concepts' own part z D of every embedding changes; the "
+        "rest of their direction stays.",
     )  # fmt: skip
+    for concept, factor in step.scales[:FACTORS]:
+        name = f"{key}_{concept}"
+        st.session_state[name] = factor
+        st.number_input(
+            f"{concept} ×", key=name, step=0.5, format="%g", width=118,
+            on_change=lambda concept=concept, name=name: _factor(concept, st.session_state[name], factors, change),
+            help="0 silences the concept, 1 leaves it, 2 doubles it.",
+        )  # fmt: skip
 
 
 def _codes(builder: Builder, step: ConceptSpace, change: Change) -> None:
@@ -231,9 +244,22 @@ def _slide(
     )  # fmt: skip
 
 
-def _text(key: str, label: str, value: str, then: Callable[[str], None], *, help: str = "", width: int = 260) -> None:
-    st.session_state[key] = value
-    st.text_input(label, key=key, on_change=lambda: then(st.session_state[key]), help=help, max_chars=400, width=width)
+def _concepts(
+    store: Store, key: str, label: str, chosen: tuple[int, ...], then: Callable[[list[int | str]], None], *, help: str
+) -> None:
+    """A searchable list of the store's concepts by number and name; what is typed and no entry comes as text."""
+    ids = sorted({*range(store.n_concepts), *chosen})
+    names = caching.concept_names(store, range(store.n_concepts))
+
+    def title(concept: int | str) -> str:
+        name = names[concept] if isinstance(concept, int) and concept < len(names) else ""
+        return f"{concept} · {name}" if name else str(concept)
+
+    st.session_state[key] = list(chosen)
+    st.multiselect(
+        label, ids, format_func=title, key=key, accept_new_options=True, help=help, width=380,
+        on_change=lambda: then(st.session_state[key]), placeholder="Search by number or name",
+    )  # fmt: skip
 
 
 def _rank(value: int, whole: int) -> int | None:
@@ -251,21 +277,42 @@ def _score(builder: Builder, step: Removal, score: str) -> None:
     add_step(Removal(score, share=step.share, r=step.r, base=step.base, seeds=10 if score == "random" else 1))
 
 
-def _ids(text: str, change: Change) -> None:
-    try:
-        change("removal", "concepts", tuple(int(part) for part in text.replace(",", " ").split()))
-    except ValueError:
-        state.notice(f"{state.shown(text)} is no list of concepts; expected numbers such as 12, 99.")
+def _ids(chosen: list[int | str], change: Change) -> None:
+    """Numbers from the list and from text such as 12, 99, in their order."""
+    found: list[int] = []
+    for entry in chosen:
+        try:
+            found += [entry] if isinstance(entry, int) else map(int, entry.replace(",", " ").split())
+        except ValueError:
+            state.notice(f"{state.shown(str(entry))} is no concept; expected a number or a name from the list.")
+            return
+    if not found:
+        state.notice("A removal needs at least one concept; switch Removal off to remove none.")
+        return
+    change("removal", "concepts", tuple(dict.fromkeys(found)))
 
 
-def _scales(text: str, change: Change) -> None:
+def _scales(chosen: list[int | str], factors: dict[int, float], change: Change) -> None:
+    """What is new is silenced, or gets the factor of a text such as 12=0, 99=2."""
+    scales: dict[int, float] = {}
     try:
-        edit = parse("edit:" + ",".join(part for part in text.replace(",", " ").split())).edit
-        if edit is None:
-            raise AnalysisError(f"No concept is named; expected {SCALES}.")
-        change("edit", "scales", edit.scales)
+        for entry in chosen:
+            if isinstance(entry, int):
+                scales[entry] = factors.get(entry, 0.0)
+                continue
+            parts = [part if "=" in part else f"{part}=0" for part in entry.replace(",", " ").split()]
+            edit = parse("edit:" + ",".join(parts)).edit
+            scales |= dict(edit.scales) if edit is not None else {}
+        if not scales:
+            raise AnalysisError("No concept is named; switch Concept edits off to scale none.")
+        change("edit", "scales", tuple(scales.items()))
     except AnalysisError as error:
         state.notice(str(error))
+
+
+def _factor(concept: int, factor: float | None, factors: dict[int, float], change: Change) -> None:
+    if factor is not None:
+        change("edit", "scales", tuple((factors | {concept: float(factor)}).items()))
 
 
 def _swap(step: Rerank | Fusion, kind: str) -> None:

@@ -85,6 +85,7 @@ OWNED = (
     DTYPE,
 )
 _MEMORY = "_last_values"
+_SHOWN = "_shown_values"
 _NOTICES = "_notices"
 
 
@@ -168,6 +169,11 @@ def keep(key: str, value: object, *, default: object, alias: bool = False) -> No
         put(key, value)
 
 
+def shows(key: str, value: object) -> None:
+    """The page shows this value though nobody chose it: links to the view carry it, the page itself does not read it back."""
+    st.session_state.setdefault(_SHOWN, {})[key] = str(value)
+
+
 def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
     """An integer in [low, high]; anything else leaves a notice that names `what` and gives the default."""
     raw = get(key)
@@ -189,6 +195,7 @@ def enter(page: str) -> None:
     """Start of a page: take the owned keys of other pages out of the address (the session still remembers them), and bring
     back the page's kept widgets when the visitor returns by the browser's back button, where Streamlit resets them."""
     previous, st.session_state["_page"] = st.session_state.get("_page"), page
+    st.session_state.pop(_SHOWN, None)
     kept = PAGES[page].kept
     if previous not in (None, page) and not any(key in st.query_params for key in kept):
         values = {key: st.session_state[key] for key in kept if key in st.session_state}
@@ -310,7 +317,8 @@ def open_page(page: str, **params: object) -> None:
 
 def view_params(page: str) -> dict[str, list[str]]:
     """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
-    owned = {key: [_memory()[key]] for key in PAGES[page].params if key in _memory()}
+    known = _memory() | st.session_state.get(_SHOWN, {})
+    owned = {key: [known[key]] for key in PAGES[page].params if key in known}
     named = {key: st.query_params.get_all(key) for key in st.query_params}
     whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
     return owned | named | whole

@@ -7,13 +7,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Block, Slider
+from streamlit.testing.v1.element_tree import Block, Multiselect, Slider
 
 from analysis.cli import main as cli
 from analysis.figures.style import score
@@ -22,6 +23,7 @@ from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
+from pages.components import method_steps, state
 from tests.pages.opening import ranked, values
 from tests.synthetic_store import make_store
 
@@ -330,6 +332,10 @@ def test_counts_on_the_filters_are_those_of_the_ranks(
     assert f"lost {lost}" in options
 
 
+def r_slider(app: AppTest) -> Slider:
+    return next(slider for slider in app.slider if slider.label.startswith("r, of"))
+
+
 def test_the_r_slider_writes_the_address_and_changes_the_numbers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch)
     slider = next(slider for slider in app.slider if slider.label.startswith("r, of"))
@@ -352,6 +358,29 @@ def test_the_query_in_view_stays_while_the_method_changes(cache: Path, monkeypat
         assert said(app) == ""
     assert seen[0] == seen[1] == seen[2]
     assert "**Query 0**" in words(app)  # another filter: the first of its list
+
+
+def link(app: AppTest) -> dict[str, str]:
+    """Parameters of the address that the page offers to copy."""
+    found = next(code.value for code in app.code if "store=" in code.value and "?" in code.value)
+    return dict(parse_qsl(found.partition("?")[2]))
+
+
+def test_the_link_opens_the_query_in_view_though_nobody_chose_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, k="1", method="removal:energy,share=0.2")
+    seen = next(line for line in words(app).splitlines() if line.startswith("**Query "))
+    r_slider(app).set_value(1).run()
+    shared = link(app)
+    assert "query" not in app.query_params  # the filter may still choose another one
+    assert f"**Query {shared['query']}**" in seen
+    again = run(cache, monkeypatch, **shared)
+    assert seen in words(again)
+    assert ranked(again) == ranked(app)
+    assert link(again) == shared
+    elsewhere = run(
+        cache, monkeypatch, **{key: value for key, value in shared.items() if key not in ("query", "changed")}
+    )
+    assert seen not in words(elsewhere)
 
 
 def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,6 +421,63 @@ def test_a_method_can_be_typed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     next(field for field in app.text_input if field.label.startswith("The same as text")).set_value("pca:n=x").run()
     assert "cannot be read as a method" in said(app)
     assert address(app, "method") == "pca:n=3"
+
+
+def concept_list(app: AppTest, label: str) -> Multiselect:
+    return next(box for box in app.multiselect if box.label == label)
+
+
+def test_hand_picked_concepts_are_found_by_number_and_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    app = run(cache, monkeypatch, method="removal:concepts=5")
+    box = concept_list(app, "Concepts")
+    names = store.concepts["name"].to_numpy()
+    assert box.options == [f"{i} · {name}" if name else str(i) for i, name in enumerate(names)]
+    assert names[5]
+    box.select(9).run()
+    assert (said(app), address(app, "method")) == ("", "removal:concepts=5,9")
+    box = concept_list(app, "Concepts")
+    assert box.value == [5, 9]
+    box.unselect(5).run()
+    assert address(app, "method") == "removal:concepts=9"
+    concept_list(app, "Concepts").unselect(9).run()
+    assert "switch Removal off" in said(app)
+    assert address(app, "method") == "removal:concepts=9"
+
+
+def test_concepts_are_scaled_by_name_with_a_factor_each(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, method="edit:5=2")
+    concept_list(app, "Scale concepts").select(9).run()
+    assert (said(app), address(app, "method")) == ("", "edit:5=2,9=0")
+    next(field for field in app.number_input if field.label == "9 ×").set_value(0.5).run()
+    assert (said(app), address(app, "method")) == ("", "edit:5=2,9=0.5")
+    assert "5 × 2, 9 × 0.5" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([5, "7, 9"], ((5, 2.0), (7, 0.0), (9, 0.0))),
+        ([5, "12=0.5 99=3"], ((5, 2.0), (12, 0.5), (99, 3.0))),
+        (["5=1.5"], ((5, 1.5),)),
+        ([5, "dog"], None),
+        ([], None),
+    ],
+)
+def test_numbers_can_be_typed_into_the_list(
+    monkeypatch: pytest.MonkeyPatch, typed: list[int | str], expected: tuple | None
+) -> None:
+    told, notices = [], []
+    monkeypatch.setattr(state, "notice", notices.append)
+    method_steps._scales(typed, {5: 2.0}, lambda *change: told.append(change))
+    assert told == ([("edit", "scales", expected)] if expected else [])
+    assert len(notices) == (not expected)
+    told.clear(), notices.clear()
+    method_steps._ids([entry for entry in typed if "=" not in str(entry)], lambda *change: told.append(change))
+    if typed == [5, "7, 9"]:
+        assert told == [("removal", "concepts", (5, 7, 9))]
+    assert len(told) + len(notices) == 1
 
 
 @pytest.mark.parametrize("chip", ["realign", "centring", "pca", "pool", "edit", "codes", "hybrid"])
@@ -513,10 +599,6 @@ def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, mon
     app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
     assert "nothing would be left to retrieve by" in said(app)
     assert next(group for group in app.pills if group.key == "_lab_method_chips")
-
-
-def r_slider(app: AppTest) -> Slider:
-    return next(slider for slider in app.slider if slider.label.startswith("r, of"))
 
 
 def test_the_end_of_the_r_slider_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
