@@ -9,6 +9,7 @@ import numpy as np
 from analysis.retrieval.diagnostics import Diagnostics
 
 _HUB_STEP = 0.005  # share of lists; smaller changes of the worst hub are noise
+_HUB_PART = 0.25  # of the change of recall: a hub in fewer lists than that cannot have taken so many targets' places
 _RELATIVE = 0.1  # of the larger value: what counts as a change of hubs and distance
 _MARGIN_STEP = 0.1  # spreads
 
@@ -28,10 +29,10 @@ def explanation(
     shares; beside: name of what is before where that is not the base.
 
     Three diagnostics have a better and a worse: the worst hub's share of lists (less), the distance of matched from random
-    cosines and the median margin (more), both in spreads of the random cosines, so that spaces can be compared. One fits
-    when it moved the way that recall did by more than a tenth (a margin: 0.1 spreads; a hub: also half a percent of the
-    lists). Moving together is no proof of a cause, so the sentence says "can explain". What is not defined (a hybrid has no
-    embeddings) is left out.
+    cosines and the median margin (more), both in spreads of the random cosines, so that spaces can be compared. One can
+    explain a change when it moved the way that recall did, and far enough: a distance by a tenth, a margin by 0.1 spreads,
+    a hub by a tenth, by half a percent of the lists and by a quarter of what recall did. Moving together is no proof of a
+    cause. What is not defined (a hybrid has no embeddings) is left out.
     """
     difference, low, high = change
     start = f"Beside {beside}, recall@{k}" if beside else f"Recall@{k}"
@@ -41,22 +42,23 @@ def explanation(
     way = 1 if difference > 0 else -1
     head = f"{start} {'rises' if way > 0 else 'falls'} by {amount}"
     what = "gain" if way > 0 else "loss"
-    signs = _signs(before, after)
+    signs = _signs(before, after, abs(difference))
     fit, against, still = ([sign.words for sign in signs if sign.moved == wanted] for wanted in (way, -way, 0))
     rest = [f"{_and(against)} moved the other way"] if against else []
-    rest += [f"{_and(still)} hardly moved"] if still else []
+    rest += [f"{_and(still)} moved too little"] if still else []
     if fit:
         causes = _and(fit)
         return f"{head}. {'; '.join([f'{causes[0].upper()}{causes[1:]} can explain the {what}', *rest])}."
     return f"{head}. None of these numbers explains the {what}: {'; '.join(rest) or 'none is defined here'}."
 
 
-def _signs(before: Diagnostics, after: Diagnostics) -> list[_Sign]:
+def _signs(before: Diagnostics, after: Diagnostics, change: float) -> list[_Sign]:
     hubs = before.worst_hub_share, after.worst_hub_share
     distance = before.distance_in_spreads, after.distance_in_spreads
     margin = before.margin_in_spreads, after.margin_in_spreads
+    lists = f"in {100 * hubs[0]:.1f} % → {100 * hubs[1]:.1f} % of the lists"
     found = [
-        ("the worst hub", f"in {100 * hubs[0]:.1f} % → {100 * hubs[1]:.1f} % of the lists", hubs, -1, _HUB_STEP, _RELATIVE),
+        ("the worst hub", lists, hubs, -1, max(_HUB_STEP, _HUB_PART * change), _RELATIVE),
         ("the distance of matched from random", _spreads(*distance), distance, 1, 0.0, _RELATIVE),
         ("the margin", _spreads(*margin), margin, 1, _MARGIN_STEP, 0.0),
     ]  # fmt: skip

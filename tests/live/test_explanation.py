@@ -18,7 +18,8 @@ def test_what_moves_with_recall_can_explain_it_and_what_does_not_is_named():
     said = explanation(BASE, after, GAIN, 10)
     assert said == (
         "Recall@10 rises by 20.0 points. The worst hub (in 40.0 % → 2.0 % of the lists) can explain the gain; the margin "
-        "(−1.00 → −1.30 spreads) moved the other way; the distance of matched from random (2.00 → 2.00 spreads) hardly moved."
+        "(−1.00 → −1.30 spreads) moved the other way; the distance of matched from random (2.00 → 2.00 spreads) "
+        "moved too little."
     )
 
 
@@ -48,7 +49,7 @@ def test_what_is_not_defined_is_left_out():
     assert "distance" not in said
     assert "margin" not in said
     assert said.endswith(
-        "None of these numbers explains the gain: the worst hub (in 40.0 % → 40.0 % of the lists) hardly moved."
+        "None of these numbers explains the gain: the worst hub (in 40.0 % → 40.0 % of the lists) moved too little."
     )
     empty = replace(hybrid, worst_hub_share=nan)
     assert explanation(BASE, empty, GAIN, 10).endswith("none is defined here.")
@@ -58,3 +59,12 @@ def test_the_unit_is_the_spread_so_a_wider_space_is_not_a_better_one():
     wider = replace(BASE, matched_cosine=2.0, random_cosine=1.0, margin=-0.5, random_spread=0.5)
     said = explanation(BASE, wider, GAIN, 10)
     assert "None of these numbers explains the gain" in said
+
+
+def test_a_small_hub_explains_no_large_change_and_what_is_beside_is_named():
+    before, after = replace(BASE, worst_hub_share=0.009), replace(BASE, worst_hub_share=0.015)
+    said = explanation(before, after, (-0.206, -0.23, -0.18), 10, "clip-mini alone")
+    assert said.startswith(
+        "Beside clip-mini alone, recall@10 falls by 20.6 points. None of these numbers explains the loss: "
+    )
+    assert "can explain the loss" in explanation(before, after, (-0.01, -0.02, -0.005), 10)
