@@ -74,7 +74,8 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live
     if asked.position is not None:
         st.session_state["_live_run"] = state.get(state.RUN) == "1"
         if not st.toggle(
-            live_tokens.RUN_LABEL, key="_live_run", on_change=_run_switched,
+            live_tokens.RUN_LABEL, key="_live_run", on_change=live_tokens.switch_run,
+            args=(store, str(store.samples["modality"].iat[asked.row])),
             help="Gives its tokens to mask. Otherwise the cached embedding answers.",
         ):  # fmt: skip
             return live_results.Live(store, task, asked)
@@ -87,10 +88,6 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live
         query, preview = _embedded(store, task, request, asked)
         check_compatible(store, query)
     return live_results.Live(store, task, asked, query, preview)
-
-
-def _run_switched() -> None:
-    state.put(state.RUN, 1 if st.session_state["_live_run"] else None)
 
 
 def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> tuple[LiveQuery, str]:

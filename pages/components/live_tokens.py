@@ -12,7 +12,7 @@ from analysis.errors import AnalysisError, BackboneError
 from analysis.live.concepts import token_activations, token_shares
 from analysis.live.masks import NO_MASK, POOLINGS, ROLE_NAMES, TokenMask, mask_of, parse_mask
 from analysis.live.query import LiveQuery
-from analysis.models.pooling import VARIANTS
+from analysis.models.pooling import VARIANTS, Role
 from analysis.retrieval.interventions import Intervention
 from analysis.retrieval.steps import Pool
 from analysis.store import Store
@@ -22,7 +22,6 @@ from pages.components.token_picker import token_picker
 
 RUN_LABEL = "Run the model on it"  # of a query from the data
 _MASKED = "_live_masked_query"
-_ROLES = np.array(list(ROLE_NAMES), np.int8)  # a query that has tokens of every role
 _WORDS = {"image": "image", "text": "your text", "instruction": "instruction", "template": "template"}
 
 
@@ -34,16 +33,30 @@ def left_out(store: Store, query: LiveQuery | None, intervention: Intervention) 
     """
     if query is None:
         return NO_MASK, _as_step(store, intervention)
-    mask, pooled = current_mask(query), intervention.pool
-    if not query.maskable or pooled.queries == "mean" or pooled.queries not in store.variants:
+    mask = current_mask(query)
+    if not query.maskable or intervention.pool.queries not in store.variants:
         return mask, intervention
-    extra = mask_of(pooled.queries, query.tokens.roles)
-    rest = intervention.with_pool(Pool(candidates=pooled.candidates))
-    if extra:  # a variant of pictures asked of a text stays in the address: the next query may have a picture
-        mask = mask.joined(extra)
-        _put(mask)
-        method_builder.put(rest)
-    return mask, rest
+    folded = _as_mask(mask, intervention, query.tokens.roles)
+    if (
+        folded[0] != mask
+    ):  # a variant of pictures asked of a text stays in the address: the next query may have a picture
+        state.put_together({state.MASK: folded[0].spec, state.METHOD: folded[1].spec})
+    return folded
+
+
+def switch_run(store: Store, modality: str) -> None:
+    """The switch was turned: what is left out takes the other form in the same step. modality: of the query."""
+    on = bool(st.session_state["_live_run"])
+    values: dict[str, object] = {state.RUN: 1 if on else None}
+    with suppress(AnalysisError):  # what cannot be read is said when the page runs
+        mask, intervention = parse_mask(state.get(state.MASK) or ""), method_builder.current()
+        wanted, step = intervention.pool.queries, _as_variant(store, mask, intervention)
+        if on and wanted != "mean" and wanted in store.variants:
+            mask, intervention = _as_mask(mask, intervention, _roles_of(modality))
+            values |= {state.MASK: mask.spec or None, state.METHOD: intervention.spec}
+        elif not on and mask and step is not None:
+            values |= {state.MASK: None, state.METHOD: step.spec}
+    state.put_together(values)
 
 
 def current_mask(query: LiveQuery) -> TokenMask:
@@ -68,17 +81,13 @@ def _as_step(store: Store, intervention: Intervention) -> Intervention:
     text = state.get(state.MASK) or ""
     if not text:
         return intervention
-    variants = [variant for variant in store.variants if variant in VARIANTS]
     try:
-        mask, pooled = parse_mask(text), intervention.pool
-        if pooled.queries in variants:
-            mask = mask.joined(mask_of(pooled.queries, _ROLES))
+        changed = _as_variant(store, parse_mask(text), intervention)
     except AnalysisError as error:
         state.notice(f"The mask {state.shown(text)} cannot be read: {error}")
         state.put(state.MASK, None)
         return intervention
-    same = next((variant for variant in variants if mask_of(variant, _ROLES) == mask), None)
-    if same is None:
+    if changed is None:
         why = (
             "a dual encoder's embedding is no mean of tokens."
             if store.contrastive
@@ -86,10 +95,33 @@ def _as_step(store: Store, intervention: Intervention) -> Intervention:
         )
         state.notice(f"The mask {state.shown(text)} does not act on the stored query: {why}")
         return intervention
-    changed = intervention.with_pool(Pool(same, pooled.candidates))
-    state.put(state.MASK, None)
-    method_builder.put(changed)
+    state.put_together({state.MASK: None, state.METHOD: changed.spec})
     return changed
+
+
+def _as_mask(mask: TokenMask, intervention: Intervention, roles: np.ndarray) -> tuple[TokenMask, Intervention]:
+    """The queries' side of the pool step as part of the mask of tokens with these roles, and the other steps."""
+    pooled = intervention.pool
+    return mask.joined(mask_of(pooled.queries, roles)), intervention.with_pool(Pool(candidates=pooled.candidates))
+
+
+def _as_variant(store: Store, mask: TokenMask, intervention: Intervention) -> Intervention | None:
+    """The mask as the queries' side of the pool step, None where the store holds no such embeddings."""
+    variants, pooled, every = (
+        [v for v in store.variants if v in VARIANTS],
+        intervention.pool,
+        np.array(list(ROLE_NAMES)),
+    )
+    if pooled.queries in variants:
+        mask = mask.joined(mask_of(pooled.queries, every))
+    same = next((variant for variant in variants if mask_of(variant, every) == mask), None)
+    return None if same is None else intervention.with_pool(Pool(same, pooled.candidates))
+
+
+def _roles_of(modality: str) -> np.ndarray:
+    """Which roles the tokens of a query have."""
+    absent = {"image": Role.TEXT, "text": Role.IMAGE}.get(modality)
+    return np.array([role for role in ROLE_NAMES if role != absent], np.int8)
 
 
 def forget(query: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ drops a value that does not fit without a word.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -157,6 +157,15 @@ def put(key: str, value: object) -> None:
     if st.query_params.get(key) != text:
         st.query_params[key] = text
     _memory()[key] = text
+
+
+def put_together(values: Mapping[str, object]) -> None:
+    """Several values as one step of the browser's back button."""
+    texts = {key: None if value is None else str(value) for key, value in values.items()}
+    params = {key: st.query_params.get_all(key) for key in st.query_params if key not in texts}
+    st.query_params.from_dict(params | {key: [text] for key, text in texts.items() if text is not None})
+    for key, text in texts.items():
+        put(key, text)
 
 
 def keep(key: str, value: object, *, default: object, alias: bool = False) -> None:
