@@ -61,6 +61,8 @@ def section(view: LabView, frame: pd.DataFrame) -> Slots:
     )
     if view.control is not None and len(view.after.steps) > 1 and view.controlled != view.after:
         words += " On a task of this size the random control is of the removal alone, without the other steps."
+    if len(view.specs) > MOST_ROWS:
+        words += f" The first {MOST_ROWS} of {len(view.specs)} rows are shown; the command prints all."
     st.caption(words)
     return slots
 
@@ -125,7 +127,7 @@ def headline(view: LabView, frame: pd.DataFrame) -> str:
 
 def _width(column: pd.Series) -> int:
     """Pixels that the longest cell takes, a long name cut: columns that fit themselves cut what is aligned to the right."""
-    return min(340, 28 + 7 * max(len(str(column.name)), *map(len, column.astype(str))))
+    return min(440, 28 + 7 * max(len(str(column.name)), *map(len, column.astype(str))))
 
 
 def _of_two_models(view: LabView, rows: pd.DataFrame) -> str:
