@@ -63,7 +63,11 @@ def catalogue(
         "Masks and poolings, candidates only": [_of(Pool("mean", name)) for name in variants],
         "Concept edits": [_of(step) for step in edits],
         "Concept space": [_of(ConceptSpace("idf")), _of(ConceptSpace("equal"))],
-        "Hybrid": [_of(Rerank(n, partner)) for n in NS] + [_of(Fusion(weight, partner)) for weight in WEIGHTS],
+        "Hybrid": [
+            _of(Fusion(0.0, partner)),  # the other model alone, without which a hybrid's recall says little
+            *(_of(Rerank(n, partner)) for n in NS),
+            *(_of(Fusion(weight, partner)) for weight in WEIGHTS),
+        ],
         "Combined": [
             _of(template, ReAlign()),
             _of(Centring("side"), template),

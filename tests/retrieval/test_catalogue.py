@@ -54,6 +54,12 @@ def test_removals_have_the_share_and_r_of_the_one_in_view(space):
     assert steps[-1].seeds == 10
 
 
+def test_hybrids_stand_behind_the_other_model_alone(space):
+    found = catalogue(space, partner="clip-mini")["Hybrid"]
+    assert found[0].label == "clip-mini alone"
+    assert {step.name for method in found[1:] for step in method.steps} == {"rerank", "fusion"}
+
+
 def test_without_a_partner_there_is_no_hybrid_and_without_scores_no_concept(space):
     assert "Hybrid" not in catalogue(space)
     bare = catalogue(replace(space, scores={}))
