@@ -14,6 +14,7 @@ from pages.components.errors import guard
 from pages.components.lab_view import LabView
 
 PAGE = 50  # queries in the list at once
+WRAPPED, NARROW = 68, 84  # pixels of a row whose text wraps, alone or beside a picture: Streamlit wraps above 4 rem
 FILTERS = {
     "rescued": f"{SIGN['rescued']} rescued",
     "lost": f"{SIGN['lost']} lost",
@@ -37,10 +38,8 @@ def _section(view: LabView) -> None:
     rows = changed(moved, chosen)
     left, right = st.columns([2, 5], gap="medium")
     with left:
-        _list(view, rows, chosen)
-    query = state.get_int(
-        state.QUERY, low=0, high=len(moved) - 1, default=_in_view(view, rows), what=f"query of {view.name},"
-    )
+        _list(view, rows, chosen, _query(view, rows, len(moved)))
+    query = _query(view, rows, len(moved))
     st.session_state["_lab_in_view"] = (_place(view), query)
     state.shows(state.QUERY, query)
     state.shows(state.CHANGED, chosen)
@@ -48,6 +47,12 @@ def _section(view: LabView) -> None:
     with right:
         _one(view, query, moved.iloc[query], comparison)
     lab_why.section(view, query, comparison)
+
+
+def _query(view: LabView, rows: pd.DataFrame, count: int) -> int:
+    return state.get_int(
+        state.QUERY, low=0, high=count - 1, default=_in_view(view, rows), what=f"query of {view.name},"
+    )
 
 
 def _in_view(view: LabView, rows: pd.DataFrame) -> int:
@@ -88,13 +93,30 @@ def _filter(view: LabView, moved: pd.DataFrame) -> str:
     return st.session_state["_lab_changed"]
 
 
-def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
-    """A page of queries to click on."""
+def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
+    """A page of queries to click on, the one with the query in view first."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        found = st.text_input(
+            "Find", key=state.FIND, bind="query-params", placeholder="number or words", max_chars=80, width=150,
+            on_change=_go_to, args=(view,),
+            help="The number of a query opens it. Words leave the queries that have them all, in their text or in the caption "
+            "of their picture.",
+        )  # fmt: skip
+        everything, rows = rows, _with_words(view, rows, found or "")
+        pages = -(-len(rows) // PAGE)
+        key = f"_lab_page_{chosen}"
+        place = (chosen, query, found)
+        if place != st.session_state.get("_lab_page_of") or not 1 <= st.session_state.get(key, 1) <= max(pages, 1):
+            at = (rows["query"].to_numpy() == query).nonzero()[0]
+            st.session_state[key] = 1 + int(at[0]) // PAGE if len(at) else 1
+        st.session_state["_lab_page_of"] = place
+        page = st.number_input(f"Page, of {pages}", 1, pages, key=key, width=130) if pages > 1 else 1
     if not len(rows):
-        st.info(f"No query is {FILTERS[chosen].lstrip('▲▼ ')} with this method at k = {view.k}.")
+        if len(everything):
+            st.info(f"No query of this list has {state.shown(found or '')} in its text or in its picture's caption.")
+        else:
+            st.info(f"No query is {FILTERS[chosen].lstrip('▲▼ ')} with this method at k = {view.k}.")
         return
-    pages = -(-len(rows) // PAGE)
-    page = st.number_input(f"Page, of {pages}", 1, pages, key=f"_lab_page_{chosen}", width=140) if pages > 1 else 1
     part = rows.iloc[(page - 1) * PAGE : page * PAGE]
     sample_rows = view.task.query_rows[part["query"].to_numpy()]
     pictures = [caching.strip(view.store, (int(row),), 48) for row in sample_rows]
@@ -107,16 +129,21 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
         }
     )
     table = table.drop(columns=[name for name in ("", "text") if not any(table[name])])
+    height = 36 if "text" not in table else NARROW if "" in table else WRAPPED
+    narrow = 96 if len(view.task.candidate_rows) < 1000 else 108
     event = st.dataframe(
         table,
         hide_index=True,
-        height=min(560, 40 + 36 * len(table)),
+        height=min(560, 40 + height * len(table)),
+        row_height=height,
         on_select="rerun",
         selection_mode="single-row",
         key=f"_lab_list_{chosen}_{page}_{view.after.spec}_{view.k}",
         column_config={
-            "": st.column_config.ImageColumn("", width="small"),
-            "query": st.column_config.Column(width="small"),
+            "rank": st.column_config.TextColumn(width=narrow),
+            "": st.column_config.ImageColumn("", width=56),
+            "text": st.column_config.TextColumn(width=270 - narrow - (56 if "" in table else 0)),
+            "query": st.column_config.NumberColumn(width=56),
         },
         alt="Queries and the rank of their best target before and after",
     )
@@ -128,6 +155,28 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str) -> None:
     st.caption(
         f"{len(rows):,} of {len(view.task.query_rows):,} queries. Rank of the best target, before → after; click a row."
     )
+
+
+def _go_to(view: LabView) -> None:
+    """A number in the field of words opens its query."""
+    text = st.session_state[state.FIND].strip()
+    if text.isdigit():
+        last = len(view.task.query_rows) - 1
+        if int(text) > last:
+            state.notice(f"There is no query {state.shown(text)} of {view.name}; expected 0 to {last:,}.")
+        else:
+            state.put(state.QUERY, int(text))
+
+
+def _with_words(view: LabView, rows: pd.DataFrame, found: str) -> pd.DataFrame:
+    """The queries whose text, or the caption of whose picture, holds all words; all of them for a number."""
+    words = found.lower().split()
+    if not words or found.strip().isdigit():
+        return rows
+    texts = [
+        caching.description(view.store, int(view.task.query_rows[query])).lower() for query in rows["query"].to_numpy()
+    ]
+    return rows[[all(word in text for word in words) for text in texts]]
 
 
 def _ranks(before: int, after: int) -> str:

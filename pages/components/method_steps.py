@@ -38,6 +38,7 @@ SHARES = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)  # percent
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 EPSILONS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 SCALES = "concept=factor, e.g. 12=0, 99=2"
+PICKED = 40  # concepts that can be picked by hand; an address holds some more
 FACTORS = 6  # concepts whose factor has a field of its own; others are written as text
 _STATISTICS = {
     "own": "each side its own",
@@ -258,6 +259,7 @@ def _concepts(
     st.session_state[key] = list(chosen)
     st.multiselect(
         label, ids, format_func=title, key=key, accept_new_options=True, help=help, width=380,
+        max_selections=max(PICKED, len(chosen)),
         on_change=lambda: then(st.session_state[key]), placeholder="Search by number or name",
     )  # fmt: skip
 

@@ -46,6 +46,7 @@ RELATIVE = "relative"  # cumulative energy over the share of the dictionary inst
 K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
 TAB = "tab"  # of the retrieval lab
+FIND = "find"  # words in the queries that are listed, or the number of one
 VIEW = "view"  # of the concept browser: table | map | histogram
 WORDS = "words"
 MODALITY = "modality"

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Block, Multiselect, Slider
+from streamlit.testing.v1.element_tree import Block, Multiselect, Slider, TextInput
 
 from analysis.cli import main as cli
 from analysis.figures.style import score
@@ -23,7 +23,7 @@ from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
-from pages.components import method_steps, state
+from pages.components import lab_queries, method_steps, state
 from tests.pages.opening import ranked, values
 from tests.synthetic_store import make_store
 
@@ -381,6 +381,49 @@ def test_the_link_opens_the_query_in_view_though_nobody_chose_it(cache: Path, mo
         cache, monkeypatch, **{key: value for key, value in shared.items() if key not in ("query", "changed")}
     )
     assert seen not in words(elsewhere)
+
+
+def listed(app: AppTest) -> list[int]:
+    return app.dataframe[0].value["query"].tolist() if len(app.dataframe) else []
+
+
+def find(app: AppTest) -> TextInput:
+    return next(field for field in app.text_input if field.label == "Find")
+
+
+@pytest.mark.parametrize("task", ["i2t", "t2i"])
+def test_queries_are_found_by_their_words_or_their_pictures_caption(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store, task: str
+) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, task=task, changed="all")
+    samples = store.samples
+    captions = samples[samples["modality"] == "text"].drop_duplicates("pair_id").set_index("pair_id")["text"]
+    rows = store.task(task).query_rows
+    texts = [samples["text"].iat[row] or captions[samples["pair_id"].iat[row]] for row in rows]
+    expected = [query for query, text in enumerate(texts) if "dog" in text and "crimson" in text]
+    assert 0 < len(expected) < len(texts) / 4
+    find(app).set_value("Dog crimson").run()
+    assert (said(app), listed(app)) == ("", expected)
+    assert listed(run(cache, monkeypatch, tab=QUERIES, task=task, changed="all", find="crimson dog")) == expected
+    find(app).set_value("zebra").run()
+    assert (said(app), listed(app)) == ("", [])
+    assert "No query of this list has \u201czebra\u201d" in words(app)
+
+
+def test_a_number_opens_its_query_and_its_page(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_queries, "PAGE", 10)
+    app = run(cache, monkeypatch, tab=QUERIES, changed="all")
+    assert listed(app) == list(range(10))
+    find(app).set_value("27").run()
+    assert (said(app), address(app, "query")) == ("", "27")
+    assert "**Query 27**" in words(app)
+    assert listed(app) == list(range(20, 30))
+    next(field for field in app.number_input if field.label == "Page, of 4").set_value(4).run()
+    assert listed(app) == list(range(30, 40))
+    assert "**Query 27**" in words(app)
+    find(app).set_value("40").run()
+    assert "expected 0 to 39" in said(app)
+    assert address(app, "query") == "27"
 
 
 def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
