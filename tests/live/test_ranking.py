@@ -142,7 +142,7 @@ def test_what_cannot_be_pooled_is_refused_in_a_sentence(
     with pytest.raises(RetrievalError, match=r"pools queries as 'mean_no_prompts'.*choose one of those"):
         rank_query(live_query, live_space, intervention=parse("pool:queries=mean_no_prompts"))
     space, query = space_from_store(stores["clip"], "i2t"), embed_query(dual, picture=picture(1), task="i2t")
-    with pytest.raises(RetrievalError, match="pools queries as 'last'"):
+    with pytest.raises(BackboneError, match="pools queries as 'last', and tiny-clip is a dual encoder"):
         rank_query(query, space, intervention=parse("pool:queries=last"))
     with pytest.raises(BackboneError, match="dual encoder"):
         rank_query(query, space, mask=parse_mask("image"))
