@@ -188,6 +188,11 @@ def test_a_masked_link_acts_on_a_stored_query_through_the_variant_that_is_stored
     assert parse_mask(address(app, "mask")).masked(np.array([1, 2, 4])).any() or mask == "last"
     assert address(app, "method") == "realign:alpha=0.1"
     assert after_list(app).split("  ")[0] == stored.split("  ")[0]
+    app.toggle(key="_live_run").set_value(False).run()
+    assert address(app, "method") == f"pool:queries={variant}+realign:alpha=0.1"
+    assert "mask" not in app.query_params
+    assert "run" not in app.query_params
+    assert after_list(app) == stored
 
 
 def test_a_mask_that_no_stored_query_has_is_said_and_waits_for_the_model(
@@ -323,6 +328,9 @@ def test_statistics_of_another_kind_of_query_are_said(folder: Path, monkeypatch:
     assert said in words(run(folder, monkeypatch, text=caption(2), method="realign"))
     assert said not in words(run(folder, monkeypatch, text=caption(2), method="pca:n=2"))
     assert said not in words(upload(run(folder, monkeypatch, method="realign"), picture(2)))
+    free = "uses what was measured on unmasked queries"
+    assert free in words(upload(run(folder, monkeypatch, method="realign", mask="3-5"), picture(2)))
+    assert free not in words(upload(run(folder, monkeypatch, method="realign", mask="image"), picture(2)))
 
 
 def test_each_bar_has_pictures_of_its_concept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +372,7 @@ def test_looking_at_a_concept_shows_what_it_means(folder: Path, monkeypatch: pyt
     app = upload(run(folder, monkeypatch, concept="1"), picture(3))
     assert sentences(app) == ""
     assert "Shaded: what each token brings to concept 1" in words(app)
+    assert len(app.get("bidi_component")) == 2  # the strip is there once more, beside the bars
     next(button for button in app.button if button.label == "Remove just it").click().run()
     assert address(app, "method") == "removal:concepts=1"
 
