@@ -193,12 +193,16 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
         if caching.picture(view.store, row):
             st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
         with st.container(gap="small"):
-            st.markdown(f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}")
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(
+                    f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}",
+                    width="content",
+                )
+                state.page_link(
+                    "live_query", "Open as a live query", icon=":material/image_search:",
+                    store=caching.store_id(view.store), task=view.name, query=query, source="data", method=view.after.spec,
+                )  # fmt: skip
             st.markdown(_outcome(view, moved, comparison))
-            state.page_link(
-                "live_query", "Open as a live query", icon=":material/image_search:", store=caching.store_id(view.store),
-                task=view.name, query=query, source="data", method=view.after.spec,
-            )  # fmt: skip
     ranked_lists.side_by_side(
         view.store, view.task.candidate_rows, comparison, k=min(view.k if view.k > 3 else 5, 10),
         titles=("Before: base", f"After: {gallery.escape(view.after.label)}"),

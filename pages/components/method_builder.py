@@ -107,14 +107,23 @@ def build(builder: Builder, intervention: Intervention) -> None:
         key=chips_key, on_change=_switch, args=(builder, chips_key), wrap=True,
         help="\n\n".join(f"**{CHIPS[chip]}**: {HELP[chip]}" for chip in chips),
     )  # fmt: skip
-    for step in intervention.steps:
-        if kind_of(step) in chips:
-            with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-                method_steps.settings(builder, step, _change)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(
-            f"**{intervention.label}**" if intervention.steps else "Nothing: they stay as they are.", width="content"
-        )
+    drawn = [step for step in intervention.steps if kind_of(step) in chips]
+    for step in drawn[:-1]:
+        with _row():
+            method_steps.settings(builder, step, _change)
+    with _row():  # what is done in words and as text stands beside the last settings, so that the lists stand higher
+        for step in drawn[-1:]:
+            method_steps.settings(builder, step, _change)
+        _as_text(builder, intervention)
+
+
+def _row() -> Any:
+    return st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+
+
+def _as_text(builder: Builder, intervention: Intervention) -> None:
+    label = f"**{intervention.label}**" if intervention.steps else "Nothing: they stay as they are."
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", width="stretch"):
         with st.popover("As text", type="tertiary", icon=":material/code:"):
             # A field of its own for every method: a closed popover takes no new value, and the browser would send the one
             # of its last opening as if the visitor had typed it.
@@ -124,6 +133,7 @@ def build(builder: Builder, intervention: Intervention) -> None:
                 on_change=_typed, args=(text_key, intervention.spec),
             )  # fmt: skip
             st.caption("Steps are joined by +, e.g. `removal:energy,share=0.02,r=16+realign:alpha=0.1`. Order counts.")
+        st.caption(label)
 
 
 def kind_of(step: Step) -> str:

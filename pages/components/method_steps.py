@@ -108,11 +108,11 @@ def _removal(builder: Builder, step: Removal, change: Change) -> None:
         percent = round(100 * step.share, 6)
         _slide(
             f"{key}_share", "Share (%)", sorted({*SHARES, percent}), percent, lambda v: change("removal", "share", v / 100),
-            help="The top share of concepts by this score. The paper removes 1 %.",
+            help="The top share of concepts by this score. The paper removes 1 %.", width=180,
         )  # fmt: skip
         _select(
             f"{key}_base", "of", ("all", "live"), step.base, {"all": "all concepts", "live": "live concepts"},
-            lambda v: change("removal", "base", v), width=140,
+            lambda v: change("removal", "base", v), width=135,
         )  # fmt: skip
     whole = dimensions(builder.store, step)
     # All of the embeddings' dimensions cannot be removed: then the end is one less, unless that is what was asked for.
@@ -121,7 +121,7 @@ def _removal(builder: Builder, step: Removal, change: Change) -> None:
     if most > 1:
         st.session_state[f"{key}_r"] = shown
         st.slider(
-            f"r, of {whole} dimensions", min(1, shown), most, key=f"{key}_r", width=260,
+            f"r, of {whole} dimensions", min(1, shown), most, key=f"{key}_r", width=200,
             on_change=lambda: change("removal", "r", _rank(st.session_state[f"{key}_r"], whole)),
             help="Leading directions of the space that these concepts span (Eq. 9). The paper does not say which r it uses: "
             "the curve shows all of them.",
@@ -203,7 +203,7 @@ def _hybrid(builder: Builder, step: Rerank | Fusion, change: Change) -> None:
     key = f"_{builder.key}_hybrid"
     _select(
         f"{key}_kind", "How", ("rerank", "fusion"), step.name,
-        {"rerank": "the other takes the top n, this one re-ranks", "fusion": "add z-scored similarities"},
+        {"rerank": "re-rank the top n of the other", "fusion": "add z-scored similarities"},
         lambda v: _swap(step, v), width=300,
     )  # fmt: skip
     _select(

@@ -12,7 +12,7 @@ from analysis.live.ranking import Comparison, Place
 from analysis.store import Store
 from pages.components import caching, gallery
 
-THUMB = 76  # pixels of a candidate's picture
+THUMB = 64  # pixels of a candidate's picture
 BESIDE = 48  # of the picture that a candidate caption describes
 
 
@@ -28,7 +28,7 @@ def side_by_side(
     rows of the samples of the candidates."""
     left, right = st.columns(2, gap="medium", border=True)
     for column, side, title in ((left, "before", titles[0]), (right, "after", titles[1])):
-        with column, st.container(key=f"ranked_{side}"):  # the key names the list for tests and for people's scripts
+        with column, st.container(key=f"ranked_{side}", gap="xsmall"):  # the key names the list, also for scripts
             st.markdown(f"**{title}**")
             one_list(store, rows, comparison.places(side, k), side=side)
         behind = comparison.pinned(side, k)
@@ -41,7 +41,7 @@ def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: s
     """One list. The "after" list says how far each candidate moved, the "before" list where it went. A caption stands
     beside the picture that it describes."""
     if any(_beside(store, int(rows[place.candidate])) for place in places):
-        st.caption("Candidates are captions; the small picture is the one that a caption describes.")
+        st.caption("Beside each caption: the picture that it describes.")
     _rows(store, rows, places, side=side)
 
 

@@ -174,7 +174,7 @@ def test_a_caption_in_a_list_stands_beside_the_picture_that_it_describes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
-    assert words(app).count("the small picture is the one that a caption describes") == 2
+    assert words(app).count("Beside each caption: the picture that it describes.") == 2
     samples, rows = store.samples, beside(app.main)
     own = samples[samples["modality"] == "image"].reset_index().set_index("pair_id")["index"]
     assert len(rows) == sum(map(len, ranked(app))) >= 20
