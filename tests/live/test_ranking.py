@@ -46,11 +46,35 @@ def test_a_query_of_the_store_ranks_as_it_does_in_the_whole_matrix(space: Retrie
     assert found.best_ranks == (best["before"], best["after"])
 
 
+@pytest.mark.parametrize("query", range(6))
+def test_best_targets_further_down_are_pinned_in_both_lists(space: RetrievalSpace, query: int) -> None:
+    """Targets are planted at the end of the list before, so that they stand behind its first rows."""
+    fitted = {"before": fit(parse("base"), space), "after": fit(parse(METHOD), space)}
+    h = space.rows("queries", "mean")[query]
+    similarity = {side: np.round(one.candidates @ one.queries[query], 12) for side, one in fitted.items()}
+    orders = {side: sorted(range(len(s)), key=lambda c, s=s: (-s[c], c)) for side, s in similarity.items()}
+    targets = tuple(orders["before"][-6:])
+    found = compare(fitted["before"], fitted["after"], h, h, targets)
+    best = {side: min(targets, key=order.index) for side, order in orders.items()}
+    assert found.best_targets is not None
+    assert [place.candidate for place in found.best_targets] == [best["before"], best["after"]]
+    for side, other in (("before", "after"), ("after", "before")):
+        behind = sorted({orders[side].index(c) + 1: c for c in best.values() if orders[side].index(c) >= 4}.items())
+        pinned = found.pinned(side, 4)
+        assert [(place.rank, place.candidate) for place in pinned] == behind
+        assert [place.other_rank for place in pinned] == [orders[other].index(c) + 1 for _, c in behind]
+        for place in pinned:
+            assert place.is_target
+            assert place.similarity == pytest.approx(similarity[side][place.candidate], abs=1e-5)
+    assert found.pinned("before", 4)
+
+
 def test_an_upload_has_no_targets(space: RetrievalSpace) -> None:
     base = fit(parse("base"), space)
     h = space.rows("queries", "mean")[0]
     found = compare(base, base, h, h)
     assert found.best_ranks is None
+    assert found.pinned("before") == found.pinned("after") == []
     assert [place.rank for place in found.places("after", 4)] == [
         place.other_rank for place in found.places("after", 4)
     ]
