@@ -6,15 +6,15 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from analysis.cli import main
 from analysis.store import Store, find_stores, open_store
 from tests.e2e.conftest import FLAGS, ROOT
 
@@ -80,19 +80,21 @@ def method_in(page: playwright.Page) -> str:
 
 def retrieve_command(store: Store, *options: str) -> dict:
     """What `python -m analysis retrieve` prints about i2t, as JSON."""
-    command = [sys.executable, "-m", "analysis", "retrieve", str(store.path), "--task", "i2t", *options, "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
-    return json.loads(done.stdout)
+    return json.loads(_printed("retrieve", str(store.path), "--task", "i2t", *options, "--json"))
 
 
 def query_command(store: Store, picture: Path, mask: str, method: str) -> list[str]:
     """Captions of the ten best candidates, as `python -m analysis query` prints them."""
-    command = [sys.executable, "-m", "analysis", "query", str(store.path), "--task", "i2t", "--image", str(picture)]
-    done = subprocess.run(
-        [*command, "--mask", mask, "--method", method, "--device", "cpu", "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=240, check=True,
-    )  # fmt: skip
-    return [row["text"] for row in json.loads(done.stdout)["candidates"]]
+    asked = ("--mask", mask, "--method", method, "--device", "cpu", "--json")
+    printed = _printed("query", str(store.path), "--task", "i2t", "--image", str(picture), *asked)
+    return [row["text"] for row in json.loads(printed)["candidates"]]
+
+
+def _printed(*command: str) -> str:
+    """By the command line in this process, which imports torch once: tests/pages runs commands as a visitor does."""
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_overview_shows_both_models_and_three_findings(page, app, shots):
