@@ -18,7 +18,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.product import Products
 from analysis.retrieval.rows import Rows, RowSource
 
-QUERY_BLOCK, CANDIDATE_BLOCK = 2560, 2048  # a 20 MB tile; smaller ones cost the product more than they save its reader
+QUERY_BLOCK, CANDIDATE_BLOCK = 5120, 2048  # a 42 MB tile; smaller ones cost the product more than they save its reader
 _PAIR_ELEMENTS = 1 << 21  # gathered at once when pairs are computed again
 _ROUGH_PAIRS = 64  # gathered rows that still lie in the cache when they are multiplied: four times as fast
 
