@@ -75,6 +75,22 @@ def _list(lo, hi, values, norm, threshold, offsets, error, own, slots, target, c
                     break
 
 
+def pair_products(left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(n,) float32 dot products of the rows left[i] and right[j], read where they lie."""
+    result = np.empty(len(i), np.float32)
+    over_rows(_products, len(i), left, right, i, j, result, grain=_GRAIN)
+    return result
+
+
+@kernel
+def _products(lo, hi, left, right, i, j, result):
+    for n in range(lo, hi):
+        total = np.float32(0)
+        for d in range(left.shape[1]):
+            total += left[i[n], d] * right[j[n], d]
+        result[n] = total
+
+
 def centre_rows(x: np.ndarray, mean: np.ndarray, least: float, out: np.ndarray) -> np.ndarray:
     """x / |x| - mean into `out`; (n,) the lengths of these, -1 for a row without length. Rows no longer than `least`
     become 0. NaN or infinity in a row makes its length NaN or infinite."""

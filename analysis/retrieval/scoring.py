@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.product import Products
-from analysis.retrieval.rows import Rows, RowSource
+from analysis.retrieval.rows import LARGE, Rows, RowSource, worth_compiling
 
 QUERY_BLOCK, CANDIDATE_BLOCK = 5120, 2048  # a 42 MB tile; smaller ones cost the product more than they save its reader
 _PAIR_ELEMENTS = 1 << 21  # gathered at once when pairs are computed again
@@ -96,6 +96,12 @@ class RowScores:
                 yield Tile(first, start, self._products(rows, chunk, buffer), norm * size)
 
     def rough(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        parts = [*self.queries.parts, *self.candidates.parts]
+        plain = len(parts) == 2 and all(type(part) is np.ndarray and part.dtype == np.float32 for part in parts)
+        if plain and worth_compiling(len(queries) * self.queries.width, LARGE):
+            from analysis.retrieval.kernels import pair_products
+
+            return pair_products(parts[0], parts[1], queries, candidates)
         result = np.empty(len(queries), np.float32)
         for start in range(0, len(queries), _ROUGH_PAIRS):
             part = slice(start, start + _ROUGH_PAIRS)

@@ -95,3 +95,15 @@ def test_similarities_that_do_not_fit_are_refused(similarity, message):
         ranks_of(similarity, sp.csr_array((3, 3)))
     with pytest.raises(RetrievalError, match="qrels have shape"):
         target_ranks(RowScores(cloud(2, 4, 0), cloud(5, 4, 1)), sp.csr_array((2, 4)))
+
+
+def test_the_similarities_of_single_pairs_are_the_same_compiled(monkeypatch):
+    queries, candidates = cloud(50, 70, 0), cloud(90, 70, 1)
+    rng = np.random.default_rng(2)
+    pairs = rng.integers(0, 50, 300), rng.integers(0, 90, 300)
+    expected = np.einsum("ij,ij->i", queries[pairs[0]].astype(float), candidates[pairs[1]].astype(float))
+    for large in (0, 10**9):
+        monkeypatch.setattr("analysis.retrieval.scoring.worth_compiling", lambda n, _, large=large: n > large)
+        assert RowScores(queries, candidates).rough(*pairs) == pytest.approx(expected, abs=2e-7)
+    in_blocks = RowScores(queries, [candidates[:40], candidates[40:]])
+    assert in_blocks.rough(*pairs) == pytest.approx(expected, abs=2e-7)
