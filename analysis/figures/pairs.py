@@ -12,10 +12,9 @@ from plotly.subplots import make_subplots
 
 from analysis.figures.palette import HATCH, LOST, NEUTRAL, TARGET, rgba
 from analysis.figures.style import TICK_SIZE, concept_label, finish, plain, score, sentence
+from analysis.retrieval.attribution import SHIFT_WORDS, UNEXPLAINED_WORDS
 
 OTHERS = "all other concepts"
-UNEXPLAINED = "not explained by the SAE"
-SHIFT = "the subtracted means"
 TOTAL = "<b>similarity = sum</b>"
 _PALE = 0.5  # what is no single concept
 
@@ -55,12 +54,12 @@ def pair_table(
     ]
     parts = [
         (f"{OTHERS} ({max(0, len(merged) - top)})", float(rest["target"]), float(rest["wrong"])),
-        (SHIFT, float(target.shift), float(wrong.shift)),
-        (UNEXPLAINED, float(target.unexplained), float(wrong.unexplained)),
+        (SHIFT_WORDS, float(target.shift), float(wrong.shift)),
+        (UNEXPLAINED_WORDS, float(target.unexplained), float(wrong.unexplained)),
         (TOTAL, float(target.similarity), float(wrong.similarity)),
     ]
     for label, a, b in parts:
-        if label == SHIFT and not (a or b):
+        if label == SHIFT_WORDS and not (a or b):
             continue
         rows.append({"concept": -1, "label": label, "target": a, "wrong": b, "difference": a - b})
     return pd.DataFrame(rows)

@@ -30,9 +30,10 @@ def run_query(
     from analysis.live.compatibility import check_compatible, precision_note, request_for, statistics_note
     from analysis.live.masks import parse_mask
     from analysis.live.query import embed_query
-    from analysis.live.ranking import applied, rank_query
+    from analysis.live.ranking import applied, compare
     from analysis.live.slot import load_request
-    from analysis.retrieval.interventions import parse
+    from analysis.retrieval.interventions import BASE, parse
+    from analysis.retrieval.pipeline import fit
     from analysis.retrieval.spaces import space_from_store
     from analysis.store import open_store
 
@@ -47,12 +48,15 @@ def run_query(
     check_compatible(store, query)
     space = space_from_store(store, task)
     changes = applied(query, space, tokens, intervention)
-    ranking = rank_query(query, space, mask=tokens, intervention=intervention)
+    base, changed = fit(BASE, space), fit(changes.fitted, space)
+    h_before, h_after = query.embedding(), query.embedding(changes.mask)
+    ranking = compare(base, changed, h_before, h_after)
     if why is not None:
         from analysis.live.lab_command import explanation_tables, printed
-        from analysis.live.why import explain_live
+        from analysis.live.why import explain_places
 
-        found = explain_live(query, ranking, space, why, place, mask=tokens, intervention=intervention)
+        seen = (base, ranking.before, h_before) if why == "before" else (changed, ranking.after, h_after)
+        found = explain_places(*seen, place)
         words = (f"number {place}", "number 1")
         return printed(explanation_tables(found, store, space, f"list {why}", words), as_json)
     rows = [

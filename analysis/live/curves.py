@@ -81,13 +81,13 @@ def has_whole(kind: str, intervention: Intervention, space: RetrievalSpace) -> b
 
 def at(kind: str, intervention: Intervention, x: float | None) -> Intervention:
     """The same intervention at another place of a curve; None: at the setting's default. r = 0 removes nothing."""
-    steps: list[Step] = []
+    varied, steps = _varied(kind, intervention), list[Step]()
     for step in intervention.steps:
         if isinstance(step, Rerank) and kind == "n":
             step = replace(step, n=Rerank.n if x is None else int(x))
         elif isinstance(step, Fusion) and kind == "weight":
             step = replace(step, weight=Fusion.weight if x is None else x)
-        elif step is _varied(kind, intervention):
+        elif step is varied:
             if kind == "r" and x == 0:
                 continue
             if isinstance(step, ReAlign):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from analysis.retrieval.diagnostics import Diagnostics
+from analysis.retrieval.interventions import Intervention
 
 _HUB_STEP = 0.005  # share of lists; smaller changes of the worst hub are noise
 _HUB_PART = 0.25  # of the change of recall: a hub in fewer lists than that cannot have taken so many targets' places
@@ -20,6 +22,15 @@ class _Sign:
 
     words: str
     moved: int
+
+
+def explanation_of(
+    method: Intervention, beside: Intervention, before: Diagnostics, after: Diagnostics, change: pd.Series, k: int
+) -> str:
+    """`explanation` of a method that is compared with `beside` (see `controls.reference`). change: a row of `recall_frame`."""
+    name = beside.label if beside.steps or method.hybrid else ""
+    bounds = change["difference"], change["difference_low"], change["difference_high"]
+    return explanation(before, after, bounds, k, name)
 
 
 def explanation(

@@ -184,6 +184,11 @@ class Lab:
         return shelf[key]
 
 
+def recall_change(beside: Measured, method: Measured, k: int, definition: str) -> pd.Series:
+    """The row of `recall_frame` of one method at one k, compared with another instead of the base."""
+    return recall_frame(beside, [method], ks=[k], definition=definition).iloc[0]
+
+
 def recall_frame(
     base: Measured, methods: Sequence[Measured], *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
 ) -> pd.DataFrame:

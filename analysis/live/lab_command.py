@@ -13,8 +13,8 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.live.curves import behind, control_band, curves, levels
-from analysis.live.explanation import explanation
-from analysis.live.lab import Lab, recall_frame
+from analysis.live.explanation import explanation_of
+from analysis.live.lab import Lab, recall_change, recall_frame
 from analysis.live.ranking import Comparison
 from analysis.live.why import PARTS, Explanation, explain
 from analysis.retrieval.controls import reference
@@ -104,7 +104,7 @@ def diagnosis_tables(
     base = lab.diagnose(BASE)
 
     def change(method: Intervention, beside: Intervention) -> pd.Series:
-        return recall_frame(lab.measure(beside), [lab.measure(method)], ks=[k], definition=definition).iloc[0]
+        return recall_change(lab.measure(beside), lab.measure(method), k, definition)
 
     names = np.asarray(lab.space.candidate_names)
     for method in dict.fromkeys((BASE, *methods)):
@@ -112,10 +112,8 @@ def diagnosis_tables(
         rows.append({"method": method.label, **{name: getattr(shape, name) for name in DIAGNOSTICS}})
         if method.steps:
             beside = reference(method, lambda other: change(other, BASE)["recall"])
-            row = change(method, beside)
-            bounds = row["difference"], row["difference_low"], row["difference_high"]
-            name = beside.label if beside.steps or method.hybrid else ""
-            sentence = explanation(lab.diagnose(beside) if beside.steps else base, shape, bounds, k, name)
+            before = lab.diagnose(beside) if beside.steps else base
+            sentence = explanation_of(method, beside, before, shape, change(method, beside), k)
             said.append({"method": method.label, "sentence": sentence})
         table = hubs(shape.occurrences, lab.space.n_queries, n=WORST)
         ids = table["candidate"].to_numpy()

@@ -87,12 +87,6 @@ class Comparison:
         first, last = (table.loc[table[f"rank_{side}"].idxmin()] for side in SIDES)
         return _target(first, "before"), _target(last, "after")
 
-    @property
-    def best_ranks(self) -> tuple[int, int] | None:
-        """(best rank of any target before, best rank of any target after), see `best_targets`."""
-        found = self.best_targets
-        return None if found is None else (found[0].rank, found[1].rank)
-
 
 @dataclass(frozen=True)
 class Applied:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +10,25 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.live.lab import Lab
-from analysis.live.masks import NO_MASK, TokenMask
-from analysis.live.query import LiveQuery
-from analysis.live.ranking import Comparison, applied
-from analysis.retrieval.attribution import PairAttribution, compare_pairs, explain_pair
+from analysis.live.ranking import Comparison
+from analysis.retrieval.attribution import (
+    SHIFT_WORDS,
+    UNEXPLAINED_WORDS,
+    PairAttribution,
+    compare_pairs,
+    explain_pair,
+)
 from analysis.retrieval.concept_sets import concept_ids
-from analysis.retrieval.interventions import BASE, Intervention
+from analysis.retrieval.interventions import Intervention
 from analysis.retrieval.movement import Lists
-from analysis.retrieval.pipeline import Fitted, fit, with_concepts
+from analysis.retrieval.pipeline import Fitted, with_concepts
 from analysis.retrieval.spaces import RetrievalSpace
 from analysis.retrieval.steps import PrincipalComponents, Removal
 from analysis.retrieval.transforms import Transform, WithoutSubspace
 from analysis.sae.codes import Codes
 
 UNEXPLAINED, SHIFT = -1, -2  # in the place of a concept
-PARTS = {UNEXPLAINED: "not explained by the SAE", SHIFT: "the subtracted means"}
+PARTS = {UNEXPLAINED: UNEXPLAINED_WORDS, SHIFT: SHIFT_WORDS}
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,14 @@ class Explained:
     def of(fitted: Fitted) -> Explained:
         return Explained(fitted.intervention, fitted.space, (fitted.query_transforms, fitted.candidate_transforms))
 
-    def pair(
-        self, h: np.ndarray, codes: Codes | None, candidate: int, *, position: int | None = None
-    ) -> PairAttribution:
-        """The similarity of a query, un-normalised embedding h (D,) and codes (one row; encoded here when None), with one
-        candidate. position: of the query in the task, None for a live one."""
+    def pair(self, h: np.ndarray, codes: Codes, candidate: int, *, position: int | None = None) -> PairAttribution:
+        """The similarity of a query, un-normalised embedding h (D,) and codes (one row), with one candidate. position: of
+        the query in the task, None for a live one."""
         variant = self.intervention.pool.candidates
-        h_c = one_row(self.space, "candidates", variant, candidate)
-        codes_c = one_code(self.space, "candidates", variant, candidate, h_c)
+        h_c, codes_c = _stored(self.space, "candidates", variant, candidate)
         sides = [
             with_concepts(np.asarray(x, np.float64)[None], z, self.intervention, self.space)
-            for x, z in ((h, codes if codes is not None else self.space.encode(h[None])), (h_c, codes_c))
+            for x, z in ((h, codes), (h_c, codes_c))
         ]
         (h_q, z_q), (h_c, z_c) = ((rows[0], (active.indices[0], active.values[0])) for rows, active in sides)
         return explain_pair(
@@ -131,56 +132,31 @@ def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervent
     reason = explains(intervention)
     if reason or not len(comparison.targets):
         raise RetrievalError(reason or "The query has no target in the pool; choose one that has.")
-    target, rival = contenders(comparison, side)
+    target, rival = _contenders(comparison, side)
     intervention, query = intervention.seeds()[0], comparison.query
     seen = _explained(lab, intervention)
-    variant = intervention.pool.queries
-    h = one_row(lab.space, "queries", variant, query)
-    codes = one_code(lab.space, "queries", variant, query, h)
+    h, codes = _stored(lab.space, "queries", intervention.pool.queries, query)
     pairs = [seen.pair(h, codes, candidate, position=query) for candidate in (target, rival)]
     return Explanation(pairs[0], pairs[1], target, rival)
 
 
-def explain_places(
-    fitted: Fitted, lists: Lists, h: np.ndarray, place: int, *, query: int = 0, codes: Codes | None = None
-) -> Explanation:
+def explain_places(fitted: Fitted, lists: Lists, h: np.ndarray, place: int) -> Explanation:
     """The candidate at a place of a list (from 2 on; as `target`) and the one at its head (as `rival`), both explained.
 
     For a live query, whose targets nobody knows: h (D,) its un-normalised embedding, pooled as the intervention says;
-    query: its position in `lists`. RetrievalError for a place that the list does not have or a reason of `explains`.
+    lists: of this query alone. RetrievalError for a place that the list does not have or a reason of `explains`.
     """
     reason = explains(fitted.intervention)
     n = fitted.space.n_candidates
     if reason or not 2 <= place <= n:
         raise RetrievalError(reason or f"There is no place {place} to compare with the first; expected 2 to {n}.")
-    listed = lists.top(query, place).ids[0]
-    seen = Explained.of(fitted)
-    codes = fitted.space.encode(np.asarray(h)[None]) if codes is None else codes
+    listed = lists.top(0, place).ids[0]
+    seen, codes = Explained.of(fitted), fitted.space.encode(np.asarray(h)[None])
     other, head = (seen.pair(h, codes, int(candidate)) for candidate in (listed[-1], listed[0]))
     return Explanation(other, head, int(listed[-1]), int(listed[0]))
 
 
-def explain_live(
-    query: LiveQuery,
-    comparison: Comparison,
-    space: RetrievalSpace,
-    side: str,
-    place: int,
-    *,
-    mask: TokenMask = NO_MASK,
-    intervention: Intervention = BASE,
-    fitted: Callable[[Intervention], Fitted] | None = None,
-) -> Explanation:
-    """`explain_places` of one list ("before" or "after") of `ranking.rank_query` with the same query, mask and intervention."""
-    fitted = fitted or (lambda one: fit(one, space))
-    if side == "before":
-        return explain_places(fitted(BASE), comparison.before, query.embedding(), place, query=comparison.query)
-    changes = applied(query, space, mask, intervention)
-    h = query.embedding(changes.mask)
-    return explain_places(fitted(changes.fitted), comparison.after, h, place, query=comparison.query)
-
-
-def contenders(comparison: Comparison, side: str) -> tuple[int, int]:
+def _contenders(comparison: Comparison, side: str) -> tuple[int, int]:
     """(best target, best candidate that is none) of a list. RetrievalError when every candidate is a target."""
     lists = comparison.before if side == "before" else comparison.after
     targets = comparison.targets.astype(np.int64)
@@ -198,17 +174,11 @@ def removed_concepts(intervention: Intervention, space: RetrievalSpace) -> froze
     return frozenset(int(i) for removal in removals for i in concept_ids(removal, space.score))
 
 
-def one_row(space: RetrievalSpace, side: str, variant: str, position: int) -> np.ndarray:
-    """(D,) one stored embedding, without reading those of all others where that can be helped."""
-    if space.read_rows is None:
-        return np.asarray(space.rows(side, variant)[position])
-    return np.asarray(space.read_rows(side, variant, np.array([position]))[0])
-
-
-def one_code(space: RetrievalSpace, side: str, variant: str, position: int, h: np.ndarray) -> Codes:
-    """Its codes: the stored ones, else encoded from h (D,)."""
-    stored = space.stored_codes(side, variant)
-    return space.encode(h[None]) if stored is None else stored[np.array([position])]
+def _stored(space: RetrievalSpace, side: str, variant: str, position: int) -> tuple[np.ndarray, Codes]:
+    """(embedding (D,), codes (one row)) of one sample of a side; codes that no store holds are encoded."""
+    h = space.row(side, variant, position)
+    codes = space.stored_codes(side, variant)
+    return h, space.encode(h[None]) if codes is None else codes[np.array([position])]
 
 
 def _explained(lab: Lab, intervention: Intervention) -> Explained:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.rows import VOID
-from analysis.retrieval.transforms import Transform
+
+if TYPE_CHECKING:
+    from analysis.retrieval.transforms import Transform  # brings scipy.linalg, and the figures import this module
+
+UNEXPLAINED_WORDS, SHIFT_WORDS = "not explained by the SAE", "the subtracted means"  # parts that are no concept
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class RetrievalSpace:
                 f"{', '.join(rows)}: choose one of those or build the store with that variant."
             ) from None
 
+    def row(self, side: str, variant: str, position: int) -> np.ndarray:
+        """(D,) one embedding, without reading those of all others where that can be helped."""
+        if self.read_rows is None:
+            return np.asarray(self.rows(side, variant)[position])
+        return np.asarray(self.read_rows(side, variant, np.array([position]))[0])
+
     def modalities(self, side: str) -> np.ndarray:
         """(n,) modality of each sample of one side. RetrievalError where nobody knows."""
         found = self.stored_modalities(side)

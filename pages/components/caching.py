@@ -328,7 +328,9 @@ def description(store: Store, row: int) -> str:
 
 
 def picture_of(store: Store, row: int) -> int:
-    """Row of the picture that a caption describes, -1 where there is none to show."""
+    """Row of the picture that stands for a sample: its own, else the one that a caption describes, -1 without any."""
+    if picture(store, row):
+        return row
     known = corpus(store)
     pair = int(known.pair_id[row])
     shown = int(known.first_picture[pair]) if pair >= 0 else -1

@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.style import percent, score
-from analysis.live.explanation import explanation
+from analysis.live.explanation import explanation_of
 from analysis.retrieval.diagnostics import HUB_DEPTH, Diagnostics, hubs
 from analysis.retrieval.interventions import parse
 from pages.components import caching, downloads, gallery
@@ -39,11 +39,10 @@ def section(view: LabView) -> None:
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
         if view.after.steps:
             beside = view.reference
-            row = view.change(view.after, beside)
-            bounds = row["difference"], row["difference_low"], row["difference_high"]
             before = caching.diagnosis(view.store, view.name, beside.spec, view.pool)
-            name = beside.label if beside.steps or view.after.hybrid else ""
-            st.markdown(f"**{gallery.escape(explanation(before, found[-1], bounds, view.k, name))}**")
+            change = view.change(view.after, beside)
+            sentence = explanation_of(view.after, beside, before, found[-1], change, view.k)
+            st.markdown(f"**{gallery.escape(sentence)}**")
         _side_by_side(view)
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):
             with column:
@@ -129,7 +128,7 @@ def _hubs(view: LabView, label: str, shape: Diagnostics) -> None:
         return
     for row, share in zip(rows, shares, strict=True):
         with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
-            shown = row if caching.picture(view.store, row) else caching.picture_of(view.store, row)
+            shown = caching.picture_of(view.store, row)
             if shown >= 0:
                 st.image(caching.picture(view.store, shown), width=56, alt=gallery.alt(view.store, shown))
             words = gallery.escape(caching.description(view.store, row), 140)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.live.curves import WHOLE_PAIRS
-from analysis.live.lab import Lab, Measured, recall_frame
+from analysis.live.lab import Lab, Measured, recall_change
 from analysis.retrieval.controls import parts, random_control, reference, with_first_stages
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.movement import movement
@@ -89,10 +89,7 @@ class LabView:
 
     def change(self, method: Intervention, beside: Intervention) -> pd.Series:
         """Recall at the view's k of a method, and the paired difference to another one."""
-        found = recall_frame(
-            self.measured(beside.spec), [self.measured(method.spec)], ks=[self.k], definition=self.definition
-        )
-        return found.iloc[0]
+        return recall_change(self.measured(beside.spec), self.measured(method.spec), self.k, self.definition)
 
     @property
     def reference(self) -> Intervention:
@@ -199,10 +196,10 @@ def _pool(view: LabView) -> str:
         return "the task's own pool"
     held = view.store.samples["modality"].to_numpy()[view.task.candidate_rows]
     names = {"text": "texts", "image": "images", "image_text": "images with a text"}
-    parts = [f"{(held == modality).sum():,} {words}" for modality, words in names.items() if (held == modality).any()]
+    kinds = [f"{(held == modality).sum():,} {words}" for modality, words in names.items() if (held == modality).any()]
     own = queries_in_pool(view.task)
     alone = f"; {own:,} queries are candidates themselves and rank first for themselves" if own else ""
-    return f"global pool: {', '.join(parts)}{alone}"
+    return f"global pool: {', '.join(kinds)}{alone}"
 
 
 def partner_problem(store: Store, task: str, method: Intervention) -> str:

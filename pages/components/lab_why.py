@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.live.ranking import Comparison
-from analysis.live.why import explain, explains, removed_concepts
+from analysis.live.why import explain, removed_concepts
 from analysis.retrieval.interventions import BASE
 from pages.components import state, why_panel
 from pages.components.lab_view import LabView
@@ -28,10 +28,6 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
         "Explain the list", list(states), key="_lab_explain", required=True, label_visibility="collapsed",
         format_func=_WORDS.__getitem__, on_change=lambda: state.put(state.WHY, st.session_state["_lab_explain"]),
     )  # fmt: skip
-    reason = explains(states[which])
-    if reason:
-        st.caption(reason)
-        return
     try:
         found = explain(view.lab, comparison, which, states[which])
     except AnalysisError as error:

@@ -57,7 +57,7 @@ class Live:
             return self.query.embedding(), self.query.embedding(changes.mask)
         space, position = caching.task_space(self.store, self.task.task), self.asked.position
         variant = changes.intervention.pool.queries
-        return space.rows("queries", "mean")[position], space.rows("queries", variant)[position]
+        return space.row("queries", "mean", position), space.row("queries", variant, position)
 
     def compare(self, changes: Applied) -> Comparison:
         before, after = self.embeddings(changes)
@@ -111,10 +111,7 @@ def show(live: Live) -> None:
         _lists(live, comparison, changes)
     if comparison is not None:
         with guard("The reasons", stop=False):
-            live_why.section(
-                live.store, live.task, comparison, live.view(changes), query=live.query, mask=changes.mask,
-                intervention=changes.intervention,
-            )  # fmt: skip
+            live_why.section(live.store, live.task, comparison, live.view(changes), query=live.query, changes=changes)
     with guard("The concepts", stop=False):
         _concepts(live, changes, h_after, concept)
         _reproduction(live, changes)

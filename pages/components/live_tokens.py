@@ -37,9 +37,7 @@ def left_out(store: Store, query: LiveQuery | None, intervention: Intervention) 
     if not query.maskable or intervention.pool.queries not in store.variants:
         return mask, intervention
     folded = _as_mask(mask, intervention, query.tokens.roles)
-    if (
-        folded[0] != mask
-    ):  # a variant of pictures asked of a text stays in the address: the next query may have a picture
+    if folded[0] != mask:  # a picture's variant asked of a text stays in the address: the next query may have a picture
         state.put_together({state.MASK: folded[0].spec, state.METHOD: folded[1].spec})
     return folded
 
@@ -107,11 +105,8 @@ def _as_mask(mask: TokenMask, intervention: Intervention, roles: np.ndarray) -> 
 
 def _as_variant(store: Store, mask: TokenMask, intervention: Intervention) -> Intervention | None:
     """The mask as the queries' side of the pool step, None where the store holds no such embeddings."""
-    variants, pooled, every = (
-        [v for v in store.variants if v in VARIANTS],
-        intervention.pool,
-        np.array(list(ROLE_NAMES)),
-    )
+    variants = [v for v in store.variants if v in VARIANTS]
+    pooled, every = intervention.pool, np.array(list(ROLE_NAMES))
     if pooled.queries in variants:
         mask = mask.joined(mask_of(pooled.queries, every))
     same = next((variant for variant in variants if mask_of(variant, every) == mask), None)

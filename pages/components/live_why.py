@@ -5,12 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.live.masks import TokenMask
 from analysis.live.query import LiveQuery
-from analysis.live.ranking import Comparison
+from analysis.live.ranking import Applied, Comparison
 from analysis.live.reproduce import LiveView, why_command_for
-from analysis.live.why import Explanation, explain, explain_live, explains, removed_concepts
-from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.live.why import Explanation, explain, explain_places, removed_concepts
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components import caching, gallery, state, why_panel
@@ -25,8 +24,7 @@ def section(
     view: LiveView,
     *,
     query: LiveQuery | None,
-    mask: TokenMask,
-    intervention: Intervention,
+    changes: Applied,
 ) -> None:
     """Two candidates of one list and what tells them apart: the first and another one. Of a query of the data that no model
     has run on (query None): its target and the best wrong candidate, as in the lab."""
@@ -38,29 +36,22 @@ def section(
         on_change=_remember,
     ):
         return
-    changed = bool(mask) or bool(intervention.steps)
+    changed = bool(changes.mask) or bool(changes.intervention.steps)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         side = _side(("before", "after") if changed else ("before",))
         place = _place(store, task, comparison, side, view.top) if query is not None else 0
-    method = intervention if side == "after" else BASE
-    reason = explains(method)
-    if reason:
-        st.caption(reason)
-        return
     try:
         if query is None:
-            found, words = _of_the_data(store, task, view, intervention, side)
+            found, words = _of_the_data(store, task, view, changes.intervention, side)
         else:
-            space = caching.task_space(store, task.task)
-            found = explain_live(
-                query, comparison, space, side, place, mask=mask, intervention=intervention,
-                fitted=lambda one: caching.fitted(store, task.task, one.spec),
-            )  # fmt: skip
+            seen, lists = (BASE, comparison.before) if side == "before" else (changes.fitted, comparison.after)
+            h = query.embedding() if side == "before" else query.embedding(changes.mask)
+            found = explain_places(caching.fitted(store, task.task, seen.spec), lists, h, place)
             words = (f"number {place}", "number 1")
     except AnalysisError as error:
         st.caption(gallery.escape(str(error)))
         return
-    removed = removed_concepts(intervention, caching.task_space(store, task.task))
+    removed = removed_concepts(changes.intervention, caching.task_space(store, task.task))
     why_panel.show(
         why_panel.Pair(store, task, found, words, removed),
         name=f"{store.name}-{task.task}-live-why-{side}",
@@ -107,7 +98,6 @@ def _of_the_data(
     store: Store, task: Task, view: LiveView, intervention: Intervention, side: str
 ) -> tuple[Explanation, tuple[str, str]]:
     lab = caching.lab(store, task.task)
-    after = parse(view.method)
-    both = Comparison(lab.lists(BASE), lab.lists(after), lab.space.qrels, int(view.query or 0))
+    both = Comparison(lab.lists(BASE), lab.lists(intervention), lab.space.qrels, int(view.query or 0))
     found = explain(lab, both, side, intervention if side == "after" else BASE)
     return found, ("target", "wrong winner" if found.rival_wins else "runner-up")

@@ -47,7 +47,7 @@ def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: s
 
 def _rows(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: str) -> None:
     found = [int(rows[place.candidate]) for place in places]
-    shown = [_shown(store, row) for row in found]
+    shown = [caching.picture_of(store, row) for row in found]
     if max(shown, default=-1) < 0:
         lines = (line(store, row, place, side=side) for row, place in zip(found, places, strict=True))
         st.markdown("\n\n".join(lines))
@@ -62,13 +62,8 @@ def _rows(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: str)
             st.markdown(line(store, row, place, side=side), width="stretch")
 
 
-def _shown(store: Store, row: int) -> int:
-    """Row of the picture that stands for a candidate: its own, else the one that it describes, -1 without any."""
-    return row if caching.picture(store, row) else caching.picture_of(store, row)
-
-
 def _beside(store: Store, row: int) -> bool:
-    return _shown(store, row) not in (row, -1)
+    return caching.picture_of(store, row) not in (row, -1)
 
 
 def line(store: Store, row: int, place: Place, *, side: str) -> str:

@@ -88,7 +88,7 @@ def _pictures(pair: Pair) -> None:
         strict=True,
     ):
         row = int(pair.task.candidate_rows[candidate])
-        shown = row if caching.picture(store, row) else caching.picture_of(store, row)
+        shown = caching.picture_of(store, row)
         with column, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
             if shown >= 0:
                 st.image(caching.picture(store, shown), width=64, alt=gallery.alt(store, shown))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from analysis.figures.pairs import SHIFT, TOTAL, pair_attribution, pair_table
+from analysis.figures.pairs import TOTAL, pair_attribution, pair_table
 from analysis.figures.palette import LOST, TARGET, rgba
 from analysis.figures.style import score
+from analysis.retrieval.attribution import SHIFT_WORDS
 from tests.figures.checks import assert_sound
 
 
@@ -37,7 +38,7 @@ def test_every_column_adds_up_to_its_similarity(top, shift):
     table = pair_table(target, wrong, names={}, top=top)
     parts, total = table.iloc[:-1], table.iloc[-1]
     assert total["label"] == TOTAL
-    assert (SHIFT in set(parts["label"])) == bool(shift)
+    assert (SHIFT_WORDS in set(parts["label"])) == bool(shift)
     for column, value in (("target", target.similarity), ("wrong", wrong.similarity)):
         assert total[column] == pytest.approx(value)
         assert parts[column].sum() == pytest.approx(value, abs=1e-12)

@@ -169,32 +169,16 @@ def test_level_lines_are_what_the_setting_does_not_change(store, space, other, k
 
 
 def test_a_hybrid_is_printed_with_the_other_model_alone(store, other):
-    given = [
-        "retrieve",
-        str(store.path),
-        "--task",
-        "i2t",
-        "--method",
-        "rerank:n=5,first=clip-mini",
-        "--partner",
-        str(other.path),
-    ]
-    rows = json.loads(CliRunner().invoke(main, [*given, "--json"]).output)["rows"]
+    rows = ask(store, "--partner", other.path, method="rerank:n=5,first=clip-mini")["rows"]
     assert [row["method"] for row in rows] == ["base", "re-ranks the top 5 of clip-mini", "clip-mini alone"]
     alone = evaluate(space_from_store(other, "i2t"), [BASE], ks=(1, 5, 10)).iloc[0]
     assert [rows[2][f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([alone[f"R@{k}"] for k in (1, 5, 10)])
 
 
 def test_the_random_control_is_printed_with_the_range_of_its_seeds(store, space):
-    given = [
-        "retrieve",
-        str(store.path),
-        "--task",
-        "i2t",
-        "--method",
-        f"{METHOD.replace('attribution', 'random')},seeds=4",
-    ]
-    table = evaluate(space, [parse(given[-1])], ks=(1, 5, 10)).iloc[0]
+    method = f"{METHOD.replace('attribution', 'random')},seeds=4"
+    given = ["retrieve", str(store.path), "--task", "i2t", "--method", method]
+    table = evaluate(space, [parse(method)], ks=(1, 5, 10)).iloc[0]
     printed = CliRunner().invoke(main, given).output
     line = next(line for line in printed.splitlines() if "seeds=4" in line)
     for k in (1, 5, 10):

@@ -43,7 +43,8 @@ def test_a_query_of_the_store_ranks_as_it_does_in_the_whole_matrix(space: Retrie
         assert [place.other_rank for place in places] == [orders[other].index(place.candidate) + 1 for place in places]
         assert [place.is_target for place in places] == [place.candidate in targets for place in places]
     best = {side: min(order.index(target) + 1 for target in targets) for side, order in orders.items()}
-    assert found.best_ranks == (best["before"], best["after"])
+    assert found.best_targets is not None
+    assert tuple(place.rank for place in found.best_targets) == (best["before"], best["after"])
 
 
 @pytest.mark.parametrize("query", range(6))
@@ -73,7 +74,7 @@ def test_an_upload_has_no_targets(space: RetrievalSpace) -> None:
     base = fit(parse("base"), space)
     h = space.rows("queries", "mean")[0]
     found = compare(base, base, h, h)
-    assert found.best_ranks is None
+    assert found.best_targets is None
     assert found.pinned("before") == found.pinned("after") == []
     assert [place.rank for place in found.places("after", 4)] == [
         place.other_rank for place in found.places("after", 4)

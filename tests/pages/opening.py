@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.synthetic_store import make_store
+
 ROOT = Path(__file__).parents[2]
+
+
+def two_models(cache: Path) -> Path:
+    """A cache with stores of two backbones on the same data, of different widths."""
+    make_store(cache, backbone="qwen2-vl-mini")
+    make_store(cache, backbone="clip-mini", width=40)
+    return cache
 
 
 def open_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:

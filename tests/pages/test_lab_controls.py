@@ -20,9 +20,7 @@ from analysis.retrieval.linear_steps import removal_basis
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import open_store
 from pages.components import lab_view
-from tests.pages.opening import open_page, sentences, words
-from tests.pages.test_retrieval_lab import values
-from tests.synthetic_store import make_store
+from tests.pages.opening import open_page, sentences, two_models, values, words
 
 REMOVAL = "removal:attribution,share=0.2"
 HYBRID = "rerank:n=5,first=clip-mini"
@@ -32,10 +30,7 @@ WHY = "Why it works or not"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    make_store(folder, backbone="qwen2-vl-mini")
-    make_store(folder, backbone="clip-mini", width=40)
-    return folder
+    return two_models(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from analysis.retrieval.pipeline import fit
 from analysis.retrieval.spaces import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from pages.components import lab_queries, method_steps, state
-from tests.pages.opening import ranked, values
+from tests.pages.opening import ranked, two_models, values
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
@@ -34,10 +34,7 @@ QUERIES = "Query by query"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    make_store(folder, backbone="qwen2-vl-mini")
-    make_store(folder, backbone="clip-mini", width=40)
-    return folder
+    return two_models(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
