@@ -1,0 +1,43 @@
+"""The command line: `python -m analysis COMMAND`. Commands choose and print; the work is in the packages.
+
+Exit codes: 0 fine, 1 failed (one sentence on standard error), 2 wrong usage. One file a group of commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from analysis import __version__
+from analysis.cli import building, making, measuring, saes, stores
+from analysis.errors import AnalysisError
+from analysis.live.command import query
+
+
+class Commands(click.Group):
+    """A group that turns the errors a user can cause into one sentence and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AnalysisError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
+            sys.exit(0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """RetrievalLens: build stores of SAE concepts and retrieval results, and compute any number of the app headless."""
+
+
+for _command in (
+    building.build, building.extract, building.train_sae, building.encode, building.score,
+    saes.import_sae, saes.export_sae,
+    stores.list_stores, stores.verify,
+    measuring.retrieve, query, measuring.effects, measuring.reproduce,
+    making.demo, making.bench,
+):  # fmt: skip
+    main.add_command(_command)

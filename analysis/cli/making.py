@@ -1,0 +1,35 @@
+"""demo, bench: rebuild the embedded demo; speed against the peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from analysis.bench import BENCHES
+from analysis.cli.options import Bars, cache_option
+
+
+@click.command()
+@click.option("--only", multiple=True, metavar="STEP", help="data, clip, qwen, stores; all by default.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the models; the shipped ones are seed 0.")
+@click.option("--smoke", is_flag=True, help="A few training steps only, to try the path.")
+@cache_option
+def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
+    """Rebuild the embedded demo from its seeds: EmojiScenes, both models, their SAEs and stores. Resumes."""
+    from analysis.demo.pipeline import run_demo
+
+    run_demo(only=only, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
+
+
+@click.command()
+@click.argument("name", type=click.Choice([*BENCHES, "all"]))
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows here.")
+@click.option("--quick", is_flag=True, help="Small sizes, to see that everything runs; its figures mean nothing.")
+def bench(name: str, json_file: Path | None, quick: bool) -> None:
+    """Speed and memory against the peers and the plain form of each computation, measured now, on this machine."""
+    from analysis.bench.command import print_rows, run_bench, write_json
+
+    rows = print_rows(run_bench(name, quick=quick), click.echo)
+    if json_file is not None:
+        write_json(rows, json_file, quick=quick)

@@ -1,0 +1,134 @@
+"""retrieve, effects, reproduce: the numbers of the pages, and the published ones beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.cli.options import cache_option
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--task", required=True, metavar="i2t|t2i|...", help="One of the store's retrieval tasks.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="SPEC",
+    help="An intervention, e.g. 'removal:attribution,share=0.01,r=20'; repeat for several. Base is always first.",
+)
+@click.option("--k", "ks", default="1,5,10", show_default=True, help="Cut-offs of recall.")
+@click.option("--definition", type=click.Choice(["hit", "fraction"]), default="hit", show_default=True)
+@click.option(
+    "--query", type=click.IntRange(min=0), default=None, help="Print the ranked candidates of one query instead."
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Length of that list.")
+@click.option(
+    "--partner",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A second store of the same data and task, for hybrid methods.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["local", "global"]),
+    default="local",
+    show_default=True,
+    help="Candidates: the task's own, or those of all tasks of the store.",
+)
+@click.option(
+    "--curve",
+    type=click.Choice(["r", "share", "alpha", "n", "weight"]),
+    default=None,
+    help="Print recall against this setting of the method, with its control.",
+)
+@click.option("--diagnose", is_flag=True, help="Print hubs, spectrum, gap, cosines and margins of base and methods.")
+@click.option(
+    "--changed",
+    type=click.Choice(["rescued", "lost", "near", "moved", "all"]),
+    default=None,
+    help="Print the queries that the method changes in this way, at the last cut-off.",
+)
+@click.option(
+    "--why",
+    type=click.Choice(["before", "after"]),
+    default=None,
+    help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
+def retrieve(
+    store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
+    partner: Path | None, pool: str, curve: str | None, diagnose: bool, changed: str | None, why: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Recall of interventions on STORE, a curve, diagnostics or single queries: what the Retrieval lab shows."""
+    try:
+        cuts = tuple(sorted({int(part) for part in ks.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,5,10", param_hint="--k") from error
+    asked = [
+        name
+        for name, given in (
+            ("--curve", curve),
+            ("--diagnose", diagnose),
+            ("--changed", changed),
+            ("--query", query is not None),
+        )
+        if given
+    ]
+    if len(asked) > 1 or (why and query is None):
+        wrong = f"{' and '.join(asked)} exclude each other" if len(asked) > 1 else "--why needs --query"
+        raise click.UsageError(f"{wrong}; ask for one view at a time, a query's reasons with --query N --why before.")
+    common: dict[str, Any] = {
+        "pool": pool,
+        "ks": cuts,
+        "definition": definition,
+        "query": query,
+        "partner": partner,
+        "as_json": as_json,
+    }
+    if curve or diagnose or changed or why:
+        from analysis.live.lab_command import run_lab
+
+        click.echo(
+            run_lab(store, task, methods, curve=curve, diagnose=diagnose, change=changed, why=why or "", **common)
+        )
+        return
+    from analysis.retrieval.command import run_retrieve
+
+    click.echo(run_retrieve(store, task, methods, top=top, **common))
+
+
+@click.command()
+@cache_option
+@click.option("--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="These stores only; repeat.")
+@click.option("--tasks", default="", metavar="i2t,t2i,...", help="These tasks only.")
+@click.option("--k", "ks", default="1,10", show_default=True, help="Cut-offs of recall, one table each.")
+def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
+    """What every kind of intervention does to recall, with intervals, as Markdown: the tables of docs/log.md."""
+    from analysis.report.effects import effects_markdown, pooled_stores
+    from analysis.store import open_store
+
+    try:
+        cuts = tuple(sorted({int(part) for part in ks.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,10", param_hint="--k") from error
+    every = pooled_stores(cache)
+    stores = [open_store(path) for path in chosen] or every
+    wanted = tuple(part.strip() for part in tasks.split(",") if part.strip())
+    click.echo(
+        effects_markdown(stores, tasks=wanted, ks=cuts, partners=every, say=lambda text: click.echo(text, err=True))
+    )
+
+
+@click.command()
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reproduce(cache: Path, as_json: bool) -> None:
+    """Every published number beside the measured one, with its state, store and command."""
+    from analysis.report.reproduce import reproduction_table
+
+    table = reproduction_table(cache)
+    click.echo(table.to_json(orient="records", indent=1) if as_json else table.to_string(index=False))
