@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from pages.components.errors import report
-from pages.components.memory import settle
-from pages.components.state import DEFAULT_PAGE, PAGES
+from pages.components.shared.errors import report
+from pages.components.shared.memory import settle
+from pages.components.shared.state import DEFAULT_PAGE, PAGES
 
 HERE = Path(__file__).parent
 

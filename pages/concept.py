@@ -7,20 +7,19 @@ from analysis.concepts import examples
 from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
-from pages.components import (
+from pages.components.concepts import effect, label_editor
+from pages.components.shared import (
     caching,
     commands,
     concept_cards,
-    concept_effect,
     downloads,
     gallery,
-    label_editor,
     layout,
     pickers,
     scores,
     token_views,
 )
-from pages.components.errors import guard
+from pages.components.shared.errors import guard
 
 PICTURES, CAPTIONS, BIN = 12, 10, 6
 NEIGHBOURS = 6
@@ -67,7 +66,7 @@ def main() -> None:
             token_views.section(store, concept)
     relatives(store, concept)
     with guard("The retrieval section", stop=False):
-        concept_effect.section(store, concept)
+        effect.section(store, concept)
 
 
 def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:

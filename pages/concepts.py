@@ -9,19 +9,9 @@ import streamlit as st
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components import (
-    browse,
-    caching,
-    commands,
-    concept_cards,
-    concept_filters,
-    downloads,
-    layout,
-    pickers,
-    scores,
-    state,
-)
-from pages.components.errors import guard
+from pages.components.concepts import browse, filter_widgets
+from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, scores, state
+from pages.components.shared.errors import guard
 
 ROWS = 50
 VIEWS = ["table", "map", "histogram"]
@@ -37,10 +27,10 @@ def main() -> None:
         store = pickers.store()
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
         view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key=state.VIEW, bind="query-params")
-        words = concept_filters.words()
+        words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            by, descending = concept_filters.sorting()
-            filters = concept_filters.filters(words)
+            by, descending = filter_widgets.sorting()
+            filters = filter_widgets.filters(words)
         row.command = commands.concepts_table(store, "energy" if by in ("id", "name") else by, not descending)
         row.title = f"Concepts of {store.label}"
     layout.store_line(store)
@@ -51,7 +41,7 @@ def main() -> None:
             f"No concept of {store.label} passes these filters{f' and contains “{words}”' if words else ''}.",
             icon=":material/filter_alt_off:",
         )
-        st.button("Show all concepts", on_click=concept_filters.reset, icon=":material/restart_alt:")
+        st.button("Show all concepts", on_click=filter_widgets.reset, icon=":material/restart_alt:")
         return
     found = None
     if view != "table":
@@ -63,7 +53,7 @@ def main() -> None:
 def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
     table = store.concepts
-    color = concept_filters.score("Colour", state.COLOR, default="modality")
+    color = filter_widgets.score("Colour", state.COLOR, default="modality")
     values = table[color.column].to_numpy(float)[ids]
     names = None
     if len(ids) <= NAMED:
@@ -88,7 +78,7 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
 
 def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """How a score is distributed; a brushed range fills the list below."""
-    score = concept_filters.score("Score", state.SCORE, default="modality")
+    score = filter_widgets.score("Score", state.SCORE, default="modality")
     values = store.concepts[score.column].to_numpy(float)[ids]
     chart = score_histogram(values, title=score.axis, data=store.caption, height=320)
     event = downloads.figure(
@@ -126,7 +116,7 @@ def picked(selection: dict, shown: np.ndarray) -> None:
     if selection.get("cells"):
         st.session_state["_open_concept"] = int(shown[selection["cells"][0][0]])
     elif selection.get("columns"):
-        concept_filters.sort_by(selection["columns"][0])
+        filter_widgets.sort_by(selection["columns"][0])
 
 
 def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:

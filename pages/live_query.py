@@ -5,26 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import BackboneError
-from analysis.live.compatibility import check_compatible
-from analysis.live.query import LiveQuery, embed_query, query_sample
-from analysis.live.reproduce import LiveView, command_for
-from analysis.live.slot import ModelRequest
+from analysis.query.compatibility import check_compatible
+from analysis.query.query import LiveQuery, embed_query, query_sample
+from analysis.query.reproduce import LiveView, command_for
+from analysis.query.slot import ModelRequest
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components import (
-    commands,
-    layout,
-    live_compare,
-    live_input,
-    live_model,
-    live_results,
-    live_tokens,
-    method_builder,
-    pickers,
-    state,
-)
-from pages.components.errors import guard
-from pages.components.live_input import Asked
+from pages.components.live import asking, model_panel, other_models, result, token_strip
+from pages.components.live.asking import Asked
+from pages.components.shared import commands, layout, method_builder, pickers, state
+from pages.components.shared.errors import guard
 
 HELD = 4  # queries a session keeps with their hidden states
 
@@ -44,16 +34,16 @@ def main() -> None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
         st.stop()
     task = store.task(name)
-    request, settle = live_model.panel(store)
-    asked = live_input.ask(store, task)
+    request, settle = model_panel.panel(store)
+    asked = asking.ask(store, task)
     if not asked:
         st.info("Give a picture, a text, or both. “From the data” shows queries of the store, no model needed.")
         return
     live = _live(store, task, request, asked)
     settle()
     if live is not None:
-        live_results.show(live)
-        live_compare.section(live, request)
+        result.show(live)
+        other_models.section(live, request)
 
 
 def _command(store: Store, name: str | None) -> str:
@@ -69,25 +59,25 @@ def _command(store: Store, name: str | None) -> str:
     return command_for(LiveView(place, task, picture, text, mask=mask, method=method, device="auto"))
 
 
-def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> live_results.Live | None:
+def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> result.Live | None:
     """The query with its token states; a query of the data is answered from the cache until its model is loaded."""
     if asked.position is not None:
         st.session_state["_live_run"] = state.get(state.RUN) == "1"
         if not st.toggle(
-            live_tokens.RUN_LABEL, key="_live_run", on_change=live_tokens.switch_run,
+            token_strip.RUN_LABEL, key="_live_run", on_change=token_strip.switch_run,
             args=(store, str(store.samples["modality"].iat[asked.row])),
             help="Gives its tokens to mask. Otherwise the cached embedding answers.",
         ):  # fmt: skip
-            return live_results.Live(store, task, asked)
-        asked = live_input.as_embedded(store, asked)
+            return result.Live(store, task, asked)
+        asked = asking.as_embedded(store, asked)
     with guard("The query"):
         query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
-        if not live_model.may_load(request):
-            st.info(f"{request.name} is not loaded by itself. {live_model.estimate(request)} Press Load above first.")
+        if not model_panel.may_load(request):
+            st.info(f"{request.name} is not loaded by itself. {model_panel.estimate(request)} Press Load above first.")
             return None
         query, preview = _embedded(store, task, request, asked)
         check_compatible(store, query)
-    return live_results.Live(store, task, asked, query, preview)
+    return result.Live(store, task, asked, query, preview)
 
 
 def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> tuple[LiveQuery, str]:
@@ -95,7 +85,7 @@ def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> 
     held: dict = st.session_state.setdefault("_live_queries", {})
     key = (request, store.config["prompts"], task.task, *asked.key)
     if key not in held:
-        with live_model.using(request, store) as backbone:
+        with model_panel.using(request, store) as backbone:
             query = embed_query(
                 backbone, picture=asked.picture, text=asked.text, prompts=store.config["prompts"], task=task.task,
                 name=asked.name or "your picture",
@@ -104,7 +94,7 @@ def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> 
             raise BackboneError("The model gave no tokens for this query; give a picture or a text.")
         while len(held) >= HELD:
             held.pop(next(iter(held)))
-        held[key] = (query, live_input.preview(asked.picture))
+        held[key] = (query, asking.preview(asked.picture))
     return held[key]
 
 

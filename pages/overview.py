@@ -9,19 +9,9 @@ from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
-from pages.components import (
-    caching,
-    commands,
-    downloads,
-    findings,
-    gallery,
-    layout,
-    model_cards,
-    pickers,
-    scores,
-    state,
-)
-from pages.components.errors import guard
+from pages.components.overview import model_cards, sentences
+from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, scores, state
+from pages.components.shared.errors import guard
 
 K_OF_SENTENCE = 10
 
@@ -50,7 +40,7 @@ def main() -> None:
 
 def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     """One number a finding for the first model, the others beside it."""
-    found = findings.headlines(
+    found = sentences.headlines(
         names,
         [caching.modality_shares(store) for store in stores],
         [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores],
@@ -72,7 +62,7 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
 def text_dominates(stores: list[Store], names: list[str]) -> None:
     words, picture = _section("1", "Does text dominate?")
     with words:
-        st.markdown(findings.text_sentence(names, [caching.modality_shares(store) for store in stores]))
+        st.markdown(sentences.text_sentence(names, [caching.modality_shares(store) for store in stores]))
         st.caption(scores.SCORES["modality_score"].help)
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
@@ -97,7 +87,7 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
     curves = [Curve(n, *share, style) for n, share, style in zip(names, shares, backbone_styles(names), strict=True)]
     with words:
         readouts = [figures.energy_readout(curve.y) for curve in curves]
-        st.markdown(findings.energy_sentence(names, readouts, [store.n_concepts for store in stores]))
+        st.markdown(sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores]))
         st.caption(scores.SCORES["energy"].help)
         relative = st.toggle("Number of concepts as a share of the dictionary", key=state.RELATIVE, bind="query-params")
     with picture:
@@ -114,7 +104,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
             share = pickers.share()
             reduction = pickers.reduction()
         overlaps = [caching.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores]
-        st.markdown(findings.overlap_sentence(names, overlaps, share))
+        st.markdown(sentences.overlap_sentence(names, overlaps, share))
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
@@ -147,7 +137,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             for s, name in zip(stores, names, strict=True)
             if (table := caching.results(s, task)) is not None
         }
-        st.markdown(findings.removal_sentence(list(found), list(found.values()), K_OF_SENTENCE))
+        st.markdown(sentences.removal_sentence(list(found), list(found.values()), K_OF_SENTENCE))
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
             st.caption(f"{name} has no results for {task}.")
@@ -155,7 +145,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
         for store, name in zip(stores, names, strict=True):
             if name in found:
                 st.markdown(f"**{gallery.escape(name)}**")
-                shown: pd.DataFrame = found[name] if everything else findings.main_methods(found[name])
+                shown: pd.DataFrame = found[name] if everything else sentences.main_methods(found[name])
                 chart = recall_bars(shown, data=f"{task}, {store.caption}")
                 downloads.figure(chart, f"recall-{name}-{task}", command=commands.results(store, task))
         if found:

@@ -5,20 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.interventions import BASE
-from pages.components import (
-    caching,
-    lab_curve,
-    lab_diagnostics,
-    lab_queries,
-    lab_table,
-    lab_view,
-    layout,
-    method_builder,
-    pickers,
-    state,
-)
-from pages.components.errors import guard
+from analysis.retrieval.interventions.intervention import BASE
+from pages.components.lab import diagnosis, lab_view, query_lists, recall_curves, recall_table
+from pages.components.shared import caching, layout, method_builder, pickers, state
+from pages.components.shared.errors import guard
 
 TABS = ("All queries", "Query by query", "Why it works or not")
 
@@ -55,22 +45,22 @@ def main() -> None:
     lab_view.facts(view)
     method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
     with guard("The comparison"):
-        frame = lab_table.measured(view)
+        frame = recall_table.measured(view)
         if frame is None:
             st.stop()
-    st.markdown(lab_table.headline(view, frame))
+    st.markdown(recall_table.headline(view, frame))
     over_all, single, why = st.tabs(list(TABS), key=state.TAB, bind="query-params")
     if over_all.open:
         with over_all:
-            slots = lab_table.section(view, frame)
-            lab_curve.section(view)
-            lab_table.complete(view, slots)
+            slots = recall_table.section(view, frame)
+            recall_curves.section(view)
+            recall_table.complete(view, slots)
     if single.open:
         with single:
-            lab_queries.section(view)
+            query_lists.section(view)
     if why.open:
         with why:
-            lab_diagnostics.section(view)
+            diagnosis.section(view)
 
 
 def _facts(view: lab_view.LabView) -> dict[str, float]:

@@ -5,8 +5,8 @@ import streamlit as st
 
 from analysis.models.specs import BACKBONES
 from analysis.store import Store, StoreRef
-from pages.components import caching, commands, gallery, inventory, layout, state
-from pages.components.errors import guard
+from pages.components.shared import caching, commands, gallery, inventory, layout, state
+from pages.components.shared.errors import guard
 
 
 def main() -> None:

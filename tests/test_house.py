@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pages.components.state import PAGES
+from pages.components.shared.state import PAGES
 
 ROOT = Path(__file__).parents[1]
 FAST = ("analysis.store", "analysis.concepts", "analysis.retrieval", "analysis.figures")
@@ -55,7 +55,8 @@ def test_browsing_packages_load_no_deep_learning() -> None:
 def test_first_page_loads_no_deep_learning(tmp_path: Path) -> None:
     code = (
         "import os; os.environ['RETRIEVALLENS_CACHE'] = 'nowhere'; "
-        "from pages.components import caching, layout, pickers, gallery, downloads, state, concept_cards, browse, findings"
+        "from pages.components.shared import caching, layout, pickers, gallery, downloads, state, concept_cards; "
+        "from pages.components.concepts import browse; from pages.components.overview import sentences"
     )
     assert loaded_after(code) <= {"streamlit"}
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from analysis.bench.rows import Row
+from analysis.bench.measuring import Row
 from analysis.errors import AnalysisError
 
 MARK = "bench-row "

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.bench.rows import Row, compare
+from analysis.bench.measuring import Row, compare
 from analysis.bench.synthetic import activations, dictionary
 from analysis.sae.checkpoint import Sae
 from analysis.sae.encode import encode

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.bench.rows import Row, compare
+from analysis.bench.measuring import Row, compare
 from analysis.data.samples import Picture, Sample
 from analysis.models.prompts import instruction_for
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.bench.rows import Row, rounded
+from analysis.bench.measuring import Row, rounded
 from analysis.bench.synthetic_store import synthetic_store
 from analysis.bench.visitor import ROOT, Run, Server, Visitor, choice_widget, file_widget
 from analysis.errors import AnalysisError

@@ -9,20 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.bench.rows import Row, compare, median_seconds, peak_memory_mb
+from analysis.bench.measuring import Row, compare, median_seconds, peak_memory_mb
 from analysis.bench.synthetic import RetrievalProblem, dictionary, retrieval_problem
-from analysis.live.lab import Lab
-from analysis.retrieval.engine import LabEngine
-from analysis.retrieval.interventions import BASE, Intervention
-from analysis.retrieval.length_series import length_series
+from analysis.retrieval.evaluation.lab import Lab
+from analysis.retrieval.interventions.intervention import BASE, Intervention
+from analysis.retrieval.interventions.steps import ReAlign
 from analysis.retrieval.qrels import build_qrels
-from analysis.retrieval.ranks import TargetRanks, target_ranks
+from analysis.retrieval.ranking.engine import LabEngine
+from analysis.retrieval.ranking.length_series import length_series
+from analysis.retrieval.ranking.ranks import TargetRanks, target_ranks
+from analysis.retrieval.ranking.similarities import RowScores
 from analysis.retrieval.realign import realign, statistics
 from analysis.retrieval.recall import hits_of_ranks, mean_recall
 from analysis.retrieval.removal import concept_subspace, remove_subspace
-from analysis.retrieval.scoring import RowScores
-from analysis.retrieval.spaces import RetrievalSpace
-from analysis.retrieval.steps import ReAlign
+from analysis.retrieval.task import RetrievalSpace
 
 WIDTH = 3584  # Qwen2-VL-7B
 KS = (1, 5, 10)

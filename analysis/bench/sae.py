@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bench.child import TUNED_ALLOCATOR, in_child
-from analysis.bench.rows import Row, compare, peak_memory_mb
+from analysis.bench.measuring import Row, compare, peak_memory_mb
 from analysis.bench.synthetic import activations
 
 if TYPE_CHECKING:

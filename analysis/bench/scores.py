@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.bench.rows import Row, compare, median_seconds, peak_memory_mb, rounded
+from analysis.bench.measuring import Row, compare, median_seconds, peak_memory_mb, rounded
 from analysis.bench.synthetic import dictionary, paired_codes
 from analysis.concepts.metrics import COMPILED_FROM, attribution_score, bridge_all, bridge_pairs, energy
 from analysis.sae.codes import Codes

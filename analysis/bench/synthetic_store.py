@@ -17,9 +17,9 @@ from analysis import __version__
 from analysis.bench.synthetic import dictionary, paired_codes
 from analysis.concepts.metrics import attribution_score, combined_energy, energy, frequency, modality_score
 from analysis.concepts.postings import build_postings
+from analysis.retrieval.evaluation.standard import standard_results
 from analysis.retrieval.realign import statistics
-from analysis.retrieval.spaces import space_from_store
-from analysis.retrieval.standard import standard_results
+from analysis.retrieval.task import space_from_store
 from analysis.sae.checkpoint import Sae, load_sae, save_sae
 from analysis.sae.codes import Codes
 from analysis.store.schema import MANIFEST

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.bench.rows import peak_memory_mb
+from analysis.bench.measuring import peak_memory_mb
 from analysis.build.files import save_blocks
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
@@ -152,9 +152,9 @@ def _postings(n: int = 40_000, n_concepts: int = 32768) -> Rate:
 
 def _retrieval(folder: Path, n_queries: int = 1024, n_candidates: int = 8192) -> Iterator[Rate]:
     """Ranks in blocks from a memory map, and the statistics of ReAlign, at the paper's width."""
-    from analysis.retrieval.blocks import BlockRows, block_ranks
-    from analysis.retrieval.interventions import BASE
-    from analysis.retrieval.spaces import RetrievalSpace
+    from analysis.retrieval.interventions.intervention import BASE
+    from analysis.retrieval.ranking.blocks import BlockRows, block_ranks
+    from analysis.retrieval.task import RetrievalSpace
 
     rng = np.random.default_rng(0)
     path = folder / "c.npy"

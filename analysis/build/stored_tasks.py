@@ -13,7 +13,7 @@ from analysis.build.extraction import Extraction, Progress
 from analysis.store.write import StoreWriter
 
 if TYPE_CHECKING:
-    from analysis.retrieval.spaces import RetrievalSpace
+    from analysis.retrieval.task import RetrievalSpace
 
 SUPPORT_VARIANT = "mean"
 
@@ -91,8 +91,8 @@ def write_results(
     writer: StoreWriter, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], progress: Progress, *, device: str
 ) -> None:
     """Support statistics and the recall of the standard methods, through the same reader that every page uses."""
-    from analysis.retrieval.spaces import space_from_store
-    from analysis.retrieval.standard import standard_results
+    from analysis.retrieval.evaluation.standard import standard_results
+    from analysis.retrieval.task import space_from_store
 
     preview = writer.preview(facts, tasks)
     for name in tasks:
@@ -109,7 +109,7 @@ def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, wid
     """Those of the queries, so that one query can be whitened: candidates are at hand whenever a query comes. Of wide
     embeddings both sides, their spectra and the candidates' lengths after whitening, which take seconds: the lab then
     whitens without them."""
-    from analysis.retrieval.blocks import support_lengths, support_statistics
+    from analysis.retrieval.ranking.blocks import support_lengths, support_statistics
     from analysis.retrieval.realign import EXACT_WIDTH
 
     wide = width > EXACT_WIDTH

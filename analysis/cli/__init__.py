@@ -11,8 +11,8 @@ import click
 
 from analysis import __version__
 from analysis.cli import building, making, measuring, saes, stores
+from analysis.cli.querying import query
 from analysis.errors import AnalysisError
-from analysis.live.command import query
 
 
 class Commands(click.Group):

@@ -28,7 +28,7 @@ def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
 @click.option("--quick", is_flag=True, help="Small sizes, to see that everything runs; its figures mean nothing.")
 def bench(name: str, json_file: Path | None, quick: bool) -> None:
     """Speed and memory against the peers and the plain form of each computation, measured now, on this machine."""
-    from analysis.bench.command import print_rows, run_bench, write_json
+    from analysis.bench.run import print_rows, run_bench, write_json
 
     rows = print_rows(run_bench(name, quick=quick), click.echo)
     if json_file is not None:

@@ -90,13 +90,13 @@ def retrieve(
         "as_json": as_json,
     }
     if curve or diagnose or changed or why:
-        from analysis.live.lab_command import run_lab
+        from analysis.cli.lab_text import run_lab
 
         click.echo(
             run_lab(store, task, methods, curve=curve, diagnose=diagnose, change=changed, why=why or "", **common)
         )
         return
-    from analysis.retrieval.command import run_retrieve
+    from analysis.cli.recall_text import run_retrieve
 
     click.echo(run_retrieve(store, task, methods, top=top, **common))
 

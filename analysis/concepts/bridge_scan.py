@@ -179,8 +179,8 @@ def _compiled(
     texts: np.ndarray,
     n: int,
 ) -> None:
-    from analysis.concepts.kernels import bridge_rows
-    from analysis.sae.jit import over_rows
+    from analysis.concepts.score_kernels import bridge_rows
+    from analysis.jit import over_rows
     from analysis.sae.kernels import by_concept
 
     indices, values = np.ascontiguousarray(codes_image.indices), np.ascontiguousarray(codes_image.values)

@@ -176,8 +176,8 @@ def _dots_compiled(
     ii: np.ndarray, vi: np.ndarray, it: np.ndarray, vt: np.ndarray, dictionary: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, compiled; reconstructions in float32, which is what limits the agreement with `_dots` to about 1e-6."""
-    from analysis.concepts.kernels import cross_dots
-    from analysis.sae.jit import over_rows
+    from analysis.concepts.score_kernels import cross_dots
+    from analysis.jit import over_rows
 
     of_image, of_text = np.empty(ii.shape, np.float32), np.empty(it.shape, np.float32)
     over_rows(cross_dots, len(ii), ii, vi.astype(np.float32), it, vt.astype(np.float32), dictionary, of_image, of_text)

@@ -18,7 +18,7 @@ _BINS = 24
 
 
 class DiagnosticValues(Protocol):
-    """What analysis.retrieval.diagnostics.diagnose gives for one state of the embeddings."""
+    """What analysis.retrieval.evaluation.diagnostics.diagnose gives for one state of the embeddings."""
 
     modality_gap: float  # |mean query - mean candidate|, unit vectors
     matched_cosine: float

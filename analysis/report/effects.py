@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.catalogue import catalogue
-from analysis.retrieval.evaluate import engine_that_fits, evaluate, long_form
-from analysis.retrieval.interventions import BASE
-from analysis.retrieval.spaces import space_from_store
-from analysis.retrieval.standard import chosen_rank
+from analysis.retrieval.evaluation.catalogue import catalogue
+from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, long_form
+from analysis.retrieval.evaluation.standard import chosen_rank
+from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.task import space_from_store
 from analysis.store.read import Store, find_stores, open_store
 
 CHOSEN = "removal by attribution, top 1 %, r chosen on one half of the queries, reported on the other"

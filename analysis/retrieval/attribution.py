@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.rows import VOID
+from analysis.retrieval.ranking.rows import VOID
 
 if TYPE_CHECKING:
-    from analysis.retrieval.transforms import Transform  # brings scipy.linalg, and the figures import this module
+    from analysis.retrieval.ranking.transforms import (
+        Transform,  # brings scipy.linalg, and the figures import this module
+    )
 
 UNEXPLAINED_WORDS, SHIFT_WORDS = "not explained by the SAE", "the subtracted means"  # parts that are no concept
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from analysis.retrieval.steps import one_of
+from analysis.retrieval.interventions.steps import one_of
 
 POOLS = ("local", "global")  # as M-BEIR calls them
 

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.linalg
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.length_series import whitened_lengths
-from analysis.retrieval.rows import LARGE, VOID, kept_dtype, refuse_void, unit_rows, worth_compiling
+from analysis.retrieval.ranking.length_series import whitened_lengths
+from analysis.retrieval.ranking.rows import LARGE, VOID, kept_dtype, refuse_void, unit_rows, worth_compiling
 
 ALPHA, EPS = 0.1, 1e-5  # the authors' values
 _BLOCK = 4096  # rows that moments are added up from at once
@@ -155,7 +155,7 @@ def _rows_work(n: int) -> tuple[Callable[..., np.ndarray], Callable[..., None]]:
     """What whitening does before and after its product: compiled where that is worth numba's import."""
     if not worth_compiling(n, LARGE):
         return _centre_rows, _scale_rows
-    from analysis.retrieval.kernels import centre_rows, scale_rows
+    from analysis.retrieval.ranking.rank_kernels import centre_rows, scale_rows
 
     return centre_rows, scale_rows
 

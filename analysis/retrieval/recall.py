@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranks import TargetRanks, canonical_qrels, relevant
+from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels, relevant
 
 DEFINITIONS = ("hit", "fraction")
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.rows import VOID, refuse_void, unit_rows
+from analysis.retrieval.ranking.rows import VOID, refuse_void, unit_rows
 
 _BLOCK = 1024
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.rows import RowSource
-from analysis.retrieval.scoring import RowScores, Scores, Tile
+from analysis.retrieval.ranking.rows import RowSource
+from analysis.retrieval.ranking.similarities import RowScores, Scores, Tile
 
 _CROWDED = 1024  # undecided candidates of one query from which on its whole row is computed again
 

@@ -48,8 +48,8 @@ def decode(sae: Sae, codes: Codes) -> np.ndarray:
     """h_hat = z D, (N, D) float32."""
     if codes.indices.size * sae.width <= FEW_PRODUCTS:
         return np.asarray(codes.to_csr() @ sae.dictionary, np.float32)
+    from analysis.jit import over_rows
     from analysis.sae import kernels
-    from analysis.sae.jit import over_rows
 
     out = np.empty((len(codes), sae.width), np.float32)
     over_rows(kernels.decode, len(codes), codes.indices, codes.values, sae.dictionary, out)
@@ -62,8 +62,8 @@ def _encoder(sae: Sae, n: int, device: str):
         return _on_device(sae, device)
     if n <= FEW_ROWS:
         return lambda rows, indices, values: _few(sae, rows, indices, values)
+    from analysis.jit import over_rows
     from analysis.sae import kernels
-    from analysis.sae.jit import over_rows
     from analysis.sae.topk import TopK
 
     select = TopK(sae.encoder_weight, sae.encoder_bias, sae.top_k)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.sae.jit import kernel
+from analysis.jit import kernel
 
 
 @kernel

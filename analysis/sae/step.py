@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from analysis.jit import over_rows
 from analysis.sae import kernels
-from analysis.sae.jit import over_rows
 from analysis.sae.topk import TopK
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam, appendix A of the paper

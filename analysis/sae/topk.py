@@ -40,8 +40,8 @@ class TopK:
             self._block(x[lo:hi], indices[lo:hi], values[lo:hi])
 
     def _block(self, x: np.ndarray, indices: np.ndarray, values: np.ndarray) -> None:
+        from analysis.jit import over_rows
         from analysis.sae import kernels
-        from analysis.sae.jit import over_rows
 
         shape = (len(x), self.weight.shape[0])
         if self._product.size < shape[0] * shape[1]:
@@ -82,8 +82,8 @@ class _Rounded:
         self.rest = np.empty(rows, np.float32)
 
     def set(self, matrix: np.ndarray) -> None:
+        from analysis.jit import over_rows
         from analysis.sae import kernels
-        from analysis.sae.jit import over_rows
 
         over_rows(kernels.round_to_bfloat16, len(matrix), matrix, self.bits, self.norm, self.rest)
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from analysis.bench import BENCHES
 from analysis.bench.child import MARK, in_child, main
-from analysis.bench.rows import Row
+from analysis.bench.measuring import Row
 from analysis.cli import main as cli
 from analysis.errors import AnalysisError
 

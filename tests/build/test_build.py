@@ -151,9 +151,9 @@ def test_defects_of_the_data_stand_in_the_facts(checkpoint, tmp_path):
 
 
 def test_a_known_backbone_reads_its_weights_from_a_folder_and_is_found_there_again(checkpoint, coco_folder, tmp_path):
-    from analysis.live.compatibility import check_compatible, request_for
-    from analysis.live.query import embed_query
-    from analysis.live.slot import load_request
+    from analysis.query.compatibility import check_compatible, request_for
+    from analysis.query.query import embed_query
+    from analysis.query.slot import load_request
 
     plan = small_plan(coco_folder, "clip-vit-b32", tmp_path, weights=str(checkpoint("clip")), tasks=("i2t",), limit=4)
     store = open_store(build(plan, say=print))

@@ -6,7 +6,7 @@ from analysis.build.corpus import Samples, assemble, load_corpus
 from analysis.build.plan import DataPlan
 from analysis.data.registry import load_retrieval
 from analysis.data.samples import PairSet, Sample
-from analysis.live.query import query_sample
+from analysis.query.query import query_sample
 from tests.build.folders import GOOD_PAIRS, task_sides, write_task
 from tests.data.writers import write_mbeir_jsonl, write_plain_folder
 

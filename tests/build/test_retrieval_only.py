@@ -6,9 +6,9 @@ import pytest
 from analysis.build.build import build
 from analysis.data.samples import TASKS
 from analysis.errors import UnsupportedModality
-from analysis.retrieval.evaluate import evaluate
-from analysis.retrieval.interventions import BASE
-from analysis.retrieval.spaces import space_from_store
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.task import space_from_store
 from analysis.store import open_store, verify
 from analysis.store.schema import NO_PAIRS
 from tests.build.folders import small_plan, task_sides, write_task

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pages.components.state import DEFAULT_PAGE, PAGES
+from pages.components.shared.state import DEFAULT_PAGE, PAGES
 from tests.e2e.conftest import FLAGS, serving
 from tests.synthetic_store import make_store
 

@@ -13,7 +13,7 @@ import pytest
 from analysis.store import Store, find_stores, open_store
 from tests.e2e.conftest import FLAGS, serving
 from tests.fake_hub import COMMIT, FakeHub, serving_hub, sharded, use_hub
-from tests.live.live_store import caption, make_checkpoint, make_live_store
+from tests.query.live_store import caption, make_checkpoint, make_live_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.figures.diagnostics import diagnostic_panels
-from analysis.retrieval.diagnostics import Diagnostics
+from analysis.retrieval.evaluation.diagnostics import Diagnostics
 from tests.figures.checks import assert_sound
 
 

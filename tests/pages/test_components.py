@@ -18,7 +18,8 @@ from PIL import Image
 
 from analysis.figures.palette import TEXT, channels
 from analysis.store import open_store
-from pages.components import caching, commands, concept_cards, findings, gallery, layout, scores, state
+from pages.components.overview import sentences
+from pages.components.shared import caching, commands, concept_cards, gallery, layout, scores, state
 from tests.pages.opening import open_page, words
 from tests.synthetic_store import IMAGE_ONLY, TEXT_ONLY, make_store
 
@@ -54,11 +55,11 @@ def test_modality_in_words_has_the_colour_of_its_side() -> None:
 
 
 def test_shares_leave_out_dead_concepts() -> None:
-    shares = findings.modality_shares(np.asarray([0.0, 0.9, 1.0, np.nan]), np.asarray([1.0, 1.0, 2.0, 0.0]))
+    shares = sentences.modality_shares(np.asarray([0.0, 0.9, 1.0, np.nan]), np.asarray([1.0, 1.0, 2.0, 0.0]))
     assert (shares.live, shares.dead) == (3, 1)
     assert shares.text_share == pytest.approx(2 / 3)
     assert shares.text_energy == pytest.approx(3 / 4)
-    nothing = findings.modality_shares(np.asarray([np.nan]), np.asarray([0.0]))
+    nothing = sentences.modality_shares(np.asarray([np.nan]), np.asarray([0.0]))
     assert np.isnan(nothing.text_share)
 
 
@@ -75,11 +76,11 @@ def test_removal_sentence_says_when_nothing_is_shown() -> None:
             }
         )
 
-    unsure = findings.removal_sentence(["m"], [table(-0.1, 0.52)], 10)
+    unsure = sentences.removal_sentence(["m"], [table(-0.1, 0.52)], 10)
     assert "includes no change" in unsure
     assert "at random gives 40.0 %" in unsure
-    assert "includes no change" not in findings.removal_sentence(["m"], [table(0.1, 0.7)], 10)
-    assert "**lowers**" in findings.removal_sentence(["m"], [table(-0.4, 0.2)], 10)
+    assert "includes no change" not in sentences.removal_sentence(["m"], [table(0.1, 0.7)], 10)
+    assert "**lowers**" in sentences.removal_sentence(["m"], [table(-0.4, 0.2)], 10)
 
 
 def test_command_on_screen_gives_the_number_on_screen(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_error_outside_every_guard_is_a_sentence_too(caplog: pytest.LogCaptureFi
 
     def script() -> None:
         from analysis.errors import StoreError
-        from pages.components.errors import report
+        from pages.components.shared.errors import report
 
         assert report(StoreError("The store is gone; rebuild it."))
         assert report(KeyError("internal detail"))

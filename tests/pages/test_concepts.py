@@ -9,8 +9,8 @@ import pytest
 
 from analysis.store import open_store
 from analysis.store.notebook import add_label
-from pages.components import browse
-from pages.components.browse import Filters
+from pages.components.concepts import browse
+from pages.components.concepts.browse import Filters
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
 
@@ -76,7 +76,9 @@ def test_nothing_found_says_so_and_offers_the_way_back(cache: Path, monkeypatch:
 
 def test_picked_cell_opens_its_concept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, object] = {}
-    monkeypatch.setattr("pages.components.state.open_page", lambda page, **params: opened.update(page=page, **params))
+    monkeypatch.setattr(
+        "pages.components.shared.state.open_page", lambda page, **params: opened.update(page=page, **params)
+    )
     app = open_page("concepts", cache, monkeypatch)
     app.session_state["_open_concept"] = 5
     app.run()

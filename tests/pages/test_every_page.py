@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components.state import PAGES
+from pages.components.shared.state import PAGES
 from tests.pages.opening import ROOT, open_page, sentences, words
 from tests.synthetic_store import make_store
 
@@ -114,7 +114,7 @@ def test_second_run_shows_the_same(name: str, cache: Path, monkeypatch: pytest.M
 def test_bug_in_a_page_is_a_sentence_and_a_log_line(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from pages.components import caching
+    from pages.components.shared import caching
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret internals")

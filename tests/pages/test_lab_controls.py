@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main as cli
-from analysis.live.lab import Lab
-from analysis.retrieval.evaluate import evaluate
-from analysis.retrieval.interventions import BASE, parse
-from analysis.retrieval.linear_steps import removal_basis
-from analysis.retrieval.spaces import RetrievalSpace, space_from_store
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.evaluation.lab import Lab
+from analysis.retrieval.interventions.intervention import BASE, parse
+from analysis.retrieval.interventions.linear_steps import removal_basis
+from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
-from pages.components import lab_view
+from pages.components.lab import lab_view
 from tests.pages.opening import open_page, sentences, two_models, values, words
 
 REMOVAL = "removal:attribution,share=0.2"

@@ -14,17 +14,17 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main
-from analysis.live.masks import parse_mask
-from analysis.live.query import embed_query
-from analysis.live.ranking import Comparison, rank_query
 from analysis.models.backbones import load_backbone
-from analysis.retrieval.interventions import parse
-from analysis.retrieval.pipeline import fit
-from analysis.retrieval.spaces import space_from_store
+from analysis.query.masks import parse_mask
+from analysis.query.query import embed_query
+from analysis.query.ranking import Comparison, rank_query
+from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.interventions.intervention import parse
+from analysis.retrieval.task import space_from_store
 from analysis.store import Store, open_store
 from tests.fake_hub import use_hub
-from tests.live.live_store import caption, make_checkpoint, make_live_store, picture
 from tests.pages.opening import ranked, values
+from tests.query.live_store import caption, make_checkpoint, make_live_store, picture
 from tests.synthetic_store import make_store
 
 PAGE = Path(__file__).parents[2] / "pages/live_query.py"
@@ -297,7 +297,7 @@ def test_a_query_of_the_data_is_run_on_its_original_picture_where_that_is_at_han
 ) -> None:
     file = tmp_path / "original.png"
     file.write_bytes(picture(5))
-    monkeypatch.setattr("pages.components.caching.picture_files", lambda store: {"image:5": file})
+    monkeypatch.setattr("pages.components.shared.caching.picture_files", lambda store: {"image:5": file})
     app = run(folder, monkeypatch, source="data", query="5", method="realign")
     stored = after_list(app)
     app.toggle(key="_live_run").set_value(True).run()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pages.components import memory
+from pages.components.shared import memory
 
 
 class Loop:

@@ -18,12 +18,13 @@ from streamlit.testing.v1.element_tree import Block, Multiselect, Slider, TextIn
 
 from analysis.cli import main as cli
 from analysis.figures.style import score
-from analysis.retrieval.evaluate import evaluate
-from analysis.retrieval.interventions import BASE, parse
-from analysis.retrieval.pipeline import fit
-from analysis.retrieval.spaces import RetrievalSpace, space_from_store
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.interventions.intervention import BASE, parse
+from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
-from pages.components import lab_queries, method_steps, state
+from pages.components.lab import query_lists
+from pages.components.shared import method_fields, state
 from tests.pages.opening import ranked, two_models, values
 from tests.synthetic_store import make_store
 
@@ -408,7 +409,7 @@ def test_queries_are_found_by_their_words_or_their_pictures_caption(
 
 
 def test_a_number_opens_its_query_and_its_page(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab_queries, "PAGE", 10)
+    monkeypatch.setattr(query_lists, "PAGE", 10)
     app = run(cache, monkeypatch, tab=QUERIES, changed="all")
     assert listed(app) == list(range(10))
     find(app).set_value("27").run()
@@ -510,11 +511,11 @@ def test_numbers_can_be_typed_into_the_list(
 ) -> None:
     told, notices = [], []
     monkeypatch.setattr(state, "notice", notices.append)
-    method_steps._scales(typed, {5: 2.0}, lambda *change: told.append(change))
+    method_fields._scales(typed, {5: 2.0}, lambda *change: told.append(change))
     assert told == ([("edit", "scales", expected)] if expected else [])
     assert len(notices) == (not expected)
     told.clear(), notices.clear()
-    method_steps._ids([entry for entry in typed if "=" not in str(entry)], lambda *change: told.append(change))
+    method_fields._ids([entry for entry in typed if "=" not in str(entry)], lambda *change: told.append(change))
     if typed == [5, "7, 9"]:
         assert told == [("removal", "concepts", (5, 7, 9))]
     assert len(told) + len(notices) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.store import open_store
-from pages.components import inventory
+from pages.components.shared import inventory
 from tests.pages.opening import open_page, sentences, words
 from tests.store.tamper import replace_array
 from tests.synthetic_store import make_store

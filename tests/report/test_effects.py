@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from analysis.cli import main
 from analysis.report.effects import CHOSEN, effects, effects_markdown, pooled_stores
-from analysis.retrieval.evaluate import evaluate
-from analysis.retrieval.interventions import parse
-from analysis.retrieval.spaces import space_from_store
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.interventions.intervention import parse
+from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
 

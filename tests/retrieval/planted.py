@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.retrieval.realign import Statistics, statistics
-from analysis.retrieval.spaces import RetrievalSpace
+from analysis.retrieval.task import RetrievalSpace
 from analysis.sae.codes import Codes
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.attribution import compare_pairs, explain_pair
+from analysis.retrieval.ranking.transforms import WithoutSubspace
 from analysis.retrieval.removal import concept_subspace
-from analysis.retrieval.transforms import WithoutSubspace
 from tests.retrieval.planted import DISTRACTORS, unit, world
 
 

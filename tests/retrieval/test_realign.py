@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.retrieval import kernels
 from analysis.retrieval import realign as realign_module
+from analysis.retrieval.ranking import rank_kernels
+from analysis.retrieval.ranking.rows import VOID, unit_rows
 from analysis.retrieval.realign import _centre_rows, fit, fit_from_statistics, realign, statistics
-from analysis.retrieval.rows import VOID, unit_rows
 from tests.retrieval.planted import cloud, unit
 
 
@@ -96,12 +96,12 @@ def test_compiled_and_plain_forms_agree(dtype: type[np.floating]) -> None:
     mean = (x[7] / np.linalg.norm(x[7].astype(np.float64))).astype(np.float64)
     x[3] = 0
     plain, compiled = np.empty_like(x), np.empty_like(x)
-    expected, found = _centre_rows(x, mean, VOID, plain), kernels.centre_rows(x, mean, VOID, compiled)
+    expected, found = _centre_rows(x, mean, VOID, plain), rank_kernels.centre_rows(x, mean, VOID, compiled)
     assert compiled == pytest.approx(plain, abs=2e-7)
     assert np.array_equal(found <= VOID, expected <= VOID)
     assert np.flatnonzero(found <= VOID).tolist() == [3, 7]
     assert found == pytest.approx(expected, abs=1e-6)
-    kernels.scale_rows(x, compiled)
+    rank_kernels.scale_rows(x, compiled)
     assert compiled == pytest.approx(unit_rows(x)[0], abs=2e-7)
 
 

@@ -7,9 +7,9 @@ import pytest
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranks import target_ranks
+from analysis.retrieval.ranking.ranks import target_ranks
+from analysis.retrieval.ranking.similarities import RowScores
 from analysis.retrieval.recall import hits_of_lists, hits_of_ranks, recall_at_k, unanswerable
-from analysis.retrieval.scoring import RowScores
 from analysis.retrieval.search import search
 from tests.retrieval.planted import cloud, random_qrels
 

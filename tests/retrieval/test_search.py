@@ -7,7 +7,7 @@ import pytest
 
 from analysis.errors import RetrievalError
 from analysis.retrieval import search as module
-from analysis.retrieval.scoring import RowScores
+from analysis.retrieval.ranking.similarities import RowScores
 from analysis.retrieval.search import best_candidates, search
 from tests.retrieval.planted import cloud, dense_order
 
@@ -61,8 +61,8 @@ def test_blocks_and_memory_maps_give_the_same_lists(tmp_path):
 def test_lists_do_not_depend_on_block_sizes(monkeypatch):
     queries, candidates = cloud(70, 20, 0, common=5), cloud(900, 20, 1, common=5)
     expected = search(queries, candidates, 30).ids
-    monkeypatch.setattr("analysis.retrieval.scoring.QUERY_BLOCK", 7)
-    monkeypatch.setattr("analysis.retrieval.scoring.CANDIDATE_BLOCK", 64)
+    monkeypatch.setattr("analysis.retrieval.ranking.similarities.QUERY_BLOCK", 7)
+    monkeypatch.setattr("analysis.retrieval.ranking.similarities.CANDIDATE_BLOCK", 64)
     assert np.array_equal(search(queries, candidates, 30).ids, expected)
 
 
@@ -104,7 +104,7 @@ def test_bad_input_is_refused_with_one_sentence(queries, candidates, k, device, 
 
 def test_a_torch_device_gives_the_same_lists_and_an_unknown_one_is_refused():
     pytest.importorskip("torch")
-    from analysis.retrieval import product
+    from analysis.retrieval.ranking import product
 
     queries, candidates = cloud(20, 32, 0), cloud(300, 32, 1)
     through_torch = product.Products("cpu")

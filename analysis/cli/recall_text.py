@@ -1,0 +1,138 @@
+"""What `python -m analysis retrieve` prints: the numbers of the Retrieval lab, computed by the same functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation.controls import with_first_stages
+from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, lab_engine, lists_under, ranks_under
+from analysis.retrieval.evaluation.movement import side_by_side
+from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
+from analysis.retrieval.pools import task_in_pool
+from analysis.retrieval.task import RetrievalSpace, space_from_store
+from analysis.store.read import Store, open_store
+
+_INTERVALS = {  # what the numbers of a row in JSON mean
+    "R@k_low, R@k_high": "95 % bootstrap interval over queries",
+    "diff@k_low, diff@k_high": "95 % bootstrap interval over queries of the paired difference to the base",
+    "band@k_low, band@k_high": "least and largest of the random seeds, no bootstrap interval",
+}
+
+
+def run_retrieve(
+    store: Path,
+    task: str,
+    methods: Sequence[str],
+    *,
+    ks: Sequence[int],
+    definition: str,
+    query: int | None,
+    top: int,
+    partner: Path | None,
+    as_json: bool,
+    pool: str = "local",
+) -> str:
+    """Text (or JSON) of the recall table of `methods`, base first and the other model of a hybrid last, or of one query's
+    candidates before and after."""
+    opened = open_store(store)
+    space = space_from_store(opened, task, pool)
+    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
+    interventions = [parse(method) for method in methods]
+    if query is not None:
+        return _one_query(opened, pool, space, interventions, query, top, first, as_json)
+    table = evaluate(
+        space,
+        with_first_stages((BASE, *interventions)),
+        ks=ks,
+        definition=definition,
+        first=first,
+        engine=engine_that_fits(space),
+    )
+    if as_json:
+        rows = json.loads(table.to_json(orient="records"))
+        return json.dumps({**table.attrs, "intervals": _INTERVALS, "rows": rows}, indent=1)
+    return _table_text(table, ks, task)
+
+
+def _table_text(table: pd.DataFrame, ks: Sequence[int], task: str) -> str:
+    facts = table.attrs
+    lines = [
+        f"{task}: {facts['queries']:,} queries, {facts['candidates']:,} candidates, {facts['missing_targets']:,} missing "
+        f"targets, {facts['unanswerable']:,} queries without a target (misses); recall by {facts['definition']}, percent "
+        "with 95 % bootstrap interval; difference to base paired."
+    ]
+    seeds = table[[f"band@{k}_low" for k in ks]].notna().any(axis=None)
+    lines += (
+        ["Random controls: mean of their seeds with the range of the seeds, no bootstrap interval."] if seeds else []
+    )
+    shown = pd.DataFrame({"method": table["method"]})
+    for k in ks:
+        shown[f"R@{k}"] = [
+            f"{100 * row[f'R@{k}']:.1f} "
+            + (
+                f"[{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]"
+                if np.isnan(row[f"band@{k}_low"])
+                else f"(seeds {100 * row[f'band@{k}_low']:.1f} to {100 * row[f'band@{k}_high']:.1f})"
+            )
+            for _, row in table.iterrows()
+        ]
+        shown[f"diff@{k}"] = [
+            f"{100 * row[f'diff@{k}']:+.1f} [{100 * row[f'diff@{k}_low']:+.1f}, {100 * row[f'diff@{k}_high']:+.1f}]"
+            for _, row in table.iterrows()
+        ]
+    shown["spec"] = table["spec"]
+    return "\n".join([*lines, shown.to_string(index=False)])
+
+
+def _one_query(
+    store: Store,
+    pool: str,
+    space: RetrievalSpace,
+    interventions: Sequence[Intervention],
+    query: int,
+    top: int,
+    first: RetrievalSpace | None,
+    as_json: bool,
+) -> str:
+    if not 0 <= query < space.n_queries:
+        raise RetrievalError(f"There is no query {query}; expected 0 to {space.n_queries - 1}.")
+    if len(interventions) > 1:
+        raise RetrievalError(f"{len(interventions)} methods for one query; expected one, to stand beside the base.")
+    after = interventions[0] if interventions else BASE
+    engine = lab_engine(space)
+    lists = side_by_side(
+        lists_under(space, BASE, engine=engine),
+        lists_under(space, after, first=first, engine=engine),
+        query,
+        min(top, space.n_candidates),
+        space.qrels,
+    )
+    rank_before = ranks_under(space, BASE, engine=engine)[0].best[query]
+    rank_after = ranks_under(space, after, first=first, engine=engine)[0].best[query]
+    task = task_in_pool(store, space.task, pool)
+    text = store.samples["text"].to_numpy()[task.candidate_rows]
+    names = np.asarray(space.candidate_names)
+    parts = {}
+    for name, frame in (("before", lists.before), ("after", lists.after), ("targets", lists.targets)):
+        parts[name] = frame.assign(
+            sample_id=names[frame["candidate"].to_numpy()], text=text[frame["candidate"].to_numpy()]
+        )
+    row = int(task.query_rows[query])
+    asked = {
+        "query": query,
+        "sample_id": str(store.samples["sample_id"].iat[row]),
+        "text": store.samples["text"].iat[row],
+    }
+    facts = {**asked, "method": after.spec, "rank_before": int(rank_before), "rank_after": int(rank_after)}
+    if as_json:
+        return json.dumps(
+            {**facts, **{name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}}, indent=1
+        )
+    head = ", ".join(f"{key} {value}" for key, value in facts.items() if value != "")
+    return "\n\n".join([head, *(f"{name}\n{part.to_string(index=False)}" for name, part in parts.items())])

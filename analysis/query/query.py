@@ -1,0 +1,139 @@
+"""A visitor's query: picture and text -> token states in one forward pass -> an embedding under any mask, at once."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.data.pictures import WORK_SIDE
+from analysis.data.samples import Picture, Sample
+from analysis.data.tasks import code_of
+from analysis.errors import BackboneError, DataError
+from analysis.models.pooling import Role, pool_states
+from analysis.models.results import TokenStates
+from analysis.query.masks import NO_MASK, ROLE_NAMES, TokenMask
+
+if TYPE_CHECKING:
+    from analysis.models.backbones import Backbone
+
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True)
+class LiveQuery:
+    """One query with its hidden states; it needs no model any more.
+
+    model: what identifies the backbone and how it was run, as a store's config holds it; prompts: the name of the
+    instruction sentences; notes: what the visitor should know (a text that was cut, ...).
+    """
+
+    sample: Sample
+    tokens: TokenStates
+    model: dict[str, Any]
+    prompts: str
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        return self.sample.modality
+
+    @property
+    def maskable(self) -> bool:
+        """Whether the embedding is a mean of tokens. A dual encoder's is not: its tokens are shown, not masked."""
+        return self.tokens.pooled is None
+
+    @property
+    def role_names(self) -> list[str]:
+        return [ROLE_NAMES.get(role, "pad") for role in self.tokens.roles.tolist()]
+
+    def embedding(self, mask: TokenMask = NO_MASK) -> np.ndarray:
+        """(D,) float32, un-normalised: the pooled hidden states without the masked tokens. No forward pass.
+
+        Raises BackboneError when no token is left, and for any mask on a dual encoder.
+        """
+        if self.tokens.pooled is not None:
+            if mask:
+                raise BackboneError(
+                    f"{self.model['key']} is a dual encoder: its embedding is not a mean of tokens, so nothing can be "
+                    "masked; choose an MLLM for that."
+                )
+            return self.tokens.pooled
+        return pool_states(self.tokens.states, mask.keep(self.tokens.roles))
+
+
+def embed_query(
+    backbone: Backbone,
+    *,
+    picture: bytes | None = None,
+    text: str = "",
+    prompts: str = "uniform",
+    task: str | None = None,
+    name: str = "your picture",
+) -> LiveQuery:
+    """One forward pass over a picture, a text, or both.
+
+    task: its name in a store ("it2i", "it2i-mbeir_cirr_task7"); the instruction is that of its queries where the prompts
+    have one for this modality, else the one of the modality. Raises DataError for an empty query or a picture that
+    cannot be read, UnsupportedModality for image + text on a dual encoder, BackboneError when the model fails. A text
+    that is longer than the model reads is cut, with a note.
+    """
+    from analysis.build.build import backbone_config
+
+    sample = query_sample(picture, text, prompts, task, name)
+    notes = () if picture is None else picture_notes(picture, name)
+    start = time.perf_counter()
+    tokens = backbone.tokens(sample)
+    if tokens.truncated:
+        kept = int((tokens.roles == Role.TEXT).sum())
+        notes += (
+            f"The text ({len(sample.text):,} characters) is longer than the model reads; its first {kept:,} tokens are used.",
+        )
+    return LiveQuery(sample, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
+
+
+def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
+    """What decoding does to a picture, one sentence each: scaled down, first frame of an animation, turned, CMYK."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        found = []
+        if max(width, height) > WORK_SIDE:
+            megapixels = width * height / 1e6
+            found.append(
+                f"{name} has {megapixels:.0f} megapixels; it is scaled down to {WORK_SIDE} pixels a side first."
+            )
+        if getattr(image, "n_frames", 1) > 1:
+            found.append(f"{name} is an animation or has several pages; its first frame is used.")
+        if image.mode == "CMYK":
+            found.append(f"{name} is in CMYK, for print; its colours are converted to RGB.")
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            found.append(f"{name} is stored turned; it is turned upright as its EXIF data say.")
+    return tuple(found)
+
+
+def query_sample(
+    picture: bytes | None, text: str, prompts: str, task: str | None, name: str = "your picture"
+) -> Sample:
+    """The sample of a query with its instruction. DataError for an empty query."""
+    from analysis.models.prompts import instruction_for
+
+    text = text.strip()
+    if picture is None and not text:
+        raise DataError("The query is empty; give a picture, a text, or both.")
+    modality = "text" if picture is None else "image_text" if text else "image"
+    if picture is not None:
+        Picture(data=picture, name=name).load()  # the sentence about the picture comes before any model is loaded
+    code = None if task is None else code_of(task)
+    return Sample(
+        "query",
+        modality,
+        text=text,
+        picture=None if picture is None else Picture(data=picture, name=name),
+        instruction=instruction_for(prompts, code, "query", modality),
+    )

@@ -1,0 +1,109 @@
+"""What linear steps do to rows: transforms from unit rows to unit rows, affine but for the return to length 1.
+
+x -> normalise((x - m) T). `Whitening` of the module realign is one as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.ranking.rows import VOID, unit_rows
+from analysis.retrieval.removal import project_away
+
+Moved: TypeAlias = tuple[np.ndarray, np.ndarray]  # (unit rows (n, D), which of them are void and zero (n,))
+_BLOCK = 256  # rows centred at once
+
+
+class Transform(Protocol):
+    """x (n, D) -> unit rows, and which of them have no direction. Its two parts are what attribution needs."""
+
+    def __call__(self, x: np.ndarray) -> Moved: ...
+
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        """(n, D) float64: x T."""
+
+    def origin(self, position: int | None) -> np.ndarray:
+        """(D,) float64: m, of the row that stands at `position` among those it was fitted on; None: of any other row."""
+
+
+@dataclass(frozen=True)
+class WithoutSubspace:
+    """Rows without the subspace that an orthonormal basis (r, D) spans."""
+
+    basis: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> Moved:
+        return project_away(x, self.basis)
+
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x - (x @ self.basis.T) @ self.basis, np.float64)
+
+    def origin(self, position: int | None) -> np.ndarray:
+        return np.zeros(self.basis.shape[1])
+
+
+@dataclass(frozen=True)
+class CentredAt:
+    """Rows minus a mean (D,)."""
+
+    mean: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> Moved:
+        rows, void = np.empty_like(x), np.empty(len(x), bool)
+        for start in range(0, len(x), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            rows[part], void[part] = unit_rows(x[part] - self.mean, least=VOID)
+        return rows, void
+
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, np.float64)
+
+    def origin(self, position: int | None) -> np.ndarray:
+        return np.asarray(self.mean, np.float64)
+
+
+@dataclass(frozen=True)
+class CentredByModality:
+    """The n rows of a side of several modalities, each minus the mean of its own. means: one a modality; kind (n,): which
+    of them belongs to each row. No other row says what it is, so none may come."""
+
+    means: np.ndarray
+    kind: np.ndarray
+    side: str
+
+    def __call__(self, x: np.ndarray) -> Moved:
+        if len(x) != len(self.kind):
+            raise self._refusal(len(x))
+        rows, void = np.empty_like(x), np.empty(len(x), bool)
+        for n, mean in enumerate(self.means):
+            own = self.kind == n
+            rows[own], void[own] = CentredAt(mean)(x[own])
+        return rows, void
+
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, np.float64)
+
+    def origin(self, position: int | None) -> np.ndarray:
+        if position is None:
+            raise self._refusal(1)
+        return np.asarray(self.means[self.kind[position]], np.float64)
+
+    def _refusal(self, n: int) -> RetrievalError:
+        return RetrievalError(
+            f"The {self.side} are of {len(self.means)} modalities and {n} of these {len(self.kind)} rows came alone; "
+            "expected all of them: centre per side or jointly."
+        )
+
+
+def centred_by(modalities: np.ndarray, means: Mapping[Any, np.ndarray], side: str) -> Transform:
+    """Rows of one side minus the mean of their modality. modalities (n,): of its rows. Where they all have one, any row
+    of that modality may come."""
+    kinds, kind = np.unique(modalities, return_inverse=True)
+    if len(kinds) == 1:
+        return CentredAt(means[kinds[0]])
+    return CentredByModality(np.stack([means[modality] for modality in kinds]), kind, side)

@@ -1,0 +1,220 @@
+"""What an intervention acts on: the embeddings of one retrieval task, its qrels, and the concepts of its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.pools import task_in_pool
+from analysis.retrieval.ranking.ranks import canonical_qrels
+from analysis.retrieval.realign import Statistics, statistics
+from analysis.sae.codes import Codes
+
+SIDES = ("queries", "candidates")
+
+
+_KEPT_STATISTICS = 2  # both sides of one whitening: 150 MB each at 3,584 dimensions
+_HELD = 64 << 20  # bytes of an array up to which it is kept; a larger one is read again, mostly from the file cache
+
+
+class LazyRows(Mapping[str, np.ndarray]):
+    """Embeddings by variant, read when they are asked for."""
+
+    def __init__(self, variants: tuple[str, ...], load: Callable[[str], np.ndarray]) -> None:
+        self._variants, self._load = variants, load
+        self._held: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, variant: str) -> np.ndarray:
+        if variant not in self._variants:
+            raise KeyError(variant)
+        if variant in self._held:
+            return self._held[variant]
+        rows = self._load(variant)
+        if rows.nbytes <= _HELD:
+            self._held[variant] = rows
+        return rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variants)
+
+    def __len__(self) -> int:
+        return len(self._variants)
+
+
+@dataclass(frozen=True)
+class RetrievalSpace:
+    """One task of one store.
+
+    queries, candidates: variant -> (Q, D) and (C, D) UN-normalised embeddings; qrels (Q, C), non-zero = relevant.
+    scores: name -> (K,) columns of the concept table. load_sae gives an object with `dictionary` (K, D), needed by
+    removal, edits and concept space; stored_codes(side, variant) the codes a store holds, None where it has none;
+    support(variant) the statistics of a support set of queries; stored_statistics(side, variant) those of all unit
+    embeddings of one side with their spectrum, or None; stored_modalities(side) the modality of each sample, or None.
+    query_names and candidate_names are sample ids.
+    """
+
+    queries: Mapping[str, np.ndarray]
+    candidates: Mapping[str, np.ndarray]
+    qrels: sp.csr_array
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    load_sae: Callable[[], Any] | None = None
+    stored_codes: Callable[[str, str], Codes | None] = lambda side, variant: None
+    support: Callable[[str], Statistics | None] = lambda variant: None
+    stored_statistics: Callable[[str, str], Statistics | None] = lambda side, variant: None
+    stored_modalities: Callable[[str], np.ndarray | None] = lambda side: None
+    query_names: np.ndarray | None = None
+    candidate_names: np.ndarray | None = None
+    missing_targets: int = 0
+    task: str = ""
+    label: str = ""
+    read_rows: Callable[[str, str, np.ndarray], np.ndarray] | None = None  # (side, variant, positions) -> some rows
+    missing_per_query: np.ndarray | None = None  # (Q,) relevant candidates in no pool; None where none is missing
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """(Q,) relevant candidates of each query, in the pool or missing: what recall by "fraction" divides by."""
+        in_pool = np.diff(canonical_qrels(self.qrels).indptr)
+        return in_pool if self.missing_per_query is None else in_pool + self.missing_per_query
+
+    @property
+    def n_queries(self) -> int:
+        return int(self.qrels.shape[0])
+
+    @property
+    def n_candidates(self) -> int:
+        return int(self.qrels.shape[1])
+
+    def rows(self, side: str, variant: str) -> np.ndarray:
+        """(n, D) embeddings of one side. RetrievalError for a variant that is not stored."""
+        rows = self.queries if side == "queries" else self.candidates
+        try:
+            return rows[variant]
+        except KeyError:
+            raise RetrievalError(
+                f"{self.label or 'This store'} has no embeddings {variant!r} of its {side}; it has "
+                f"{', '.join(rows)}: choose one of those or build the store with that variant."
+            ) from None
+
+    def row(self, side: str, variant: str, position: int) -> np.ndarray:
+        """(D,) one embedding, without reading those of all others where that can be helped."""
+        if self.read_rows is None:
+            return np.asarray(self.rows(side, variant)[position])
+        return np.asarray(self.read_rows(side, variant, np.array([position]))[0])
+
+    def modalities(self, side: str) -> np.ndarray:
+        """(n,) modality of each sample of one side. RetrievalError where nobody knows."""
+        found = self.stored_modalities(side)
+        if found is None:
+            raise RetrievalError(
+                f"{self.label or 'This space'} does not say which modality its {side} have; expected one a sample: centre "
+                "per side instead."
+            )
+        return found
+
+    def codes(self, side: str, variant: str) -> Codes:
+        """Codes of one side: the stored ones, else the embeddings encoded now (kept)."""
+        if (side, variant) not in self._codes:
+            stored = self.stored_codes(side, variant)
+            self._codes[side, variant] = self.encode(self.rows(side, variant)) if stored is None else stored
+        return self._codes[side, variant]
+
+    def encode(self, h: np.ndarray) -> Codes:
+        from analysis.sae.encode import encode
+
+        return encode(self.sae, np.asarray(h, np.float32))
+
+    @cached_property
+    def sae(self) -> Any:
+        if self.load_sae is None:
+            raise RetrievalError(f"{self.label or 'This space'} has no SAE; expected one for anything about concepts.")
+        return self.load_sae()
+
+    @property
+    def dictionary(self) -> np.ndarray:
+        return np.asarray(self.sae.dictionary)
+
+    def score(self, name: str) -> np.ndarray:
+        """(K,) one column of the concept table."""
+        if name not in self.scores:
+            raise RetrievalError(
+                f"{self.label or 'This space'} has no concept score {name!r}; build the store again to have it."
+            )
+        return np.asarray(self.scores[name])
+
+    def rarity(self, weights: str) -> np.ndarray:
+        """(K,) weights of concept space: 1, or log(N/df) over the N queries and candidates of the task ("idf")."""
+        codes = [self.codes(side, "mean") for side in SIDES]
+        n_concepts = codes[0].n_concepts
+        if weights == "equal":
+            return np.ones(n_concepts)
+        fired = sum(np.bincount(part.indices[part.values > 0], minlength=n_concepts) for part in codes)
+        return np.log(max(sum(len(part) for part in codes), 1) / np.maximum(fired, 1))
+
+    def statistics(self, side: str, variant: str, rows: np.ndarray) -> Statistics:
+        """Of the unit embeddings of one side, rows (n, D) being those that have a direction. Stored or kept where they
+        can be: the spectrum is most of what a whitening costs, and all alphas share it."""
+        kept = self._statistics
+        if (side, variant) not in kept:
+            stored = self.stored_statistics(side, variant)
+            while len(kept) >= _KEPT_STATISTICS:
+                del kept[next(iter(kept))]
+            kept[side, variant] = stored if stored is not None and stored.n == len(rows) else statistics(rows)
+        return kept[side, variant]
+
+    @cached_property
+    def _statistics(self) -> dict[tuple[str, str], Statistics]:
+        return {}
+
+    @cached_property
+    def _codes(self) -> dict[tuple[str, str], Codes]:
+        return {}
+
+
+def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpace:
+    """The space of one task of an open store; embeddings, codes and the SAE are read when they are first used. pool: the
+    task's own candidates ("local") or those of all tasks ("global"), see `pools.task_in_pool`."""
+    facts = task_in_pool(store, task, pool)
+    rows = {"queries": np.asarray(facts.query_rows), "candidates": np.asarray(facts.candidate_rows)}
+    names = store.samples["sample_id"].to_numpy()
+    return RetrievalSpace(
+        queries=_lazy(store, rows["queries"]),
+        candidates=_lazy(store, rows["candidates"]),
+        qrels=facts.qrels,
+        scores=store.concepts,
+        load_sae=store.sae,
+        stored_codes=lambda side, variant: store.codes[rows[side]] if variant == "mean" else None,
+        support=lambda variant: _statistics(store.support(task, "queries", variant)),
+        stored_statistics=lambda side, variant: (
+            _with_spectrum(store.support(task, side, variant)) if pool == "local" else None
+        ),
+        stored_modalities=lambda side: store.samples["modality"].to_numpy()[rows[side]],
+        query_names=names[rows["queries"]],
+        candidate_names=names[rows["candidates"]],
+        missing_targets=int(facts.missing_targets),
+        task=task,
+        label=store.label,
+        read_rows=lambda side, variant, positions: store.embeddings(variant, rows[side][positions]),
+        missing_per_query=facts.missing_per_query,
+    )
+
+
+def _lazy(store: Any, rows: np.ndarray) -> LazyRows:
+    return LazyRows(tuple(store.variants), lambda variant: store.embeddings(variant, rows))
+
+
+def _with_spectrum(support: Any) -> Statistics | None:
+    return None if support is None or support.spectrum is None else _statistics(support)
+
+
+def _statistics(support: Any) -> Statistics | None:
+    return (
+        None
+        if support is None
+        else Statistics(support.mean, support.covariance, support.n, support.spectrum, support.length_series)
+    )

@@ -1,0 +1,90 @@
+"""The widgets that narrow and order the list of concepts; all are bound to the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components.concepts.browse import Filters
+from pages.components.shared import scores, state
+
+ORDERS = ["descending", "ascending"]
+SORTS = [*scores.BY_LABEL, "id", "name"]
+TOP_ENERGY = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0]
+FREQUENCY = [0.0, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0]
+DEFAULTS: dict[str, Any] = {
+    state.MODALITY: (0.0, 1.0),
+    state.ENERGY: 100.0,
+    state.FREQUENCY: (0.0, 100.0),
+    state.ALIVE: True,
+    state.WORDS: "",
+    state.PAGE: 1,
+}
+
+
+def words() -> str:
+    return st.text_input(
+        "Search", placeholder="words in names and captions", key=state.WORDS, bind="query-params", max_chars=100, width=250,
+        icon=":material/search:", help="Looks into names, your labels and the captions of the strongest samples.",
+        on_change=first_page,
+    )  # fmt: skip
+
+
+def sorting() -> tuple[str, bool]:
+    """(column to sort by, "id" or "name"; descending?)"""
+    state.check_choice(state.SORT, SORTS, default=SORTS[0], what="a sorting by")
+    state.check_choice(state.ORDER, ORDERS, default=ORDERS[0], what="an order")
+    by = st.selectbox("Sort by", SORTS, key=state.SORT, bind="query-params", width=160, on_change=first_page)
+    order = st.selectbox("Order", ORDERS, key=state.ORDER, bind="query-params", width=132, on_change=first_page)
+    return scores.BY_LABEL[by].column if by in scores.BY_LABEL else by, order == ORDERS[0]
+
+
+def sort_by(column: str) -> None:
+    """Sort by a column of the table; by the one that already sorts: the other way round. For callbacks."""
+    by = scores.SCORES[column].label if column in scores.SCORES else column
+    if by not in SORTS:
+        return
+    again = st.session_state.get(state.SORT) == by and st.session_state.get(state.ORDER) == ORDERS[0]
+    st.session_state[state.SORT] = by
+    st.session_state[state.ORDER] = ORDERS[1] if again else ORDERS[0]
+    first_page()
+
+
+def filters(words: str) -> Filters:
+    """Sliders for modality, loudness and how often a concept fires; dead or alive."""
+    state.check_number(state.MODALITY, low=0, high=1, default=0, what="a modality score of")
+    modality = st.slider(
+        "Modality (0 image, 1 text)", 0.0, 1.0, DEFAULTS[state.MODALITY], 0.05, key=state.MODALITY, bind="query-params",
+        width=190, help=scores.SCORES["modality_score"].help, on_change=first_page,
+    )  # fmt: skip
+    energy = st.select_slider(
+        "Loudest by energy (%)", TOP_ENERGY, 100.0, format_func=lambda value: f"{value:g}", key=state.ENERGY,
+        bind="query-params", width=180, help=scores.SCORES["energy"].help, on_change=first_page,
+    )  # fmt: skip
+    frequency = st.select_slider(
+        "Fires on (% of samples)", FREQUENCY, DEFAULTS[state.FREQUENCY], format_func=lambda value: f"{value:g}",
+        key=state.FREQUENCY, bind="query-params", width=180, on_change=first_page,
+    )  # fmt: skip
+    alive = st.toggle("Hide never active", True, key=state.ALIVE, bind="query-params", on_change=first_page)
+    return Filters((modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip())
+
+
+def score(label: str, key: str, default: str) -> scores.Score:
+    """One of the scores, for a colour or a histogram. default: its label."""
+    options = list(scores.BY_LABEL)
+    state.check_choice(key, options, default=default, what="a score")
+    return scores.BY_LABEL[
+        st.selectbox(label, options, options.index(default), key=key, bind="query-params", width=230)
+    ]
+
+
+def first_page() -> None:
+    """A changed list begins at its first page. For callbacks."""
+    st.session_state[state.PAGE] = 1
+
+
+def reset() -> None:
+    """Every filter at its default. For callbacks."""
+    for key, value in DEFAULTS.items():
+        st.session_state[key] = value

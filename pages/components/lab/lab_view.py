@@ -1,0 +1,263 @@
+"""What the retrieval lab shows now: task, cut-offs, definition, and the interventions side by side."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.retrieval.evaluation.controls import parts, random_control, reference, with_first_stages
+from analysis.retrieval.evaluation.curves import WHOLE_PAIRS
+from analysis.retrieval.evaluation.lab import Lab, Measured, recall_change
+from analysis.retrieval.evaluation.movement import movement
+from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
+from analysis.retrieval.interventions.steps import ReAlign, Removal
+from analysis.retrieval.pools import queries_in_pool
+from analysis.retrieval.recall import unanswerable
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components.shared import caching, commands, gallery, state
+
+CUTS = (1, 3, 5, 10, 20, 50, 100)
+# The words stand below the options: an address holds what an option shows.
+POOL_WORDS = {"local": "the task's own candidates", "global": "those of all tasks of the store"}
+DEFINITIONS = {"hit": "any target in the first k", "fraction": "share of the targets in the first k"}
+
+
+@dataclass(frozen=True)
+class LabView:
+    store: Store
+    task: Task
+    after: Intervention
+    k: int
+    ks: tuple[int, ...]
+    definition: str
+    pool: str = "local"
+    partner: str = ""  # another backbone with this task, for hybrids
+
+    @property
+    def name(self) -> str:
+        return self.task.task
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """Rows of the table: base, the view's intervention, its control, each of its parts alone, ReAlign, what was added,
+        and the other model alone of every hybrid among them."""
+        control = () if self.control is None else (self.control,)
+        added = (parse(spec) for spec in also(self.store, self.name))
+        rows = (BASE, self.after, *control, *parts(self.after), Intervention((ReAlign(),)), *added)
+        return tuple(method.spec for method in with_first_stages(rows))
+
+    @property
+    def removal(self) -> Removal | None:
+        return next((step for step in self.after.steps if isinstance(step, Removal)), None)
+
+    @property
+    def control(self) -> Intervention | None:
+        """As many random concepts as the view removes, with its other steps."""
+        removal = self.removal
+        if removal is None or removal.score == "random":
+            return None
+        return random_control(removal, within=self.controlled)
+
+    @property
+    def controlled(self) -> Intervention:
+        """What controls are made of: the view's intervention, or on a large task nothing beside its removal, because there
+        every seed of a whole chain takes seconds."""
+        pairs = len(self.task.query_rows) * len(self.task.candidate_rows)
+        return self.after if pairs <= WHOLE_PAIRS else BASE
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Rows that take seconds, and were not yet measured for this visitor: random seeds of a chain of steps."""
+        methods = [(spec, parse(spec)) for spec in self.specs]
+        slow = (spec for spec, method in methods if len(method.steps) > 1 and len(method.seeds()) > 1)
+        return tuple(spec for spec in slow if self._token(spec) not in _known())
+
+    def measured_late(self, spec: str) -> None:
+        """From now on this row is measured and stands in the table at once."""
+        _known().add(self._token(spec))
+
+    def _token(self, spec: str) -> tuple[str, ...]:
+        return caching.store_id(self.store), self.name, self.pool, spec
+
+    def recall_of(self, specs: tuple[str, ...]) -> pd.DataFrame:
+        return caching.recall(self.store, self.name, specs, self.ks, self.definition, self.pool)
+
+    def change(self, method: Intervention, beside: Intervention) -> pd.Series:
+        """Recall at the view's k of a method, and the paired difference to another one."""
+        return recall_change(self.measured(beside.spec), self.measured(method.spec), self.k, self.definition)
+
+    @property
+    def reference(self) -> Intervention:
+        """What the view's method has to beat: the base, or the better model of a hybrid."""
+        return reference(self.after, lambda other: self.change(other, BASE)["recall"])
+
+    def measured(self, spec: str) -> Measured:
+        return caching.measured(self.store, self.name, spec, self.pool)
+
+    @property
+    def lab(self) -> Lab:
+        return caching.lab(self.store, self.name, self.pool)
+
+    @property
+    def data(self) -> str:
+        """What a figure's caption says of its data."""
+        pool = "" if self.pool == "local" else " in the global pool"
+        return f"{self.name}{pool}, {len(self.task.query_rows):,} queries; {self.store.caption}"
+
+    def moved(self) -> pd.DataFrame:
+        """One row a query: rank before, after, places gained, status at the view's k."""
+        ranks = [self.measured(spec).ranks[0] for spec in ("base", self.after.spec)]
+        return movement(ranks[0], ranks[1], self.k)
+
+    def command(self, query: int | None = None, *, more: str = "") -> str:
+        """The command that prints the numbers of the table, or one query's lists; more: what else to ask for."""
+        if query is not None:
+            one = (self.after.spec,) if self.after.steps else ()
+            return commands.retrieve(self.store, self.name, one, query, pool=self.pool) + more + self._partner(one)
+        methods = tuple(spec for spec in self.specs if spec != "base")
+        cuts = ",".join(map(str, self.ks))
+        definition = "" if self.definition == "hit" else f" --definition {self.definition}"
+        asked = commands.retrieve(self.store, self.name, methods, pool=self.pool)
+        return f"{asked} --k {cuts}{definition}" + self._partner(methods)
+
+    def command_for(self, asked: str) -> str:
+        """The command for something of the view's own method: ` --curve r`, ` --diagnose`, ` --changed rescued`."""
+        one = (self.after.spec,) if self.after.steps else ()
+        cuts = ",".join(map(str, self.ks)) if "--curve" in asked else str(self.k)
+        counted = "--curve" in asked or "--diagnose" in asked
+        definition = f" --definition {self.definition}" if counted and self.definition != "hit" else ""
+        command = commands.retrieve(self.store, self.name, one, pool=self.pool)
+        return f"{command}{asked} --k {cuts}{definition}{self._partner(one)}"
+
+    def _partner(self, specs: tuple[str, ...]) -> str:
+        hybrids = [hybrid for spec in specs if (hybrid := parse(spec).hybrid) is not None]
+        if not hybrids:
+            return ""
+        return f" --partner {shlex.quote(commands.place(caching.by_id(hybrids[0].first, self.store.dataset).path))}"
+
+
+def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
+    """(k in view, all cut-offs, definition of recall, pool), each in the URL."""
+    state.check_choice(state.DEFINITION, list(DEFINITIONS), default="hit", what="a definition of recall")
+    state.check_choice(state.POOL, list(POOL_WORDS), default="local", what="a pool of candidates")
+    with st.popover("Recall", icon=":material/tune:", help="Cut-offs and definition of recall, pool of candidates"):
+        chosen = st.pills(
+            "Cut-offs k in the table",
+            CUTS,
+            selection_mode="multi",
+            default=[1, 5, 10],
+            key=state.KS,
+            bind="query-params",
+        )
+        definition = st.radio(
+            "What counts", list(DEFINITIONS), captions=list(DEFINITIONS.values()), key=state.DEFINITION, bind="query-params",
+            help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
+        )  # fmt: skip
+        pool = st.radio(
+            "Pool of candidates", list(POOL_WORDS), captions=list(POOL_WORDS.values()), key=state.POOL, bind="query-params",
+            help="global: whatever any task of this store retrieves, of all modalities, stands in the way of the targets.",
+        )  # fmt: skip
+    ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
+    state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
+    with st.container(width="content", gap=None):
+        k = st.segmented_control(
+            "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
+            help="The lists, the curve and what counts as rescued use this cut-off.",
+        )  # fmt: skip
+        st.space(8)  # it is that much lower than the pickers beside it: their labels stand on one line
+    return int(k or ks[-1]), ks, definition, pool
+
+
+def facts(view: LabView) -> None:
+    """Queries, candidates, missing targets and the prompts, in one line."""
+    task = view.task
+    lost = unanswerable(task.qrels)
+    line = f"**{len(task.query_rows):,}** queries, **{len(task.candidate_rows):,}** candidates ({_pool(view)})"
+    line += (
+        f", {task.missing_targets:,} targets missing from the pool" if task.missing_targets else ", no target missing"
+    )
+    line += f"; {lost:,} queries without any target count as misses" if lost else ""
+    st.markdown(f"{line}." + (f" {gallery.escape(task.note)}" if task.note else ""))
+    given = {side: " ".join(task.prompts.get(side, "").split()) for side in ("queries", "candidates")}
+    prompts = {side: sentence for side, sentence in given.items() if sentence}
+    if prompts and not view.store.contrastive:
+        words = "; ".join(f"{side}: “{gallery.escape(sentence)}”" for side, sentence in prompts.items())
+        st.caption(f"Instructions that the model read after the content — {words}")
+
+
+def _pool(view: LabView) -> str:
+    """Which candidates these are; of a global pool what it holds."""
+    if view.pool == "local":
+        return "the task's own pool"
+    held = view.store.samples["modality"].to_numpy()[view.task.candidate_rows]
+    names = {"text": "texts", "image": "images", "image_text": "images with a text"}
+    kinds = [f"{(held == modality).sum():,} {words}" for modality, words in names.items() if (held == modality).any()]
+    own = queries_in_pool(view.task)
+    alone = f"; {own:,} queries are candidates themselves and rank first for themselves" if own else ""
+    return f"global pool: {', '.join(kinds)}{alone}"
+
+
+def partner_problem(store: Store, task: str, method: Intervention) -> str:
+    """Why the other model of a hybrid cannot be asked, "" when it can."""
+    hybrid = method.hybrid
+    if hybrid is None:
+        return ""
+    known = partners(store, task)
+    expected = f"expected {' or '.join(known)}" if known else "no other store here holds this task of this data"
+    try:
+        other = caching.by_id(hybrid.first, store.dataset)
+    except AnalysisError:
+        return f"The other model of the hybrid, {state.shown(hybrid.first)}, has no store here; {expected}."
+    if task not in other.tasks or other.dataset != store.dataset:
+        return (
+            f"The other model of the hybrid, {state.shown(hybrid.first)}, has no task {task} of this data; {expected}."
+        )
+    return ""
+
+
+def partners(store: Store, task: str) -> tuple[str, ...]:
+    """Backbones of other stores that hold the same task of the same data, for hybrids."""
+    found: list[str] = []
+    for ref in caching.stores():
+        other = ref.ok and ref.dataset == store.dataset and ref.backbone not in (store.backbone, *found)
+        if other and task in caching.open_ref(ref).tasks:
+            found.append(ref.backbone)
+    return tuple(found)
+
+
+def _known() -> set[tuple[str, ...]]:
+    known: set[tuple[str, ...]] = st.session_state.setdefault("_lab_late", set())
+    return known
+
+
+def also(store: Store, task: str) -> tuple[str, ...]:
+    """Text forms of the rows that the visitor added; what cannot be read or asked becomes a notice and is dropped."""
+    good = []
+    for text in (state.get(state.ALSO) or "").split(";"):
+        if not text.strip():
+            continue
+        try:
+            method = parse(text)
+        except (AnalysisError, ValueError) as error:
+            state.notice(f"The link's row {state.shown(text)} cannot be read: {error}")
+            continue
+        problem = partner_problem(store, task, method)
+        if problem:
+            state.notice(f"The row {state.shown(text)} is left out. {problem}")
+        else:
+            good.append(method.spec)
+    return tuple(dict.fromkeys(good))
+
+
+def add_rows(specs: tuple[str, ...]) -> None:
+    known = [text for text in (state.get(state.ALSO) or "").split(";") if text.strip()]
+    state.put(state.ALSO, ";".join(dict.fromkeys((*known, *specs))) or None)
+
+
+def clear_rows() -> None:
+    state.put(state.ALSO, None)

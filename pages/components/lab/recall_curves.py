@@ -1,0 +1,155 @@
+"""Recall along one setting of the view's intervention, with its controls and the r that other queries chose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.figures.palette import method_style
+from analysis.figures.recall import recall_curve
+from analysis.figures.style import Curve, interval, percent, points
+from analysis.retrieval.evaluation.bootstrap import Interval
+from analysis.retrieval.evaluation.curves import SEEDS, WHOLE, Curves, behind, kinds_for, levels
+from analysis.retrieval.evaluation.sweeps import RankChoice
+from analysis.retrieval.interventions.steps import UNRANKED, Removal
+from pages.components.lab.lab_view import LabView
+from pages.components.shared import caching, downloads, layout, state
+from pages.components.shared.errors import guard
+
+WORDS = {
+    "r": "rank r of the space",
+    "share": "share of concepts",
+    "alpha": "shrinkage α",
+    "n": "n of the first stage",
+    "weight": "weight of this model",
+}
+
+
+@st.fragment
+def section(view: LabView) -> None:
+    kinds = list(dict.fromkeys([*kinds_for(view.after), "r", "share", "alpha"]))
+    wanted = state.get(state.CURVE)
+    kind = wanted if wanted in kinds else kinds[0]
+    if wanted is not None and wanted not in WORDS:
+        state.notice(f"The link asks for a curve over {state.shown(wanted)}, expected one of {', '.join(WORDS)}.")
+    st.session_state["_lab_curve"] = kind
+    st.segmented_control(
+        "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
+        on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
+    )  # fmt: skip
+    layout.refresh("retrieval_lab", view.command())
+    asked = (
+        view.store,
+        view.name,
+        kind,
+        behind(kind, view.after, view.lab.space).spec,
+        view.ks,
+        view.definition,
+        view.pool,
+    )
+    with guard("The curve", stop=False):
+        found: Curves = caching.lab_curves(*asked)
+        known: set = st.session_state.setdefault("_lab_bands", set())
+        token = (caching.store_id(view.store), *asked[1:])
+        slot = st.empty()
+        if token not in known:  # the picture first: its control takes longer and replaces it a moment later
+            with slot.container():
+                _draw(view, kind, found, None, name="first-curve")
+        band = caching.lab_band(*asked)
+        known.add(token)
+        with slot.container():
+            _draw(view, kind, found, band)
+
+
+def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *, name: str = "curve") -> None:
+    choice = found.choice.get(view.k)
+    chart = recall_curve(
+        [_curve(name, table, view.k) for name, table in found.curves.items()],
+        setting=kind,
+        k=view.k,
+        bands=[] if band is None else [_band(f"random concepts, {SEEDS} seeds", band, view.k)],
+        levels=_levels(view, kind),
+        current=_now(view, kind, found),
+        chosen=float(choice.r) if choice is not None and choice.r else None,
+        data=view.data,
+    )
+    downloads.figure(
+        chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command_for(f" --curve {kind}")
+    )
+    if choice is not None:
+        st.markdown(_chosen(choice, WHOLE in found.curves))
+    if WHOLE in found.curves:
+        st.caption(
+            f"“{WHOLE[0].upper()}{WHOLE[1:]}” is the view's whole method while this one setting moves. The first line, and the "
+            "controls of it, are of this step alone."
+        )
+    elif kind in ("r", "share", "alpha") and len(view.after.steps) > 1:
+        st.caption("The curve is of this step alone: the other steps of the view are left out.")
+
+
+def _chosen(choice: RankChoice, whole: bool) -> str:
+    """The honest number beside the one that flatters: r from one half of the queries, recall on both halves."""
+
+    def recall(found: Interval) -> str:
+        return f"{percent(float(found.value))} {interval(float(found.low), float(found.high))}"
+
+    here = (
+        f"On the half that chose ({choice.n_chosen_on:,} queries): Recall@{choice.k} {recall(choice.where_chosen)}, base "
+        f"{recall(choice.base_where_chosen)}."
+    )
+    there = f"**On the other half** ({choice.n_reported:,}): {recall(choice.reported)}, base {recall(choice.base)}"
+    steps = f" {WHOLE}" if whole else ""
+    if choice.r == 0:
+        return f"**r chosen on one half{steps}: 0**, removing nothing is best there. {here} {there}."
+    change = choice.difference
+    return (
+        f"**r chosen on one half{steps}: {choice.r}**. {here} {there}, difference {points(float(change.value))} points "
+        f"{interval(float(change.low), float(change.high))}."
+    )
+
+
+def _now(view: LabView, kind: str, found: Curves) -> float | None:
+    """Where the view's own setting stands on the curve; None where the view has no such step."""
+    for step in view.after.steps:
+        if isinstance(step, Removal):
+            if kind == "r":
+                return float(step.r if step.r is not None else (found.now or 0)) or None
+            if kind == "share" and step.score not in UNRANKED:
+                return step.share
+        elif hasattr(step, kind):
+            return float(getattr(step, kind))
+    return None
+
+
+def _levels(view: LabView, kind: str) -> list[Curve]:
+    """Methods that depend on no setting of the curve, as horizontal lines; those without an answer are left out."""
+    good = []
+    for method in levels(kind, view.after):
+        try:
+            view.measured(method.spec)
+            good.append(method.spec)
+        except AnalysisError:  # the table says why
+            continue
+    frame = view.recall_of(tuple(good))
+    return [
+        Curve(row.method, np.zeros(1), np.array([row.recall]), method_style(row.method))
+        for row in frame[frame["k"] == view.k].itertuples(index=False)
+    ]
+
+
+def _curve(name: str, table: pd.DataFrame, k: int) -> Curve:
+    part = table[table["k"] == k]
+    return Curve(
+        name, part["x"].to_numpy(), part["recall"].to_numpy(), method_style(name),
+        part["low"].to_numpy(), part["high"].to_numpy(),
+    )  # fmt: skip
+
+
+def _band(name: str, table: pd.DataFrame, k: int) -> Curve:
+    part = table[table["k"] == k]
+    return Curve(
+        name, part["x"].to_numpy(), part["recall"].to_numpy(), method_style(name),
+        part["band_low"].to_numpy(), part["band_high"].to_numpy(),
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""What is asked on the live page: a picture by upload, camera or from the data, and a text."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from analysis.data.pictures import decode, thumbnail_webp
+from analysis.errors import AnalysisError
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components.shared import caching, commands, gallery, state
+
+SOURCES = {"upload": "Upload", "camera": "Camera", "data": "From the data"}
+TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm"]
+
+LINKED_TEXT = 480  # characters of a text that the address keeps
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One query as the visitor gave it. position: of the query in the task when it comes from the data; then a cached
+    embedding answers it without a model."""
+
+    picture: bytes | None = None
+    name: str = ""
+    file: str = ""  # of the picture, as a command names it: for an upload its name
+    text: str = ""
+    position: int | None = None
+    row: int | None = None
+    note: str = ""  # what to know about the picture
+
+    def __bool__(self) -> bool:
+        return self.picture is not None or bool(self.text.strip()) or self.position is not None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return hashlib.sha256(self.picture or b"").hexdigest(), self.text
+
+
+def ask(store: Store, task: Task) -> Asked:
+    """Draw the inputs and return what they hold."""
+    source = state.get(state.SOURCE) or "upload"
+    if source not in SOURCES:
+        state.notice(f"The link asks for a query by {state.shown(source)}, expected one of {', '.join(SOURCES)}.")
+        source = "upload"
+    st.session_state["_live_source"] = source
+    st.segmented_control(
+        "Picture", list(SOURCES), format_func=SOURCES.__getitem__, key="_live_source", required=True,
+        on_change=lambda: state.put(state.SOURCE, st.session_state["_live_source"]),
+    )  # fmt: skip
+    if source == "data":
+        return from_data(store, task)
+    caching.deep_learning()
+    left, right = st.columns([3, 4], gap="medium")
+    with left:
+        if source == "upload":
+            held = st.file_uploader(
+                "Drop a picture here", type=TYPES, key="_live_upload", help="JPEG, PNG, WebP ... up to 60 megapixels"
+            )
+        else:
+            held = st.camera_input("Take a picture", key="_live_camera")
+    with right:
+        text = text_box()
+    picture = held.getvalue() if held is not None else None
+    name = held.name if held is not None and source == "upload" else "camera.jpg" if held is not None else ""
+    return Asked(picture, name, name, text)
+
+
+def text_box() -> str:
+    st.session_state.setdefault("_live_text", state.get(state.TEXT) or "")
+    st.text_area(
+        "Text", key="_live_text", height=122, placeholder="a brown dog on a skateboard",
+        on_change=lambda: state.put(state.TEXT, st.session_state["_live_text"][:LINKED_TEXT] or None),
+    )  # fmt: skip
+    return st.session_state["_live_text"]
+
+
+def from_data(store: Store, task: Task) -> Asked:
+    """A query of the task. Its embedding is cached, so no model is needed; with one its tokens can be masked."""
+    last = len(task.query_rows) - 1
+    position = state.get_int(state.QUERY, low=0, high=last, default=0, what=f"query of {task.task},")
+    st.session_state["_live_position"] = position
+
+    def move(to: int | None = None) -> None:
+        state.put(state.QUERY, st.session_state["_live_position"] if to is None else to)
+
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.number_input(
+            f"Query, 0 to {last:,}", 0, last, key="_live_position", on_change=move, width=150,
+        )  # fmt: skip
+        st.button("Another", icon=":material/casino:", on_click=move, args=(random.randint(0, last),))
+    row = int(task.query_rows[position])
+    text = str(store.samples["text"].iat[row])
+    path = store.thumb_path(row)
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="medium"):
+        if path is not None:
+            st.image(caching.picture(store, row), width=120, alt=gallery.alt(store, row))
+        if text:
+            st.markdown(gallery.escape(text, 400))
+    picture = path.read_bytes() if path is not None and path.is_file() else None
+    name, file = ("", "") if picture is None or path is None else (path.name, commands.place(path))
+    return Asked(picture, name, file, text, position, row)
+
+
+def as_embedded(store: Store, asked: Asked) -> Asked:
+    """A query of the data with the picture that its stored embedding was made of; where that is not at hand the thumbnail
+    stays, with a note."""
+    if asked.picture is None or asked.row is None:
+        return asked
+    file = caching.picture_files(store).get(str(store.samples["sample_id"].iat[asked.row]))
+    if file is None or not file.is_file():
+        return replace(
+            asked,
+            note="The data set's own picture is not at hand: the model sees the store's thumbnail, so its numbers differ from "
+            "the stored ones.",
+        )
+    return replace(asked, picture=file.read_bytes(), name=file.name, file=commands.place(file))
+
+
+def preview(picture: bytes | None, side: int = 448) -> str:
+    """A data URI of an uploaded picture, upright and small; "" when there is none or it cannot be read."""
+    import base64
+
+    if picture is None:
+        return ""
+    try:
+        small = thumbnail_webp(decode(picture), side=side)
+    except AnalysisError:
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(small).decode()}"
+
+
+def targets(task: Task, position: int | None) -> tuple[int, ...]:
+    """Relevant candidates of a query of the task; none for a visitor's own."""
+    if position is None:
+        return ()
+    span = slice(task.qrels.indptr[position], task.qrels.indptr[position + 1])
+    return tuple(np.asarray(task.qrels.indices[span]).astype(int).tolist())

@@ -1,0 +1,167 @@
+"""The model of the live page: which one, where it runs, how large it is, loaded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.models.devices import DTYPES, choose_device
+from analysis.models.specs import BACKBONES
+from analysis.query.compatibility import check_request, request_for
+from analysis.query.memory import device_memory, memory_need
+from analysis.query.slot import LoadedModel, ModelRequest
+from analysis.store import Store
+from pages.components.shared import caching, gallery, state
+from pages.components.shared.errors import guard
+
+AUTO_LOAD = 1_000_000_000  # bytes up to which a model is loaded as soon as a query needs it
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
+    """One row: model, device, number format; whether it is loaded, how large it is, Load or Unload.
+
+    The store's own backbone, run as the store's was, unless another one is chosen. Returns the request, and what a page
+    calls after a query, which may have loaded the model: the row then says so.
+    """
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        request = _chosen(store)
+        holder = st.empty()
+    before = _ready(request)
+
+    def draw() -> bool:
+        with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+            return _state(request)
+
+    def settle() -> None:
+        if _ready(request) != before:
+            draw()
+
+    if draw():
+        with guard("The model", stop=False), using(request, store):
+            pass
+        if _ready(request):
+            st.rerun()
+    return request, settle
+
+
+def _state(request: ModelRequest) -> bool:
+    """Draws whether the model is loaded; True when Load was just pressed."""
+    loaded: LoadedModel | None = caching.model_slot().loaded
+    if loaded is not None and loaded.request == request:
+        st.button("Unload", on_click=caching.model_slot().unload, icon=":material/eject:", key="_live_unload")
+        st.markdown(
+            f":green-badge[:material/check_circle: loaded] :gray[{loaded.label}, {loaded.device}, {loaded.dtype}"
+            f"{_card(loaded.device)}]"
+        )
+        return False
+    pressed = st.button(
+        "Load", icon=":material/memory:", help="Stays in memory until it is exchanged.", key="_live_load"
+    )
+    st.markdown(f":gray-badge[not loaded] :gray[{gallery.escape(estimate(request) + _other(loaded), 400)}]")
+    return pressed
+
+
+def _ready(request: ModelRequest) -> bool:
+    loaded = caching.model_slot().loaded
+    return loaded is not None and loaded.request == request
+
+
+def _chosen(store: Store) -> ModelRequest:
+    own = request_for(store)
+    name = state.get(state.MODEL) or own.name
+    device = state.get(state.DEVICE) or "auto"
+    if device not in ("auto", "cpu"):
+        caching.deep_learning().join()
+        try:
+            choose_device(device)
+        except AnalysisError as error:
+            state.notice(f"{error} Using auto.")
+            state.put(state.DEVICE, None)
+            device = "auto"
+    dtype = state.get(state.DTYPE) or "auto"
+    if dtype not in ("auto", *DTYPES):
+        state.notice(
+            f"The link asks for the number format {state.shown(dtype)}, expected {', '.join(DTYPES)}; using auto."
+        )
+        dtype = "auto"
+    _picker(
+        "Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 240, "A known key, a hub id or a local folder."
+    )
+    _picker("Device", state.DEVICE, DEVICES, device, "auto", 120, "auto takes the best; cuda:1 names a second card.")
+    _picker(
+        "Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 130, "float32 on a CPU, the model's own elsewhere."
+    )
+    request = replace(own, device=device, dtype=None if dtype == "auto" else dtype)
+    return request if name == own.name else ModelRequest(name, device, request.dtype)
+
+
+def estimate(request: ModelRequest) -> str:
+    """What loading will take, in a sentence; also when that cannot be known."""
+    try:
+        return memory_need(request).sentence
+    except AnalysisError as error:
+        return str(error)
+
+
+def may_load(request: ModelRequest) -> bool:
+    """Whether a query may load this model by itself: it is there already, or small and nothing is to be downloaded."""
+    if _ready(request):
+        return True
+    try:
+        need = memory_need(request)
+    except AnalysisError:
+        return True  # loading says what is wrong
+    return need.needed is not None and need.needed <= AUTO_LOAD and need.to_fetch == 0
+
+
+@contextmanager
+def using(request: ModelRequest, store: Store) -> Iterator:
+    """The loaded model for one piece of work on a store; what is waited for stands in a status line meanwhile. A model
+    whose vectors cannot be compared with the store's is refused before its weights are read."""
+    holder = st.empty()
+    told: list[Any] = []
+
+    def tell(sentence: str) -> None:
+        if not told:
+            told.append(holder.status(sentence))
+        told[0].update(label=sentence)
+
+    try:
+        if not _ready(request):
+            tell("Importing torch and transformers ...")
+            caching.deep_learning().join()
+            tell("Reading the model's config ...")
+            check_request(store, request)
+        with caching.model_slot().use(request, tell=tell) as backbone:
+            yield backbone
+    finally:
+        holder.empty()
+
+
+def _picker(label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str) -> None:
+    widget = f"_live_{key}"
+    st.session_state[widget] = value
+
+    def changed() -> None:
+        chosen = st.session_state[widget]
+        state.put(key, None if chosen in (None, default) else str(chosen).strip())
+
+    st.selectbox(
+        label, tuple(dict.fromkeys((*options, value))), key=widget, on_change=changed, width=width, help=help,
+        accept_new_options=True,
+    )  # fmt: skip
+
+
+def _card(device: str) -> str:
+    memory = device_memory(device)
+    return "" if memory is None else f", {memory[0] / 1e9:.1f} of {memory[1] / 1e9:.0f} GB in use on the card"
+
+
+def _other(loaded: LoadedModel | None) -> str:
+    return "" if loaded is None else f" {loaded.label} is in memory now and makes room for it."

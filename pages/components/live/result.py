@@ -1,0 +1,177 @@
+"""What follows from a live query: tokens to mask, the intervention, both lists, the concepts, the reproduction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from analysis.query.compatibility import fusion_note, precision_note, statistics_note
+from analysis.query.masks import NO_MASK, TokenMask
+from analysis.query.query import LiveQuery
+from analysis.query.ranking import Applied, Comparison, applied, compare
+from analysis.query.reproduce import LiveView, command_for, python_for
+from analysis.retrieval.interventions.intervention import Intervention
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components.live import asking, live_reasons, strongest, token_strip
+from pages.components.live.asking import Asked
+from pages.components.shared import caching, commands, gallery, layout, method_builder, ranked_lists, state
+from pages.components.shared.errors import guard
+
+CHIPS = ("removal", "realign", "centring", "pca", "edit", "codes", "pool")
+K = 8
+
+
+@dataclass(frozen=True)
+class Live:
+    """A query to rank: its embedding is in the store (`query` None), or a model made it."""
+
+    store: Store
+    task: Task
+    asked: Asked
+    query: LiveQuery | None = None
+    preview: str = ""
+
+    def changes(self, mask: TokenMask, intervention: Intervention) -> Applied:
+        """What is done to the query; a stored one is pooled by the intervention alone."""
+        if self.query is None:
+            return Applied(NO_MASK, intervention, intervention.pool.queries, intervention)
+        return applied(self.query, caching.task_space(self.store, self.task.task), mask, intervention)
+
+    def embeddings(self, changes: Applied) -> tuple[np.ndarray, np.ndarray]:
+        """(before, after): un-normalised embeddings (D,)."""
+        if self.query is not None:
+            return self.query.embedding(), self.query.embedding(changes.mask)
+        space, position = caching.task_space(self.store, self.task.task), self.asked.position
+        variant = changes.intervention.pool.queries
+        return space.row("queries", "mean", position), space.row("queries", variant, position)
+
+    def compare(self, changes: Applied) -> Comparison:
+        before, after = self.embeddings(changes)
+        name = self.task.task
+        return compare(
+            caching.fitted(self.store, name, "base"),
+            caching.fitted(self.store, name, changes.fitted.spec),
+            before, after, asking.targets(self.task, self.asked.position),
+        )  # fmt: skip
+
+    def view(self, changes: Applied) -> LiveView:
+        """The same as a command or a script. A cached query that was not run again is named by its position."""
+        place, method = commands.place(self.store.path), changes.intervention.spec
+        if self.query is None:
+            return LiveView(place, self.task.task, query=self.asked.position, method=method, top=K)
+        return LiveView(
+            place, self.task.task, self.asked.file, self.query.sample.text, mask=changes.mask.spec, method=method,
+            device=self.query.model.get("device", "cpu"), dtype=self.query.model["dtype"], top=K,
+        )  # fmt: skip
+
+
+@st.fragment
+def show(live: Live) -> None:
+    """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
+    if live.query is not None:
+        token_strip.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
+    mask, intervention = token_strip.left_out(live.store, live.query, method_builder.current(live.store))
+    concept = strongest.looked_at(live.store)
+    notes = st.container()
+    inputs, lists = st.columns([5, 7], gap="medium")
+    changes, h_after = None, None  # a mask that leaves nothing is said once, where the ranking would be
+    with lists, guard("The ranking", stop=False):
+        changes = live.changes(mask, intervention)
+        _, h_after = live.embeddings(changes)
+    with inputs:
+        with guard("The tokens", stop=False):
+            if live.query is not None:
+                shaded = None if h_after is None else concept
+                token_strip.show(live.store, live.query, mask, live.preview, shaded)
+            elif live.asked.row is not None:
+                token_strip.cached(live.store, live.asked.row, concept)
+        with guard("The settings", stop=False):
+            method_builder.build(_builder(live), intervention)
+    if changes is None or h_after is None:
+        return
+    with notes:
+        _notes(live, changes)
+    comparison = None
+    with lists, guard("The ranking", stop=False):
+        comparison = live.compare(changes)
+        _lists(live, comparison, changes)
+    if comparison is not None:
+        with guard("The reasons", stop=False):
+            live_reasons.section(
+                live.store, live.task, comparison, live.view(changes), query=live.query, changes=changes
+            )
+    with guard("The concepts", stop=False):
+        _concepts(live, changes, h_after, concept)
+        _reproduction(live, changes)
+
+
+def _builder(live: Live) -> method_builder.Builder:
+    """What is left out of a query that has tokens is chosen at its tokens, so the step is about the candidates alone."""
+    tokens = live.query is not None and live.query.maskable
+    pooled = ("candidates",) if tokens else ("queries", "candidates")
+    return method_builder.Builder(live.store, "live_method", CHIPS, pooled=pooled)
+
+
+def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
+    sentence = ranked_lists.outcome(comparison.best_targets)
+    if sentence:
+        st.markdown(sentence)
+    ranked_lists.side_by_side(
+        live.store, live.task.candidate_rows, comparison, k=K,
+        titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
+    )  # fmt: skip
+    st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {live.store.caption}")
+
+
+def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | None) -> None:
+    """Bars of the strongest concepts, and the one that is looked at beside them."""
+    st.subheader("Which concepts fire on it?", anchor=False)
+    bars, detail = st.columns([7, 5], gap="medium")
+    with bars:
+        what = "Embedding after the mask" if changes.mask else "Embedding of the query"
+        strongest.show(live.store, h_after, what=what)
+    with detail:
+        if concept is None:
+            st.caption("Click a bar: what the concept means, and which tokens of your query it comes from.")
+            return
+        if live.query is not None:
+            token_strip.where_from(live.store, live.query, changes.mask, live.preview, concept)
+        strongest.detail(live.store, concept, strongest.query_concepts(caching.sae(live.store), h_after))
+
+
+def _reproduction(live: Live, changes: Applied) -> None:
+    view = live.view(changes)
+    layout.refresh("live_query", command_for(view))
+    with st.expander("Reproduce this ranking", icon=":material/terminal:"):
+        for sentence in _missing_from_the_link(live, view):
+            st.caption(sentence)
+        st.code(state.here("live_query"), language=None, wrap_lines=True)
+        st.code(command_for(view), language="bash", wrap_lines=True)
+        st.code(python_for(view), language="python")
+
+
+def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
+    sentences = []
+    if view.picture and live.asked.position is None:
+        sentences.append(
+            f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
+        )
+    if len(view.text) > asking.LINKED_TEXT and live.asked.position is None:
+        sentences.append(f"A link holds the first {asking.LINKED_TEXT} characters of the text, the command all of it.")
+    return sentences
+
+
+def _notes(live: Live, changes: Applied) -> None:
+    if live.query is None:
+        return
+    notes = (
+        live.asked.note,
+        fusion_note(live.query),
+        precision_note(live.store, live.query),
+        statistics_note(live.task.task, live.query, changes),
+    )
+    for sentence in (*live.query.notes, *filter(None, notes)):
+        st.caption(f":material/info: {gallery.escape(sentence, 400)}")

@@ -1,0 +1,516 @@
+"""Everything that is kept between reruns. The only module with st.cache_*; every cache is bounded.
+
+Stores are keyed by a stamp of their files (names, sizes, times), so a store that is rebuilt, truncated or deleted while the
+app runs is opened anew instead of being read through a stale memory map.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.concepts import examples
+from analysis.errors import AnalysisError, StoreError
+from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
+from analysis.store.notebook import Label, label_stamp
+from analysis.store.notebook import labels as read_labels
+from pages.components.concepts import browse
+from pages.components.overview import sentences
+from pages.components.shared import scores
+
+CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
+
+
+def cache_dir() -> Path:
+    """The folder with the stores: $RETRIEVALLENS_CACHE, or `cache` in the working directory."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "cache").absolute()
+
+
+def notes_dir() -> Path:
+    return cache_dir() / "notes"
+
+
+def store_id(store: Store | StoreRef) -> str:
+    """How a store is named in a URL: <backbone>/<dataset>-<key>."""
+    return f"{store.path.parent.name}/{store.path.name}"
+
+
+# --- stores -------------------------------------------------------------------------------------------------------
+def stores() -> list[StoreRef]:
+    """Every store of the cache folder, also those that cannot be opened."""
+    folder = cache_dir()
+    manifests = sorted(folder.glob("*/*/manifest.json"))
+    return _find(str(folder), tuple((str(path), stamp(path.parent)) for path in manifests))
+
+
+def open_ref(ref: StoreRef) -> Store:
+    """The open store behind a reference. Raises StoreError with the reason when it cannot be opened (any more)."""
+    if not ref.ok:
+        raise StoreError(ref.problem)
+    return _open(str(ref.path), stamp(ref.path))
+
+
+def stamp(path: Path) -> int:
+    """Changes whenever a file of the store does. Thumbnails are left out: thousands of files that no array reads."""
+    found = []
+    pending = [str(path)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        if entry.name != "thumbs":
+                            pending.append(entry.path)
+                    else:
+                        facts = entry.stat()
+                        found.append((entry.path, facts.st_size, facts.st_mtime_ns))
+        except OSError:  # removed while we looked: the next open says what is missing
+            found.append(("gone", 0, 0))
+    return hash(tuple(sorted(found)))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _find(folder: str, stamps: tuple[tuple[str, int], ...]) -> list[StoreRef]:
+    return find_stores(folder)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _open(path: str, stamp: int) -> Store:
+    return open_store(path)
+
+
+def key_of(store: Store) -> tuple[str, str]:
+    """What tells two open stores apart: cached functions hash a Store by it."""
+    return str(store.path), store.manifest.created
+
+
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Store: key_of}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+def sae(store: Store) -> Any:
+    """The store's SAE (dictionary and encoder), read once."""
+    return store.sae()
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+def task(store: Store, name: str, pool: str) -> Any:
+    """A task with the candidates of a pool (analysis.retrieval.pools)."""
+    from analysis.retrieval.pools import task_in_pool
+
+    return task_in_pool(store, name, pool)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
+def task_space(store: Store, task: str, pool: str = "local") -> Any:
+    """Queries, candidates and qrels of one task, ready for search and interventions (analysis.retrieval.task)."""
+    from analysis.retrieval.task import space_from_store
+
+    return space_from_store(store, task, pool)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+def fitted(store: Store, task: str, spec: str) -> Any:
+    """An intervention (text form) fitted to one task: transformed candidates, and what transforms another query."""
+    from analysis.retrieval.interventions.fitting import fit
+    from analysis.retrieval.interventions.intervention import parse
+
+    return fit(parse(spec), task_space(store, task))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=BY_KEY)
+def picture_files(store: Store) -> Any:
+    """Files of the store's pictures as the data set holds them (analysis.query.originals)."""
+    from analysis.query.originals import picture_files
+
+    return picture_files(store)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda slot: slot.unload())
+def model_slot() -> Any:
+    """The one model of this server, shared by all visitors (analysis.query.slot.ModelSlot)."""
+    from analysis.query.slot import ModelSlot
+
+    return ModelSlot()
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _size(path: str, stamp: int) -> int:
+    from pages.components.shared.inventory import folder_size
+
+    return folder_size(Path(path))[0]
+
+
+def size(ref: StoreRef) -> int:
+    """Bytes of a store on disk, thumbnails included."""
+    return _size(str(ref.path), stamp(ref.path))
+
+
+@st.cache_resource(max_entries=16, show_spinner="Checking hashes, shapes and invariants")
+def _verified(path: str, stamp: int) -> Report:
+    return verify(path)
+
+
+def verified(ref: StoreRef) -> Report:
+    """The report of `analysis.store.verify`; asked again when a file has changed."""
+    return _verified(str(ref.path), stamp(ref.path))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def deep_learning() -> threading.Thread:
+    """Starts importing torch and transformers, which takes seconds, while a visitor chooses a picture. Join it before
+    using either: two threads that import the same library at once get in each other's way."""
+    thread = threading.Thread(target=_import_deep_learning, daemon=True)
+    thread.start()
+    return thread
+
+
+def _import_deep_learning() -> None:
+    with suppress(ImportError):  # loading a model imports them again and says what is missing
+        from transformers import AutoModel, AutoProcessor  # noqa: F401
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=6000, show_spinner=False, hash_funcs=BY_KEY)
+def picture(store: Store, row: int) -> str:
+    """A sample's thumbnail as a data URI ("" without one). The stored WebP bytes go to the browser as they are: handing
+    the path to st.image would decode and re-encode every picture at every rerun."""
+    path = store.thumb_path(row)
+    if path is None:
+        return ""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+
+
+@st.cache_resource(max_entries=3000, show_spinner=False, hash_funcs=BY_KEY)
+def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -> str:
+    """Some thumbnails side by side in one small picture, as a table cell shows them; "" when there is none. mark: a letter
+    on a tile before them, white on the colour of captions."""
+    import io
+
+    from PIL import Image, ImageDraw, ImageFont
+
+    from analysis.figures.palette import TEXT
+
+    paths = [path for row in rows if (path := store.thumb_path(row)) is not None and path.is_file()]
+    if not paths:
+        return ""
+    first = side // 2 if mark else 0
+    sheet = Image.new("RGBA", (first + len(paths) * (side + 4) - 4, side))
+    if mark:
+        pen = ImageDraw.Draw(sheet)
+        pen.rectangle((0, 0, first - 4, side), fill=TEXT)
+        pen.text((first // 2 - 2, side // 2), mark, fill="white", anchor="mm", font=ImageFont.load_default(side // 3))
+    for slot, path in enumerate(paths):
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+            small.thumbnail((side, side))
+        sheet.paste(small, (first + slot * (side + 4) + (side - small.width) // 2, (side - small.height) // 2))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="WEBP", quality=75, method=0)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+# --- what concepts are read from ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Corpus:
+    """Columns of the sample table that examples are chosen with."""
+
+    kind: np.ndarray  # (N,) int8, see examples.kinds
+    pair_id: np.ndarray  # (N,)
+    texts: np.ndarray  # (N,) str
+    n_images: int
+    n_texts: int
+    pair_images: np.ndarray  # (P,) pictures of each pair
+    pair_texts: np.ndarray  # (P,) captions of each pair
+    first_caption: np.ndarray  # (P,) row of the pair's first caption, -1 without
+    first_picture: np.ndarray  # (P,) row of its picture, -1 without
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def corpus(store: Store) -> Corpus:
+    samples = store.samples
+    pair_id = samples["pair_id"].to_numpy()
+    kind = examples.kinds(samples["modality"].to_numpy(), pair_id)
+    n_pairs = int(pair_id.max(initial=-1)) + 1
+    images, texts = (np.flatnonzero(kind == which) for which in (examples.IMAGE, examples.TEXT))
+    first, picture_of = (np.full(n_pairs, -1, np.int64) for _ in range(2))
+    first[pair_id[texts][::-1]] = texts[::-1]
+    picture_of[pair_id[images][::-1]] = images[::-1]
+    counts = [np.bincount(pair_id[rows], minlength=n_pairs) for rows in (images, texts)]
+    words = samples["text"].to_numpy(object)
+    return Corpus(kind, pair_id, words, len(images), len(texts), counts[0], counts[1], first, picture_of)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def ranks(store: Store) -> dict[str, np.ndarray]:
+    """Score -> (K,) rank of every concept, 1 = largest; 0 where the score is missing."""
+    table = store.concepts
+    found = {}
+    for column in scores.SCORES:
+        values = table[column].to_numpy(float)
+        order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
+        rank = np.empty(len(values), np.int64)
+        rank[order] = np.arange(1, len(values) + 1)
+        found[column] = np.where(np.isnan(values), 0, rank)
+    return found
+
+
+def near(store: Store, concept: int, count: int) -> tuple[int, ...]:
+    """The nearest live concepts by direction; where all that are stored are dead, those."""
+    stored = store.neighbours[concept]
+    live = stored[store.concepts["energy"].to_numpy()[stored] > 0]
+    return tuple(int(other) for other in (live if len(live) else stored)[:count])
+
+
+def cosines(store: Store, concept: int, others: tuple[int, ...]) -> list[float | None]:
+    """Cosines of a concept's direction with others; None where the SAE is not at hand (the rest of the page works)."""
+    try:
+        dictionary = sae(store).dictionary
+    except AnalysisError:
+        return [None] * len(others)
+    return [round(float(value), 4) + 0.0 for value in dictionary[list(others)] @ dictionary[concept]]
+
+
+def partners(store: Store, concept: int) -> list[tuple[int, str, float, float]]:
+    """(concept, side on which it fires, bridge, excess) of the bridges from a concept to others that exceed the
+    permutation null, the largest excess first."""
+    image, text, bridge, excess = _bridge_columns(store)
+    rows = np.flatnonzero(((image == concept) | (text == concept)) & (image != text) & (excess > 0))
+    rows = rows[np.argsort(-excess[rows], kind="stable")]
+    return [
+        (int(text[r]), "captions", float(bridge[r]), float(excess[r]))
+        if image[r] == concept
+        else (int(image[r]), "pictures", float(bridge[r]), float(excess[r]))
+        for r in rows
+    ]
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
+    return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)
+def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
+    """Recall without one concept beside the base, in long form (analysis.retrieval.evaluation.evaluate.long_form)."""
+    from analysis.retrieval.evaluation.evaluate import evaluate, long_form
+    from analysis.retrieval.interventions.intervention import parse
+
+    return long_form(evaluate(task_space(store, task), [parse("base"), parse(f"removal:concepts={concept}")]))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+def token_views(store: Store) -> list[TokenView]:
+    """Codes, roles and strings of every token of the samples they are kept of (a bounded set)."""
+    return [view for row in store.token_rows if (view := store.token_view(int(row))) is not None]
+
+
+def description(store: Store, row: int) -> str:
+    """What a sample shows in words: its own text, or the first caption of its picture."""
+    known = corpus(store)
+    text = str(known.texts[row])
+    if not text and known.pair_id[row] >= 0:
+        caption = int(known.first_caption[known.pair_id[row]])
+        text = str(known.texts[caption]) if caption >= 0 else ""
+    return text[:200]
+
+
+def picture_of(store: Store, row: int) -> int:
+    """Row of the picture that stands for a sample: its own, else the one that a caption describes, -1 without any."""
+    if picture(store, row):
+        return row
+    known = corpus(store)
+    pair = int(known.pair_id[row])
+    shown = int(known.first_picture[pair]) if pair >= 0 else -1
+    return shown if shown >= 0 and picture(store, shown) else -1
+
+
+# --- the overview's numbers ---------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
+def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
+    """(grid, density) of the modality scores of live concepts; weighting "concepts" or "energy"."""
+    from analysis.concepts.kde import modality_density as density
+
+    weights = store.concepts["energy"].to_numpy() if weighting == "energy" else None
+    return density(store.concepts["modality_score"].to_numpy(), weights=weights)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def modality_shares(store: Store) -> sentences.ModalityShares:
+    return sentences.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def cumulative_energy(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """(n, share of the energy in the n strongest concepts)."""
+    from analysis.concepts.metrics import cumulative_energy as cumulative
+
+    return np.arange(1, store.n_concepts + 1), cumulative(store.concepts["energy"].to_numpy())
+
+
+@st.cache_resource(max_entries=128, show_spinner=False, hash_funcs=BY_KEY)
+def overlap(store: Store, share: float, bridge: str) -> dict[str, float]:
+    """Jaccard overlaps of the top sets; bridge: a column of the concept table."""
+    energy, attribution, bridges = (store.concepts[name].to_numpy() for name in ("energy", "attribution", bridge))
+    return sentences.overlap(energy, attribution, bridges, share)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+def results(store: Store, task: str) -> pd.DataFrame | None:
+    """Recall of the standard methods as measured when the store was built; None where it was not."""
+    return store.results(task) if store.has(f"retrieval/{task}/results.parquet") else None
+
+
+def short_names(stores: list[Store]) -> list[str]:
+    """Names for legends: the backbone, with what tells stores of one backbone apart."""
+    keys = [store.backbone for store in stores]
+    labels = [store.label for store in stores]
+    return [
+        key if keys.count(key) == 1 else label if labels.count(label) == 1 else f"{label} {store.name[-12:-6]}"
+        for key, label, store in zip(keys, labels, stores, strict=True)
+    ]
+
+
+# --- the browser --------------------------------------------------------------------------------------------------
+def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
+    """Ids of the concepts that pass the filters, ascending."""
+    labelled = label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
+    matches = _matches(store, filters.words, labelled) if filters.words else None
+    return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+def _matches(store: Store, words: str, labelled: int) -> np.ndarray:
+    found = {concept: label.text.lower() for concept, label in labels(store).items()}
+    return browse.search(_word_index(store), _lower_names(store), found, words)
+
+
+@st.cache_resource(max_entries=6, show_spinner="Indexing the words of all concepts", hash_funcs=BY_KEY)
+def _word_index(store: Store) -> list[str]:
+    known, postings = corpus(store), store.postings
+    return browse.word_index(postings.offsets, postings.sample_rows, known.texts, known.pair_id, known.first_caption)
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _names(store: Store) -> list[str]:
+    return [str(name or "") for name in store.concepts["name"].to_numpy()]
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _lower_names(store: Store) -> list[str]:
+    return [name.lower() for name in _names(store)]
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+def labels(store: Store) -> dict[int, Label]:
+    """What people called this SAE's concepts; read again when a label was added."""
+    sha = str(store.config["sae"]["sha256"])
+    return _labels(str(notes_dir()), sha, label_stamp(notes_dir(), sha))
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _labels(notes: str, sha: str, stamp: int) -> dict[int, Label]:
+    return read_labels(Path(notes), sha)
+
+
+def concept_name(store: Store, concept: int) -> str:
+    """The label that somebody gave, else the automatic name, else ""."""
+    return concept_names(store, [concept])[0]
+
+
+def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[str]:
+    """`concept_name` of many: the labels are looked up once."""
+    known, automatic = labels(store), _names(store)
+    return [known[int(i)].text if int(i) in known else automatic[int(i)] for i in concepts]
+
+
+# --- retrieval lab ------------------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+def lab(store: Store, task: str, pool: str = "local") -> Any:
+    """One task with its similarities in memory (a Lab of retrieval.evaluation). A hybrid's partner is named by its store id."""
+    import analysis.retrieval.ranking.rank_kernels  # noqa: F401  # many rankings follow: worth the second that numba takes to import
+    from analysis.retrieval.evaluation.lab import Lab
+
+    return Lab(task_space(store, task, pool), lambda name: task_space(by_id(name, store.dataset), task, pool))
+
+
+def by_id(name: str, dataset: str) -> Store:
+    """The store of an id, or the first one of a backbone on a data set. StoreError when there is none."""
+    for ref in sorted(stores(), key=lambda ref: "token SAE" in ref.label):
+        if ref.ok and (name in (store_id(ref), ref.path.name) or (name, dataset) == (ref.backbone, ref.dataset)):
+            return open_ref(ref)
+    raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")
+
+
+def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
+    """Ranks of all targets under an intervention in text form (a Measured of retrieval.evaluation). Of several steps each
+    random seed is fitted and kept by itself: a visitor who moves on meanwhile waits for one seed, not for ten."""
+    from analysis.retrieval.evaluation.lab import together
+    from analysis.retrieval.interventions.intervention import parse
+
+    method = parse(spec)
+    seeds = method.seeds()
+    if len(seeds) == 1 or len(method.steps) == 1:
+        return _measured(store, task, spec, pool)
+    return together(method, [_measured(store, task, seed.spec, pool) for seed in seeds])
+
+
+@st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
+def _measured(store: Store, task: str, spec: str, pool: str) -> Any:
+    from analysis.retrieval.interventions.intervention import parse
+
+    return lab(store, task, pool).measure(parse(spec))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing bootstrap samples", hash_funcs=BY_KEY)
+def recall(
+    store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str = "local"
+) -> pd.DataFrame:
+    """Recall of interventions with intervals and paired differences to the base, one row a method and k."""
+    from analysis.retrieval.evaluation.lab import recall_frame
+
+    base, *methods = (measured(store, task, spec, pool) for spec in ("base", *specs))
+    return recall_frame(base, methods, ks=ks, definition=definition)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
+def lab_curves(
+    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
+) -> Any:
+    """Recall along a setting (analysis.retrieval.evaluation.curves.Curves)."""
+    from analysis.retrieval.evaluation.curves import curves
+    from analysis.retrieval.interventions.intervention import parse
+
+    return curves(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
+def lab_band(
+    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
+) -> pd.DataFrame | None:
+    """The random control of a curve."""
+    from analysis.retrieval.evaluation.curves import control_band
+    from analysis.retrieval.interventions.intervention import parse
+
+    return control_band(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
+
+
+@st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
+def diagnosis(store: Store, task: str, spec: str, pool: str = "local") -> Any:
+    from analysis.retrieval.interventions.intervention import parse
+
+    return lab(store, task, pool).diagnose(parse(spec))

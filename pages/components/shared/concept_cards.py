@@ -1,0 +1,91 @@
+"""Concepts as short rows (pictures, name, modality, a number) that lead to the concept."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.concepts import examples
+from analysis.concepts.examples import Firing
+from analysis.store import Store
+from pages.components.shared import caching, gallery, scores, state
+
+THUMBS = 3
+_NEAR = 50
+STRIP_HELP = "Behind a T: the concept fires on captions only, and the pictures are those that its captions describe."
+
+
+def title(store: Store, concept: int) -> str:
+    """Id and name, as links and headings say it; safe as markdown."""
+    name = caching.concept_name(store, concept)
+    return f"{concept} · {gallery.escape(name, 60)}" if name else f"{concept}"
+
+
+def firing(store: Store, concept: int) -> tuple[Firing, Firing]:
+    """(pictures, captions) that a concept fires on, strongest first, as the Concept page tells them apart."""
+    rows, values = store.postings.rows(concept)
+    return examples.split(rows, values, caching.corpus(store).kind)
+
+
+def top_rows(store: Store, concept: int, count: int = THUMBS) -> tuple[int, ...]:
+    """Rows of the strongest pictures of a concept; none where it fires on captions only."""
+    rows, values = store.postings.rows(concept)
+    known = caching.corpus(store).kind
+    near = slice(
+        0, _NEAR * count
+    )  # a common concept fires on half of all samples, and the first pictures stand in front
+    pictures = examples.split(rows[near], values[near], known)[0]
+    if len(pictures) < count and len(rows) > near.stop:
+        pictures = examples.split(rows, values, known)[0]
+    return tuple(int(row) for row in pictures.rows[:count])
+
+
+def strip(store: Store, concept: int, side: int = 48) -> str:
+    """The strongest pictures side by side, as a data URI; "" when there are none. Where a concept fires on captions only,
+    the pictures that its strongest captions describe, behind a tile with a T (see STRIP_HELP)."""
+    rows, mark = _faces(store, concept)
+    return caching.strip(store, rows, side, mark)
+
+
+def _faces(store: Store, concept: int) -> tuple[tuple[int, ...], str]:
+    """(rows whose pictures stand for a concept, "T" where they are those that its captions describe)."""
+    rows = top_rows(store, concept)
+    if rows:
+        return rows, ""
+    captions = firing(store, concept)[1].rows[: 5 * THUMBS]
+    described = dict.fromkeys(caching.picture_of(store, int(caption)) for caption in captions)
+    return tuple(row for row in described if row >= 0)[:THUMBS], "T"
+
+
+def fires_on(store: Store, concept: int, count: int = THUMBS, *, width: int = 72) -> None:
+    """The strongest pictures of a concept, or its strongest captions where it fires on no picture."""
+    pictures, captions = firing(store, concept)
+    if len(pictures):
+        st.caption("It fires most on:")
+        gallery.pictures(store, pictures.rows[:count], width=width)
+    elif len(captions):
+        st.caption("It fires on no picture. The captions that it fires on most:")
+        top = examples.distinct(captions, caching.corpus(store).texts, count)
+        gallery.texts(store, top.rows, top.values)
+    else:
+        st.caption("It fires on no picture and no caption of this data.")
+
+
+def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
+    """One concept in a list: pictures, link, modality, and a number that says why it stands here.
+
+    place: given on the Concept page, where the link changes the view in front of the visitor.
+    """
+    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        rows, mark = _faces(store, concept)
+        sheet = caching.strip(store, rows, 48, mark)
+        if sheet:
+            with st.container(width=THUMBS * 52):  # one picture is as small as three, and the names stay in line
+                whose = "Pictures of the strongest captions" if mark else "Strongest pictures"
+                st.image(sheet, width="content", alt=f"{whose} of concept {concept}")
+        with st.container(gap=None):
+            if place:
+                state.view_button(title(store, concept), place=place, concept=concept)
+            else:
+                state.page_link("concept", title(store, concept), store=caching.store_id(store), concept=concept)
+            st.caption(f":{color}[{words}] · {note}" if note else f":{color}[{words}]")

@@ -1,0 +1,169 @@
+"""The frame of every page: title, controls row with its three actions, captions, notices, the empty state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from analysis.store import Store, StoreRef
+from analysis.store.notebook import Finding, add_finding
+from analysis.store.read import DEMO_NOTE
+from pages.components.shared import caching, commands, state
+from pages.components.shared.errors import guard
+
+_COPIES = "_copies"
+R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
+
+
+@dataclass
+class Controls:
+    """What the actions at the end of a controls row need; the page fills it in as it goes."""
+
+    command: str = ""  # reproduces the numbers of the view
+    title: str = ""  # of the finding when the view is pinned
+    facts: dict[str, Any] = field(default_factory=dict)  # numbers to keep with a pin
+    more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
+
+
+def header(page: str, question: str, lead: str = "") -> None:
+    """The title of a page, which asks its question, and one line below it."""
+    state.enter(page)
+    st.title(question, anchor=False)
+    if lead:
+        st.markdown(f":gray[{lead}]")
+
+
+@contextmanager
+def controls(page: str, *, title: str = "") -> Iterator[Controls]:
+    """A row of controls that ends with: copy link, copy command, pin. Notices about the URL appear below it.
+
+    with layout.controls("concepts") as row:
+        store = pickers.store()
+        row.command = commands.concept_row(store, 5)
+    """
+    state.begin_notices()
+    line = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    row = Controls(title=title or state.PAGES[page].title, more=st.container())
+    with line:
+        yield row
+    with line:
+        st.space("stretch")
+        actions(page, row)
+    state.place_notices(st.container())
+
+
+def actions(page: str, row: Controls) -> None:
+    """Copy link, copy command, pin: small, at the end of a row."""
+    with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
+        st.caption("This view, with everything chosen in it:")
+        link = st.empty()
+    with st.popover(
+        "Command", icon=":material/terminal:", type="tertiary", help="Copy the command that gives these numbers"
+    ):
+        st.caption("The same numbers without the app, from the project's folder:")
+        command = st.empty()
+    st.session_state[_COPIES] = link, command
+    refresh(page, row.command or commands.LIST)
+    with st.popover("Pin", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"):
+        _pin_form(page, row)
+
+
+def refresh(page: str, command: str) -> None:
+    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
+    link, shell = st.session_state[_COPIES]
+    link.code(state.here(page), language=None, wrap_lines=True)
+    shell.code(command, language="bash", wrap_lines=True)
+
+
+def caption(text: str) -> None:
+    st.caption(text)
+
+
+def store_line(store: Store) -> None:
+    """Data, split, N, model and tap of what is on screen; demo label and a warning about a poor SAE."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if store.is_demo:
+            demo_badge()
+        st.caption(store.caption.removesuffix(f" · {DEMO_NOTE}"))
+    warn_poor_sae(store)
+
+
+def stores_line(stores: Sequence[Store]) -> None:
+    """Data and models of several stores on one line, with the demo label where one of them is a demo."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if any(store.is_demo for store in stores):
+            demo_badge()
+        st.caption(data_of(stores))
+
+
+def data_of(stores: Sequence[Store]) -> str:
+    """Data, split and N once where all stores share them, then the models with their taps: for captions of figures."""
+    parts = [store.caption.removesuffix(f" · {DEMO_NOTE}").rsplit(", ", 1) for store in stores]
+    data = list(dict.fromkeys(part[0] for part in parts))
+    if len(data) == 1:
+        return f"{data[0]}; {', '.join(part[1] for part in parts)}"
+    return "; ".join(", ".join(part) for part in parts)
+
+
+def demo_badge() -> None:
+    st.badge(DEMO_NOTE, icon=":material/experiment:", color="gray")
+
+
+def r2(store: Store, part: str = "all") -> float | None:
+    """R² (mean over dimensions) of the SAE on what is analysed; None where the store does not say."""
+    value = store.facts.get("quality", {}).get(part, {}).get("r2_per_dimension")
+    return None if value is None else float(value)
+
+
+def warn_poor_sae(store: Store) -> None:
+    """Of all embeddings, or where those pass, of the modality that does not."""
+    for part, whose in (
+        ("all", "these embeddings"),
+        ("image", "the image embeddings"),
+        ("text", "the text embeddings"),
+    ):
+        value = r2(store, part)
+        if value is not None and value < R2_BOUND:
+            st.warning(
+                f"The SAE of {store.label} explains {100 * value:.0f} % of the variance of {whose} (R² below {R2_BOUND}): "
+                "its concepts say little about them. Train an SAE on what is analysed (`--sae train`).",
+                icon=":material/warning:",
+            )
+            return
+
+
+def empty_cache(refs: Sequence[StoreRef]) -> None:
+    """The designed empty state: what is missing and the command that makes it; then the page ends."""
+    with st.container(border=True):
+        st.subheader("Nothing to show yet", anchor=False)
+        broken = [ref for ref in refs if not ref.ok]
+        if broken:
+            st.markdown(f"None of the {len(broken)} stores in `{commands.place(caching.cache_dir())}` can be opened:")
+            for ref in broken[:5]:
+                st.error(ref.problem, icon=":material/error:")
+        else:
+            st.markdown(
+                f"There is no store in `{commands.place(caching.cache_dir())}`. A store holds one model on one data set."
+            )
+        st.caption("Rebuild the embedded demo (small models, CPU):")
+        st.code(commands.DEMO, language="bash")
+        st.caption("Or build one from your own pictures and captions:")
+        st.code(commands.BUILD, language="bash")
+    st.stop()
+
+
+def _pin_form(page: str, row: Controls) -> None:
+    with st.form(f"pin_{page}", border=False, clear_on_submit=True):
+        title = st.text_input("Title", value=row.title, max_chars=200)
+        note = st.text_area("What does it show?", max_chars=4000, height=90)
+        author = st.text_input("Your name", value=st.session_state.get("_author", ""), max_chars=80)
+        if st.form_submit_button("Pin this view", icon=":material/keep:"):
+            with guard("The finding", stop=False):
+                st.session_state["_author"] = author
+                finding = Finding(page, title, state.view_params(page), note, author, row.command, row.facts)
+                add_finding(caching.notes_dir(), finding)
+                st.toast("Pinned. It is kept in the cache's notes.", icon=":material/keep:")

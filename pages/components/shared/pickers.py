@@ -1,0 +1,217 @@
+"""Pickers that several pages share. Each gives something that exists: nonsense in the URL becomes a notice and a default."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.errors import AnalysisError
+from analysis.store import Store, StoreRef
+from pages.components.shared import caching, layout, scores, state
+
+DEFAULT_STORES = 6
+
+
+def store(label: str = "Model and data") -> Store:
+    """The store in the URL, or the first that opens; ends the page with the empty state when there is none."""
+    refs = caching.stores()
+    usable = _usable(refs)
+    wanted = state.get(state.STORE)
+    chosen = _resolve(wanted, refs, usable) or usable[0]
+    opened = _open_or_other(chosen, usable)
+    ids = [caching.store_id(ref) for ref in usable]
+    labels = dict(zip(ids, _labels(usable), strict=True))
+    value = caching.store_id(opened)
+    st.session_state["_pick_store"] = value
+    st.selectbox(
+        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_store",
+        on_change=lambda: state.put(state.STORE, st.session_state["_pick_store"]), width=300,
+    )  # fmt: skip
+    state.keep(state.STORE, value, default=caching.store_id(usable[0]), alias=_means(wanted, value))
+    return opened
+
+
+def stores(label: str = "Models and data") -> list[Store]:
+    """One or several stores, overlaid; all that open by default (at most six)."""
+    refs = caching.stores()
+    usable = _usable(refs)
+    wanted = state.get(state.STORES)
+    chosen = []
+    for part in (wanted or "").split(","):
+        ref = _resolve(part, refs, usable) if part else None
+        if ref is not None and ref not in chosen:
+            chosen.append(ref)
+    default = _default_stores(usable)
+    chosen = chosen or default
+    ids = [caching.store_id(ref) for ref in usable]
+    labels = dict(zip(ids, _labels(usable), strict=True))
+    st.session_state["_pick_stores"] = [caching.store_id(ref) for ref in chosen]
+    st.multiselect(
+        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_stores", max_selections=DEFAULT_STORES,
+        on_change=lambda: state.put(state.STORES, ",".join(st.session_state["_pick_stores"]) or None), width=520,
+    )  # fmt: skip
+    opened = []
+    for ref in chosen:
+        try:
+            opened.append(caching.open_ref(ref))
+        except AnalysisError as error:
+            state.notice(str(error))
+    parts = (wanted or "").split(",")
+    alias = len(parts) == len(opened) and all(map(_means, parts, map(caching.store_id, opened)))
+    state.keep(
+        state.STORES, ",".join(caching.store_id(item) for item in opened), alias=alias,
+        default=",".join(caching.store_id(ref) for ref in default),
+    )  # fmt: skip
+    return opened or [_open_or_other(usable[0], usable)]
+
+
+def task(opened: Store, label: str = "Task") -> str | None:
+    """One of the store's retrieval tasks, None when it has none."""
+    return task_of(list(opened.tasks), label, whose=opened.label) if opened.tasks else None
+
+
+def common_tasks(opened: list[Store]) -> list[str]:
+    """Tasks of any of the stores, in the order in which they name them."""
+    return list(dict.fromkeys(name for item in opened for name in item.tasks))
+
+
+def chosen_task(tasks: list[str], *, whose: str = "This view") -> str | None:
+    """The task in the URL if it is among some, else the first; None without tasks. Where its picker stands further down a
+    page, call this with the controls, so that the link at the top names it."""
+    if not tasks:
+        return None
+    wanted = state.get(state.TASK)
+    if wanted is not None and wanted not in tasks:
+        state.notice(f"{whose} has no task {state.shown(wanted)}, only {', '.join(tasks)}; showing {tasks[0]}.")
+    value = wanted if wanted in tasks else tasks[0]
+    state.keep(state.TASK, value, default=tasks[0])
+    return value
+
+
+def task_of(tasks: list[str], label: str = "Task", *, whose: str = "This view") -> str:
+    """Picker for one of some retrieval tasks (at least one)."""
+    value = chosen_task(tasks, whose=whose) or tasks[0]
+    st.session_state["_pick_task"] = value
+    st.selectbox(
+        label, tasks, key="_pick_task", width=130, help=TASK_HELP,
+        on_change=lambda: state.put(state.TASK, st.session_state["_pick_task"]),
+    )  # fmt: skip
+    return value
+
+
+def concept(opened: Store) -> int:
+    """The concept in the URL, or the strongest by energy. Draws nothing: the pages offer search, tables and links."""
+    default = int(opened.concepts["energy"].to_numpy().argmax())
+    value = state.get_int(
+        state.CONCEPT, low=0, high=opened.n_concepts - 1, default=default, what=f"concept of {opened.label},"
+    )
+    state.keep(state.CONCEPT, value, default=default)
+    return value
+
+
+def concept_jump(opened: Store, value: int) -> None:
+    """A number to type, and the way to the concepts before and after by id."""
+    st.session_state["_jump"] = value
+    st.number_input(
+        "Concept", 0, opened.n_concepts - 1, key="_jump", width=130,
+        on_change=lambda: state.put(state.CONCEPT, st.session_state["_jump"]),
+    )  # fmt: skip
+    for words, icon, other in (("Previous", "chevron_left", value - 1), ("Next", "chevron_right", value + 1)):
+        state.view_button(words, place=words, icon=f":material/{icon}:", concept=other % opened.n_concepts)
+
+
+def share(label: str = "Top share (%)", *, default: float = 1.0, width: int = 190) -> float:
+    """Percent of all concepts that count as the top, as a share in (0, 1]."""
+    options = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    state.check_choice(
+        state.SHARE, [f"{option:g}" for option in options], default=f"{default:g}", what="a top share (%) of"
+    )
+    value = st.select_slider(
+        label, options, default, format_func=lambda option: f"{option:g}", key=state.SHARE, bind="query-params", width=width,
+        help="The m = max(1, floor(share x K)) concepts with the largest score (Eq. 7). The paper uses 1 %.",
+    )  # fmt: skip
+    return value / 100
+
+
+def reduction(label: str = "Bridge as") -> str:
+    """How the bridge matrix becomes one number a concept; a key of scores.REDUCTIONS."""
+    options = list(scores.REDUCTIONS)
+    state.check_choice(state.REDUCTION, options, default=options[0], what="a bridge reduction")
+    return st.selectbox(
+        label, options, key=state.REDUCTION, bind="query-params", width=150,
+        help="The paper does not say how the bridge matrix (Eq. 5) becomes one number a concept. max: the strongest link; "
+        "diagonal: the link to itself; off_diagonal: all links to others; abs_sum: IsoEnergy's.",
+    )  # fmt: skip
+
+
+TASK_HELP = "Query modality 2 candidate modality: t = text, i = image, it = image and text."
+
+
+def _usable(refs: list[StoreRef]) -> list[StoreRef]:
+    usable = [ref for ref in refs if ref.ok]
+    if not usable:
+        layout.empty_cache(refs)
+    return sorted(usable, key=lambda ref: (ref.path.parent.name, _is_token_store(ref)))
+
+
+def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -> StoreRef | None:
+    """The reference that a URL names: by the whole id, the folder's name, or the backbone alone (then its store of pooled
+    embeddings comes first)."""
+    if not wanted:
+        return None
+    refs, usable = (sorted(found, key=_is_token_store) for found in (refs, usable))
+    meant = [ref for ref in refs if _means(wanted, caching.store_id(ref))]
+    for ref in meant:
+        if ref.ok:
+            return ref
+    if meant:
+        state.notice(meant[0].problem)
+        return None
+    sibling = next((ref for ref in usable if ref.path.parent.name == wanted.split("/")[0]), None)
+    if sibling is not None:
+        state.notice(
+            f"There is no store {state.shown(wanted)} here; showing {caching.store_id(sibling)} of the same model."
+        )
+        return sibling
+    state.notice(
+        f"There is no store {state.shown(wanted)} in this cache (the page Stores lists what there is); "
+        f"showing {usable[0].label}."
+    )
+    return None
+
+
+def _is_token_store(ref: StoreRef) -> bool:
+    return "token SAE" in ref.label
+
+
+def _means(wanted: str | None, identity: str) -> bool:
+    """Does a word in the URL name this store: by its whole id, its folder or its backbone?"""
+    return wanted in (identity, *identity.split("/"))
+
+
+def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:
+    """The store, or the next one that opens: it may have been damaged or removed since it was listed."""
+    for candidate in [ref, *(other for other in usable if other != ref)]:
+        try:
+            return caching.open_ref(candidate)
+        except AnalysisError as error:
+            state.notice(str(error))
+    state.place_notices(st.container())
+    layout.empty_cache(caching.stores())
+    raise AssertionError("empty_cache ends the page")
+
+
+def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
+    """One store a backbone first (those of pooled embeddings), then nothing more: others are one click away."""
+    first: dict[str, StoreRef] = {}
+    for ref in sorted(usable, key=_is_token_store):
+        first.setdefault(ref.backbone, ref)
+    return list(first.values())[:DEFAULT_STORES]
+
+
+def _labels(refs: list[StoreRef]) -> list[str]:
+    """Labels that differ: stores that share one get the beginning of their key."""
+    taken = [ref.label for ref in refs]
+    return [
+        ref.label if taken.count(ref.label) == 1 else f"{ref.label} · {ref.path.name.rsplit('-', 1)[-1][:6]}"
+        for ref in refs
+    ]

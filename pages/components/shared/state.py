@@ -1,0 +1,334 @@
+"""What is in the address bar: every query-parameter key, how its value is read and written, and links between pages.
+
+Two kinds of parameters. Keys that a link may set from another page (store, concept, task ...) are owned here: `get` reads
+the URL, then what the session used last; `put` writes both. Keys of a single page's widgets are bound by Streamlit itself
+(`key=state.SHARE, bind="query-params"`); call `check_number` or `check_choice` before such a widget, because Streamlit
+drops a value that does not fit without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
+
+# Owned by this module: links set them.
+STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
+STORES = "stores"  # several of them, comma-separated
+CONCEPT = "concept"
+TASK = "task"
+QUERY = "query"  # position of the query in view
+METHOD = "method"  # text form of the intervention in view, see analysis.retrieval.interventions.intervention
+ALSO = "also"  # text forms of other rows of the results table, joined by ;
+CHANGED = "changed"  # which queries are listed: rescued | lost | near | moved | all
+WHY = "why"  # which list the why-panel of the lab explains: before | after
+CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
+MASK = "mask"  # text form of the masked tokens, see analysis.query.masks
+TEXT = "text"  # of a live query
+SOURCE = "source"  # of a live query: upload | camera | data
+RUN = "run"  # of a live query from the data: 1 when the model runs on it
+BESIDE = "beside"  # of a live query: stores of other models whose lists stand beside, comma-separated
+MODEL = "model"  # of a live query: key, hub id or folder
+DEVICE = "device"
+DTYPE = "dtype"
+
+# Bound to widgets.
+SHARE = "share"  # percent of the concepts: top sets, removal
+RANK = "r"  # rank of the removed subspace
+REDUCTION = "reduction"  # of the bridge matrix to one number a concept
+WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
+RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
+K = "k"  # cut-off of recall
+KS = "ks"  # all cut-offs that are measured
+TAB = "tab"  # of the retrieval lab
+FIND = "find"  # words in the queries that are listed, or the number of one
+VIEW = "view"  # of the concept browser: table | map | histogram
+WORDS = "words"
+MODALITY = "modality"
+ENERGY = "energy"
+FREQUENCY = "frequency"
+ALIVE = "alive"
+SORT = "sort"
+ORDER = "order"
+PAGE = "page"
+COLOR = "color"
+VARIANT = "variant"
+SCORE = "score"
+DEFINITION = "definition"
+POOL = "pool"  # candidates of the retrieval lab: local | global
+ALPHA = "alpha"
+SIDE = "side"
+SHOW = "show"
+
+OWNED = (
+    STORE,
+    STORES,
+    CONCEPT,
+    TASK,
+    QUERY,
+    METHOD,
+    ALSO,
+    CHANGED,
+    CURVE,
+    WHY,
+    MASK,
+    TEXT,
+    SOURCE,
+    RUN,
+    BESIDE,
+    MODEL,
+    DEVICE,
+    DTYPE,
+)
+_MEMORY = "_last_values"
+_SHOWN = "_shown_values"
+_NOTICES = "_notices"
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """One row of the navigation. `url_path` differs from the file's stem: a cold server would otherwise run a deep-linked
+    page by itself, without the router."""
+
+    file: str
+    url_path: str
+    title: str
+    icon: str
+    help: str
+    params: tuple[str, ...] = ()  # which owned keys the page's address carries
+    kept: tuple[str, ...] = ()  # bound keys that come back when the visitor does, also by the browser's back button
+
+
+PAGES: dict[str, PageInfo] = {
+    "overview": PageInfo(
+        "pages/overview.py", "start", "Overview", ":material/insights:",
+        "The three findings, all models overlaid, and the model cards.", (STORES, TASK),
+    ),
+    "concepts": PageInfo(
+        "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
+        "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, ALIVE, PAGE, COLOR, SCORE),
+    ),
+    "concept": PageInfo(
+        "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
+        "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
+        (STORE, CONCEPT, TASK),
+    ),
+    "retrieval_lab": PageInfo(
+        "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
+        "Recall before and after an intervention, per query and over all.",
+        (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
+    ),
+    "live_query": PageInfo(
+        "pages/live_query.py", "live", "Live query", ":material/image_search:",
+        "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
+        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
+    ),
+    "stores": PageInfo(
+        "pages/stores.py", "caches", "Stores", ":material/database:",
+        "What is in the cache, whether it is sound, and how to build what is missing.",
+    ),
+}  # fmt: skip
+
+DEFAULT_PAGE = "overview"  # served at the root, not at its url_path
+
+
+# --- owned keys ---------------------------------------------------------------------------------------------------
+def get(key: str) -> str | None:
+    """The value in the URL, else the one this session used last, else None."""
+    raw = st.query_params.get(key)
+    if raw is not None:
+        return raw[:500]
+    return _memory().get(key)
+
+
+def put(key: str, value: object) -> None:
+    """Choose a value: write it to the URL and to the session's memory. None removes it from both."""
+    if value is None:
+        _memory().pop(key, None)
+        if key in st.query_params:
+            del st.query_params[key]
+        return
+    text = str(value)
+    if st.query_params.get(key) != text:
+        st.query_params[key] = text
+    _memory()[key] = text
+
+
+def put_together(values: Mapping[str, object]) -> None:
+    """Several values as one step of the browser's back button."""
+    texts = {key: None if value is None else str(value) for key, value in values.items()}
+    params = {key: st.query_params.get_all(key) for key in st.query_params if key not in texts}
+    st.query_params.from_dict(params | {key: [text] for key, text in texts.items() if text is not None})
+    for key, text in texts.items():
+        put(key, text)
+
+
+def keep(key: str, value: object, *, default: object, alias: bool = False) -> None:
+    """The value in effect. The address changes only where it says something else, or nothing although this is not the
+    default: each change of it is a step of the browser's back button. alias: what it says means the same."""
+    named = key in st.query_params
+    if (alias and named) or (not named and str(value) == str(default)):
+        _memory()[key] = str(value)
+    else:
+        put(key, value)
+
+
+def shows(key: str, value: object) -> None:
+    """The page shows this value though nobody chose it: links to the view carry it, the page itself does not read it back."""
+    st.session_state.setdefault(_SHOWN, {})[key] = str(value)
+
+
+def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
+    """An integer in [low, high]; anything else leaves a notice that names `what` and gives the default."""
+    raw = get(key)
+    if raw is None:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        value = low - 1
+    if low <= value <= high:
+        return value
+    notice(
+        f"The link asks for {what} {shown(raw)}, expected a whole number from {low:,} to {high:,}; showing {default:,}."
+    )
+    return default
+
+
+def enter(page: str) -> None:
+    """Start of a page: take the owned keys of other pages out of the address (the session still remembers them), and bring
+    back the page's kept widgets when the visitor returns by the browser's back button, where Streamlit resets them."""
+    previous, st.session_state["_page"] = st.session_state.get("_page"), page
+    st.session_state.pop(_SHOWN, None)
+    kept = PAGES[page].kept
+    if previous not in (None, page) and not any(key in st.query_params for key in kept):
+        values = {key: st.session_state[key] for key in kept if key in st.session_state}
+        if values:
+            st.session_state.update(values)
+            st.rerun()
+    for key in OWNED:
+        if key not in PAGES[page].params and key in st.query_params:
+            _memory()[key] = st.query_params[key]
+            del st.query_params[key]
+
+
+def page_in_view() -> str:
+    """Its key in PAGES; "" before a page has begun."""
+    return st.session_state.get("_page", "")
+
+
+def _memory() -> dict[str, str]:
+    return st.session_state.setdefault(_MEMORY, {})
+
+
+# --- bound keys: say it when a link carries nonsense --------------------------------------------------------------------
+def check_number(key: str, *, low: float, high: float, default: float, what: str) -> None:
+    """Leave a notice when the URL's value for a bound slider or number is no number in [low, high]."""
+    raw = st.query_params.get(key)
+    if raw is None:
+        return
+    try:
+        value = float(raw)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        fallback = f"{default:g}" if math.isnan(value) else f"{min(max(value, low), high):g}"
+        notice(f"The link asks for {what} {shown(raw)}, expected {low:g} to {high:g}; showing {fallback}.")
+
+
+def check_choice(key: str, options: Sequence[str], *, default: str, what: str) -> None:
+    """Leave a notice when the URL's value for a bound picker is none of its options."""
+    raw = st.query_params.get(key)
+    if raw is not None and raw not in options:
+        notice(f"The link asks for {what} {shown(raw)}, expected one of {', '.join(options)}; showing {default}.")
+
+
+def notice(sentence: str) -> None:
+    """One sentence for the visitor, below the controls row; the same sentence once a run."""
+    found, slot = st.session_state.setdefault(_NOTICES, ([], None))
+    if sentence not in found:
+        found.append(sentence)
+        if slot is not None:
+            _show_notice(slot, sentence)
+
+
+def begin_notices() -> None:
+    """Start of a run: nothing to say yet."""
+    st.session_state.pop(_NOTICES, None)
+
+
+def place_notices(slot: Any) -> None:
+    """Show in this container what was noticed so far, and what will be further down the page."""
+    found, _ = st.session_state.setdefault(_NOTICES, ([], None))
+    st.session_state[_NOTICES] = (found, slot)
+    for sentence in found:
+        _show_notice(slot, sentence)
+
+
+def _show_notice(slot: Any, sentence: str) -> None:
+    slot.warning(sentence, icon=":material/link_off:")
+
+
+def shown(raw: str) -> str:
+    """A value from the URL as it may stand in a sentence: quoted, bounded, on one line."""
+    text = " ".join(raw.split())
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{text[:60]}{'…' if len(text) > 60 else ''}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+# --- links --------------------------------------------------------------------------------------------------------
+def page_url(page: str, **params: object) -> str:
+    """Relative address of a page with its parameters, e.g. for a picture that links to a concept."""
+    query = urlencode({key: str(value) for key, value in params.items() if value is not None}, safe="/,")
+    path = "./" if page == DEFAULT_PAGE else PAGES[page].url_path
+    return f"{path}?{query}" if query else path
+
+
+def here(page: str) -> str:
+    """The address of the view in front of the visitor, complete: also what is there by default."""
+    base = (st.context.url or "").split("?")[0]
+    return f"{base}?{urlencode(view_params(page), doseq=True, safe='/,')}"
+
+
+def page_link(page: str, label: str, *, icon: str | None = None, help: str | None = None, **params: object) -> None:
+    """A link to another page; a page that runs without the router shows an ordinary link instead. For a link to other
+    parameters of the page in view use `view_button`: Streamlit draws links to the current page as chosen."""
+    query = {key: str(value) for key, value in params.items() if value is not None}
+    try:
+        st.page_link(PAGES[page].file, label=label, icon=icon, help=help, query_params=query)
+    except StreamlitPageNotFoundError:
+        st.markdown(f"[{label}](/{page_url(page, **query)})")
+
+
+def view_button(
+    label: str, *, place: str, icon: str | None = None, shortcut: str | None = None, **params: object
+) -> None:
+    """A quiet button that sets owned parameters of the page in view. place: tells apart equal buttons of one page."""
+    key = "_".join(["view", place, *(f"{name}={value}" for name, value in params.items())])
+
+    def go() -> None:
+        for name, value in params.items():
+            put(name, value)
+
+    st.button(label, key=key, type="tertiary", icon=icon, shortcut=shortcut, on_click=go)
+
+
+def open_page(page: str, **params: object) -> None:
+    """Go to another view now (from a click on a chart or a table row)."""
+    st.switch_page(
+        PAGES[page].file, query_params={key: str(value) for key, value in params.items() if value is not None}
+    )
+
+
+def view_params(page: str) -> dict[str, list[str]]:
+    """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
+    known = _memory() | st.session_state.get(_SHOWN, {})
+    owned = {key: [known[key]] for key in PAGES[page].params if key in known}
+    named = {key: st.query_params.get_all(key) for key in st.query_params}
+    whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
+    return owned | named | whole

@@ -1,0 +1,119 @@
+"""Two candidates of one query beside each other: what tells them apart, as a sentence, as pictures and as bars of concepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from analysis.figures.export import selected_ids
+from analysis.figures.pairs import pair_attribution
+from analysis.figures.style import percent, score
+from analysis.retrieval.evaluation.why import PARTS, Explanation
+from analysis.store import Store
+from analysis.store.read import Task
+from pages.components.shared import caching, concept_cards, downloads, gallery, method_builder, state
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is explained, and how both candidates are called. removed: concepts that the method of the view takes away."""
+
+    store: Store
+    task: Task
+    found: Explanation
+    words: tuple[str, str]
+    removed: frozenset[int] = frozenset()
+
+
+def show(pair: Pair, *, name: str, command: str) -> None:
+    """name: of the figure's files; command: prints the same numbers."""
+    st.markdown(sentence(pair))
+    _pictures(pair)
+    found = pair.found
+    ids = {*found.target.concept_ids.tolist(), *found.rival.concept_ids.tolist()}
+    chart = pair_attribution(
+        found.target,
+        found.rival,
+        names={i: caching.concept_name(pair.store, i) for i in ids},
+        captions=pair.words,
+        removed=pair.removed,
+        data=pair.store.caption,
+    )
+    left, right = st.columns([5, 2], gap="medium")
+    with left:
+        event = downloads.figure(chart, name, command=command, select=("points",))
+    with right:
+        _concept(pair, selected_ids(event))
+
+
+def sentence(pair: Pair) -> str:
+    """Who is ahead, and which parts make most of the gap."""
+    found = pair.found
+    ahead, behind = reversed(pair.words) if found.rival_wins else pair.words
+    words = f"{_the(ahead)} is {score(abs(found.gap))} ahead of {_the(behind)}."
+    gap = f"**{words[0].upper()}{words[1:]}**"
+    reasons = [_reason(pair, part, share) for part, share in found.reasons()]
+    if not reasons:
+        return gap
+    beyond = " The shares exceed the gap because other parts work against it." if _exceeds(found) else ""
+    return f"{gap} Of that, {' and '.join(reasons)}.{beyond}"
+
+
+def _reason(pair: Pair, part: int, share: float) -> str:
+    if part < 0:
+        return f"{percent(share)} {'is' if PARTS[part].startswith('not') else 'comes from'} {PARTS[part]}"
+    gone = ", which this method removes" if part in pair.removed else ""
+    return f"{percent(share)} comes from concept {concept_cards.title(pair.store, part)}{gone}"
+
+
+def _the(word: str) -> str:
+    """A candidate in a sentence: the target, number 3."""
+    return word if word.startswith("number") else f"the {word}"
+
+
+def _exceeds(found: Explanation) -> bool:
+    return sum(share for _, share in found.reasons()) > 1.005
+
+
+def _pictures(pair: Pair) -> None:
+    """Both candidates, so that the bars below have faces; beside a caption the picture that it describes."""
+    found, store = pair.found, pair.store
+    for column, name, color, candidate, similarity in zip(
+        st.columns(2, gap="medium"),
+        pair.words,
+        ("green", "orange"),
+        (found.target_candidate, found.rival_candidate),
+        (found.target.similarity, found.rival.similarity),
+        strict=True,
+    ):
+        row = int(pair.task.candidate_rows[candidate])
+        shown = caching.picture_of(store, row)
+        with column, st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+            if shown >= 0:
+                st.image(caching.picture(store, shown), width=64, alt=gallery.alt(store, shown))
+            words = gallery.escape(caching.description(store, row), 140)
+            st.markdown(f":{color}-badge[{name[0].upper()}{name[1:]}] {words}  \n:gray[cosine {score(similarity)}]")
+
+
+def _concept(pair: Pair, clicked: list[int]) -> None:
+    """The clicked concept, or the one that speaks most against the first candidate."""
+    found, store = pair.found, pair.store
+    concept = clicked[0] if clicked else found.loudest_against
+    if concept is None:
+        return
+    first, second = pair.words
+    st.caption("Clicked:" if clicked else f"Speaks most against {_the(first)}; click a bar for another:")
+    given = [score(part.contribution[part.concept_ids == concept].sum()) for part in (found.target, found.rival)]
+    state.page_link(
+        "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
+        store=caching.store_id(store), concept=concept,
+    )  # fmt: skip
+    st.caption(f"Gives {_the(first)} {given[0]}, {_the(second)} {given[1]}.")
+    concept_cards.fires_on(store, concept, 4)
+    if st.button(
+        "Remove just it", icon=":material/content_cut:", key=f"_why_remove_{concept}",
+        help="The intervention becomes the removal of this one concept's direction.",
+    ):  # fmt: skip
+        method_builder.remove_only(concept)
+        st.rerun()

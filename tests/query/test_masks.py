@@ -1,0 +1,107 @@
+"""Masks of a query's tokens: text form, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.errors import BackboneError
+from analysis.models.pooling import VARIANTS, Role, keep_tokens
+from analysis.query.masks import NO_MASK, QUICK_MASKS, TokenMask, mask_of, parse_mask, variant_of
+
+ROLES = np.array([1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 1, 0], np.int8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "spec"),
+    [
+        (TokenMask(), ""),
+        (TokenMask(("image",)), "image"),
+        (TokenMask(("instruction", "text")), "text,instruction"),
+        (TokenMask(tokens=(9, 3, 4, 5)), "3-5,9"),
+        (TokenMask(("template",), (7,), "last"), "template,7,last"),
+    ],
+)
+def test_text_form_comes_back_as_the_same_mask(mask: TokenMask, spec: str) -> None:
+    assert mask.spec == spec
+    assert parse_mask(spec) == mask
+
+
+def test_quick_masks_keep_what_the_stored_variants_keep() -> None:
+    for quick, variant in (
+        ("w/o image", "mean_no_image"),
+        ("w/o prompt", "mean_no_prompt"),
+        ("w/o instruction", "mean_no_instruction"),
+    ):
+        kept, defined = keep_tokens(ROLES, variant)
+        assert defined
+        np.testing.assert_array_equal(TokenMask(QUICK_MASKS[quick]).keep(ROLES), kept)
+
+
+def test_padding_is_never_pooled_and_last_is_the_last_token_left() -> None:
+    assert not TokenMask().keep(ROLES)[11]
+    np.testing.assert_array_equal(np.flatnonzero(TokenMask(pooling="last").keep(ROLES)), [10])
+    np.testing.assert_array_equal(np.flatnonzero(TokenMask(("template",), (9,), "last").keep(ROLES)), [8])
+
+
+def test_a_mask_that_leaves_nothing_is_refused_with_the_reason() -> None:
+    with pytest.raises(BackboneError, match="leaves no token of 12 to pool"):
+        TokenMask(("template", "image", "text", "instruction")).keep(ROLES)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("picture", "role 'picture'"), ("3-", "role '3-'"), ("image;text", "image;text")]
+)
+def test_a_word_that_is_no_role_and_no_position_is_named(text: str, words: str) -> None:
+    with pytest.raises(BackboneError, match=words):
+        parse_mask(text)
+
+
+def test_a_position_beyond_the_query_is_refused() -> None:
+    with pytest.raises(BackboneError, match="token 99"):
+        parse_mask("99").keep(ROLES)
+
+
+def test_roles_in_a_mask_are_those_of_the_models_package() -> None:
+    assert TokenMask(("image",)).masked(ROLES).sum() == (ROLES == Role.IMAGE).sum()
+
+
+def test_toggling_takes_single_tokens_out_of_a_masked_role_and_back() -> None:
+    image = TokenMask(("image",))
+    without_one = image.toggled([3], False, ROLES)
+    assert without_one.spec == "2,4-5"
+    assert without_one.toggled([3], True, ROLES) == image
+    assert TokenMask().toggled([6, 7], True, ROLES).spec == "text"
+    assert TokenMask(pooling="last").toggled([0], True, ROLES).spec == "0,last"
+
+
+WORDS = np.array([1, 1, 3, 3, 4, 4, 1], np.int8)  # a text alone
+
+
+@pytest.mark.parametrize("roles", [ROLES, WORDS], ids=["picture and text", "text"])
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_every_variant_is_a_mask_and_the_mask_that_variant(roles: np.ndarray, variant: str) -> None:
+    mask = mask_of(variant, roles)
+    keep, defined = keep_tokens(roles, variant)
+    np.testing.assert_array_equal(mask.keep(roles), keep)
+    assert variant_of(mask, roles, tuple(VARIANTS)) == (variant if defined else "mean")
+
+
+def test_a_mask_of_the_tokens_that_a_variant_leaves_out_is_that_variant() -> None:
+    assert variant_of(parse_mask("2-5"), ROLES, ("mean", "mean_no_image")) == "mean_no_image"
+    assert variant_of(parse_mask("2-4"), ROLES, ("mean", "mean_no_image")) is None
+    assert variant_of(parse_mask("image"), ROLES, ("mean", "last")) is None
+    assert variant_of(parse_mask("instruction,last"), ROLES, ("mean", "last")) == "last"  # the template's end is left
+    assert variant_of(parse_mask("template,last"), ROLES, ("mean", "last")) is None
+
+
+def test_two_masks_together_leave_out_what_either_does() -> None:
+    both = parse_mask("image,9").joined(parse_mask("9,10,last"))
+    assert both == parse_mask("image,9-10,last")
+    np.testing.assert_array_equal(np.flatnonzero(both.keep(ROLES)), [8])  # the last one that is left
+    assert NO_MASK.joined(NO_MASK) == NO_MASK
+
+
+def test_only_roles_that_the_query_has_are_said_to_be_left_out() -> None:
+    assert parse_mask("image,instruction").acting_on(WORDS).label == "w/o instruction"
+    assert not parse_mask("image").acting_on(WORDS)

@@ -1,0 +1,209 @@
+"""The lab's shortcuts give the numbers of the plain evaluation, whatever is moved and in whatever order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation import curves as curves_module
+from analysis.retrieval.evaluation.curves import WHOLE, at, behind, control_band, curves, has_whole, kinds_for
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.evaluation.lab import Lab, recall_frame
+from analysis.retrieval.evaluation.movement import side_by_side
+from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
+from analysis.retrieval.task import RetrievalSpace, space_from_store
+from analysis.store import open_store
+from tests.synthetic_store import make_store
+
+SPECS = (
+    "removal:attribution,share=0.2",
+    "removal:attribution,share=0.2,r=2",
+    "removal:energy,share=0.3,r=3",
+    "removal:random,share=0.2,seeds=4",
+    "pca:n=3",
+    "centring:side",
+    "realign:alpha=0.3",
+    "pool:last",
+    "pool:queries=mean_no_image+removal:attribution,share=0.1+realign:alpha=0.1",
+    "edit:2=0,3=2",
+    "codes:idf",
+    "rerank:n=5,first=other",
+    "fusion:weight=0.5,first=other",
+)
+SEEDED = "removal:random,share=0.2,seeds=4"
+
+
+@pytest.fixture(scope="module")
+def spaces(tmp_path_factory: pytest.TempPathFactory) -> tuple[RetrievalSpace, RetrievalSpace]:
+    cache = tmp_path_factory.mktemp("cache")
+    mine = open_store(make_store(cache, backbone="qwen2-vl-mini"))
+    other = open_store(make_store(cache, backbone="clip-mini", width=40))
+    return space_from_store(mine, "i2t"), space_from_store(other, "i2t")
+
+
+@pytest.fixture(scope="module")
+def lab(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> Lab:
+    return Lab(spaces[0], lambda name: spaces[1])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_recall_intervals_and_differences_are_those_of_evaluate(
+    lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace], spec: str
+) -> None:
+    frame = recall_frame(lab.measure(BASE), [lab.measure(parse(spec))], ks=(1, 5))
+    table = evaluate(spaces[0], [parse(spec)], ks=(1, 5), first=spaces[1]).iloc[0]
+    for k in (1, 5):
+        row = frame[frame["k"] == k].iloc[0]
+        assert row["recall"] == pytest.approx(table[f"R@{k}"])
+        assert row["difference"] == pytest.approx(table[f"diff@{k}"])
+        assert (row["low"], row["high"]) == pytest.approx((table[f"R@{k}_low"], table[f"R@{k}_high"]))
+        assert row["difference_low"] == pytest.approx(table[f"diff@{k}_low"])
+    bands = frame[["band_low", "band_high"]].to_numpy()
+    assert np.isnan(bands).all() == (spec != SEEDED)
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in SPECS if spec != SEEDED and ":n=5" not in spec and "fusion" not in spec]
+)
+def test_lists_follow_the_fitted_rows(lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace], spec: str) -> None:
+    found = side_by_side(lab.lists(BASE), lab.lists(parse(spec)), 3, 8, spaces[0].qrels)
+    fitted = fit(parse(spec), spaces[0])
+    similarity = np.round(fitted.candidates @ fitted.queries[3], 12)
+    assert found.after["candidate"].tolist() == sorted(range(len(similarity)), key=lambda c: (-similarity[c], c))[:8]
+
+
+def test_moving_r_reuses_one_projection(lab: Lab) -> None:
+    first, r_first = lab.projection(parse("removal:attribution,share=0.2,r=2").steps[0])
+    second, r_second = lab.projection(parse("removal:attribution,share=0.2,r=4").steps[0])
+    assert first is second
+    assert (r_first, r_second) == (2, 4)
+
+
+def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
+    """Where the concepts span everything, the projection that serves every r must not."""
+    space = space_from_store(open_store(make_store(tmp_path, n_concepts=32, width=32)), "i2t")
+    lab = Lab(space)
+    for r in (31, 3, 30):
+        removal = parse(f"removal:energy,share=1,r={r}")
+        expected = evaluate(space, [BASE, removal], ks=(1, 5)).iloc[1]
+        found = lab.measure(removal).ranks[0].best
+        assert [(found <= k).mean() for k in (1, 5)] == [expected["R@1"], expected["R@5"]]
+    own = behind("r", parse("removal:energy,share=1,r=3"), space)
+    drawn = next(iter(curves(lab, "r", own, ks=(1,)).curves.values()))
+    assert drawn["x"].max() == control_band(lab, "r", own, ks=(1,))["x"].max() == 31
+    for r in ("", ",r=32", ",r=400"):
+        with pytest.raises(RetrievalError, match="32 of 32 dimensions"):
+            lab.measure(parse(f"removal:energy,share=1{r}"))
+
+
+def test_a_hybrid_without_a_partner_is_refused(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
+    with pytest.raises(RetrievalError, match="second store"):
+        Lab(spaces[0]).measure(parse("rerank:n=5"))
+
+
+def test_diagnostics_are_those_of_the_fitted_rows(lab: Lab, spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
+    found = lab.diagnose(parse("realign:alpha=0.3"))
+    fitted = fit(parse("realign:alpha=0.3"), spaces[0])
+    order = np.argsort(-np.round(fitted.queries @ fitted.candidates.T, 12), axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(found.occurrences, np.bincount(order.ravel(), minlength=spaces[0].n_candidates))
+    gap = np.linalg.norm(fitted.queries.mean(0) - fitted.candidates.mean(0))
+    assert found.modality_gap == pytest.approx(gap, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["r", "share", "alpha", "n", "weight"])
+def test_every_curve_passes_through_what_the_lab_measures(lab: Lab, kind: str) -> None:
+    after = parse(
+        {
+            "r": "removal:attribution,share=0.2,r=2",
+            "share": "removal:energy,share=0.1",
+            "alpha": "realign:alpha=0.3",
+            "n": "rerank:n=5,first=other",
+            "weight": "fusion:weight=0.5,first=other",
+        }[kind]
+    )
+    found = curves(lab, kind, behind(kind, after, lab.space), ks=(1, 5))
+    x = {"r": 2, "share": 0.1, "alpha": 0.3, "n": 5, "weight": 0.5}[kind]
+    table = next(iter(found.curves.values()))
+    on_curve = table[np.isclose(table["x"], x)].set_index("k")["recall"]
+    measured = recall_frame(lab.measure(BASE), [lab.measure(after)], ks=(1, 5)).set_index("k")["recall"]
+    assert on_curve[1] == pytest.approx(measured[1])
+    assert on_curve[5] == pytest.approx(measured[5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "spec"),
+    [
+        ("r", 2, "removal:attribution,share=0.2,r=2+realign:alpha=0.3"),
+        ("r", 0, "realign:alpha=0.3"),
+        ("share", 0.1, "removal:attribution,share=0.1+centring:joint"),
+        ("alpha", 0.5, "pool:last+removal:energy,r=1+realign:alpha=0.5"),
+        ("alpha", 0.3, "realign:alpha=0.3+fusion:weight=0.4,first=other"),
+    ],
+)
+def test_the_other_steps_stand_in_a_line_of_their_own(lab: Lab, kind: str, x: float, spec: str) -> None:
+    after = parse(spec) if x else parse(f"removal:attribution,share=0.2+{spec}")
+    assert has_whole(kind, after, lab.space)
+    found = curves(lab, kind, behind(kind, after, lab.space), ks=(1, 5))
+    whole = found.curves[WHOLE]
+    measured = recall_frame(lab.measure(BASE), [lab.measure(parse(spec))], ks=(1, 5)).set_index("k")
+    for k in (1, 5):
+        point = whole[np.isclose(whole["x"], x) & (whole["k"] == k)].iloc[0]
+        for name in ("recall", "low", "high", "difference", "difference_low", "difference_high"):
+            assert point[name] == pytest.approx(measured.loc[k, name]), name
+    alone = next(iter(found.curves.values()))
+    assert not np.allclose(alone["recall"], whole["recall"])
+
+
+def test_r_is_chosen_for_the_whole_intervention(lab: Lab) -> None:
+    after = parse("removal:attribution,share=0.2+realign")
+    choice = curves(lab, "r", behind("r", after, lab.space), ks=(1,)).choice[1]
+    n = lab.space.n_queries
+    half = np.random.default_rng(0).permutation(n)[: n // 2]
+    for r, recall in zip(choice.rs, choice.chosen_on, strict=True):
+        ranks = lab.measure(at("r", after, r)).ranks[0]
+        assert recall == pytest.approx((ranks.best[half] <= 1).mean())
+
+
+def test_a_large_task_has_the_step_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = parse("removal:attribution,share=0.2,r=2+realign")
+    monkeypatch.setattr(curves_module, "WHOLE_PAIRS", lab.space.n_queries * lab.space.n_candidates - 1)
+    assert behind("r", after, lab.space) == parse("removal:attribution,share=0.2")
+    assert WHOLE not in curves(lab, "r", behind("r", after, lab.space), ks=(1,)).curves
+
+
+def test_the_band_is_the_range_of_ten_seeds(lab: Lab) -> None:
+    band = control_band(lab, "r", parse("removal:attribution,share=0.2"), ks=(5,))
+    assert band is not None
+    whole = band[band["x"] == band["x"].max()].iloc[0]
+    control = parse("removal:random,share=0.2,seeds=10")
+    frame = recall_frame(lab.measure(BASE), [lab.measure(control)], ks=(5,)).iloc[0]
+    assert (whole["band_low"], whole["band_high"]) == pytest.approx((frame["band_low"], frame["band_high"]))
+
+
+def test_what_lies_on_one_curve_shares_its_key(lab: Lab) -> None:
+    def key(kind: str, spec: str) -> Intervention:
+        return behind(kind, parse(spec), lab.space)
+
+    for others in ("", "+realign"):
+        assert key("r", f"removal:energy,share=0.1,r=3{others}") == key("r", f"removal:energy,share=0.1,r=9{others}")
+        assert key("share", f"removal:energy,share=0.1{others}") == key("share", f"removal:energy,share=0.5{others}")
+        assert key("r", f"removal:energy,share=0.1{others}") != key("r", f"removal:energy,share=0.2{others}")
+    assert key("alpha", "realign:alpha=0.2") == key("alpha", "realign:alpha=0.9") != key("alpha", "realign:eps=0.1")
+    assert key("r", "realign") == BASE  # the view has no removal: the default one stands alone
+    assert kinds_for(parse("removal:concepts=1+realign")) == ["r", "alpha"]
+
+
+def test_fraction_counts_targets_that_are_missing_from_the_pool_as_evaluate_does(spaces):
+    space = spaces[0]
+    short = replace(space, missing_per_query=np.arange(space.n_queries) % 3)
+    lab = Lab(short)
+    frame = recall_frame(lab.measure(BASE), [lab.measure(BASE)], ks=(1, 5), definition="fraction")
+    table = evaluate(short, [BASE], ks=(1, 5), definition="fraction")
+    assert frame["recall"].tolist() == pytest.approx([table["R@1"].iloc[0], table["R@5"].iloc[0]])
+    full = recall_frame(Lab(space).measure(BASE), [Lab(space).measure(BASE)], ks=(1, 5), definition="fraction")
+    assert frame["recall"].iloc[1] < full["recall"].iloc[1]

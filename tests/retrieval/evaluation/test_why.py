@@ -1,0 +1,136 @@
+"""The bars of the why-panel add up, and say no where similarities do not split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.errors import RetrievalError
+from analysis.query.ranking import Comparison
+from analysis.retrieval.evaluation.lab import Lab
+from analysis.retrieval.evaluation.movement import ScoreLists
+from analysis.retrieval.evaluation.why import SHIFT, UNEXPLAINED, explain, explain_places, explains, removed_concepts
+from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
+from analysis.retrieval.task import space_from_store
+from analysis.store import open_store
+from tests.synthetic_store import make_store
+
+SPLIT = (
+    "base", "removal:attribution,share=0.1", "removal:attribution,share=0.1,r=2", "pool:last", "pca:n=2", "pool:last+pca:n=3",
+    "pool:last+removal:energy,share=0.1", "removal:random,share=0.1,seeds=3", "realign:alpha=0.3", "centring:side",
+    "centring:joint", "centring:modality", "edit:3=0,5=2", "codes:idf", "codes:equal", "edit:1=0.5+codes:idf",
+    "removal:energy,share=0.05+realign", "centring:side+removal:concepts=2+realign:statistics=joint",
+    "pool:queries=last+edit:2=3+realign", "codes:idf+realign",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(
+        space_from_store(open_store(make_store(tmp_path_factory.mktemp("cache"), backbone="qwen2-vl-mini")), "i2t")
+    )
+
+
+def comparison(lab: Lab, after: Intervention, query: int) -> Comparison:
+    return Comparison(lab.lists(BASE), lab.lists(after), lab.space.qrels, query)
+
+
+@pytest.mark.parametrize("spec", SPLIT)
+@pytest.mark.parametrize("query", [0, 7])
+def test_bars_add_up_to_the_similarity_of_the_list(lab: Lab, spec: str, query: int) -> None:
+    after = parse(spec)
+    found = explain(lab, comparison(lab, after, query), "after", after)
+    fitted = fit(after, lab.space)
+    for pair, candidate in ((found.target, found.target_candidate), (found.rival, found.rival_candidate)):
+        parts = pair.contribution.sum() + pair.shift + pair.unexplained
+        assert parts == pytest.approx(pair.similarity, abs=1e-9)
+        assert pair.similarity == pytest.approx(float(fitted.queries[query] @ fitted.candidates[candidate]), abs=1e-5)
+
+
+def test_target_and_rival_are_the_best_of_their_kind(lab: Lab) -> None:
+    found = explain(lab, comparison(lab, BASE, 3), "before", BASE)
+    similarity = np.round(lab.base.candidates @ lab.base.queries[3], 12)
+    targets = lab.space.qrels[[3]].indices
+    assert found.target_candidate == min(targets, key=lambda c: (-similarity[c], c))
+    others = np.setdiff1d(np.arange(len(similarity)), targets)
+    assert found.rival_candidate == min(others, key=lambda c: (-similarity[c], c))
+    assert found.rival_wins == (similarity[found.rival_candidate] > similarity[found.target_candidate])
+
+
+@pytest.mark.parametrize("spec", ["fusion:first=a", "realign+rerank:n=5,first=a"])
+def test_two_models_do_not_split(lab: Lab, spec: str) -> None:
+    assert "two models" in explains(parse(spec))
+    with pytest.raises(RetrievalError, match="two models"):
+        explain(lab, comparison(lab, BASE, 0), "after", parse(spec))
+
+
+def parts_by_hand(lab: Lab, side: str, position: int, mean: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(image of z_i D_i of every concept (K, D), image of the mean (D,), the whole (D,)), scaled to length 1."""
+    h = lab.space.rows(side, "mean")[position].astype(np.float64)
+    z = lab.space.codes(side, "mean")[[position]].to_csr().toarray()[0]
+    atoms = z[:, None] * lab.space.dictionary / np.linalg.norm(h) @ matrix
+    whole = (h / np.linalg.norm(h) - mean) @ matrix
+    length = np.linalg.norm(whole)
+    return atoms / length, -mean @ matrix / length, whole / length
+
+
+def test_each_bar_after_whitening_is_the_formula_with_the_images_of_the_parts(lab: Lab) -> None:
+    after = parse("realign:alpha=0.3")
+    found = explain(lab, comparison(lab, after, 7), "after", after)
+    sides = []
+    for side, position in (("queries", 7), ("candidates", found.target_candidate)):
+        rows = lab.space.rows(side, "mean").astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        covariance = np.cov(rows, rowvar=False)
+        shrunken = 0.7 * covariance + 0.3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        values, vectors = np.linalg.eigh(shrunken)
+        sides.append(parts_by_hand(lab, side, position, rows.mean(0), vectors / np.sqrt(values + 1e-5) @ vectors.T))
+    (a_q, m_q, v_q), (a_c, m_c, v_c) = sides
+    explained_q, explained_c = a_q.sum(0) + m_q, a_c.sum(0) + m_c
+    bars = (a_q @ explained_c + a_c @ explained_q) / 2
+    pair = found.target
+    assert pair.contribution == pytest.approx(bars[pair.concept_ids], abs=1e-6)
+    assert pair.shift == pytest.approx((m_q @ explained_c + m_c @ explained_q) / 2, abs=1e-6)
+    assert pair.similarity == pytest.approx(v_q @ v_c, abs=1e-6)
+
+
+def test_the_reasons_are_the_largest_shares_of_the_gap(lab: Lab) -> None:
+    found = explain(lab, comparison(lab, parse("centring:side"), 3), "after", parse("centring:side"))
+    table = found.table()
+    assert table["difference"].sum() == pytest.approx(found.gap, abs=1e-9)
+    assert set(table["concept"].iloc[-2:]) == {SHIFT, UNEXPLAINED}
+    reasons = found.reasons(3)
+    shares = dict(zip(table["concept"], table["difference"] / found.gap, strict=True))
+    assert [share for _, share in reasons] == sorted((s for s in shares.values() if s > 0), reverse=True)[
+        : len(reasons)
+    ]
+    assert all(shares[concept] == pytest.approx(share) for concept, share in reasons)
+
+
+@pytest.mark.parametrize("spec", ["base", "edit:3=0+realign", "codes:idf", "removal:energy,share=0.1"])
+def test_two_places_of_a_live_query_are_explained(lab: Lab, spec: str) -> None:
+    fitted = fit(parse(spec), lab.space)
+    h = lab.space.rows("queries", "mean")[4] + 0.1
+    q = fitted.query(h)
+    lists = ScoreLists(fitted.scores(q[None]))
+    similarity = fitted.candidates @ q
+    order = np.lexsort((np.arange(len(similarity)), -np.round(similarity, 12)))
+    for place in (2, 9):
+        found = explain_places(fitted, lists, h, place)
+        assert (found.target_candidate, found.rival_candidate) == (order[place - 1], order[0])
+        for pair, candidate in ((found.target, order[place - 1]), (found.rival, order[0])):
+            assert pair.similarity == pytest.approx(similarity[candidate], abs=1e-6)
+            parts = pair.contribution.sum() + pair.shift + pair.unexplained
+            assert parts == pytest.approx(pair.similarity, abs=1e-9)
+    for place in (1, lab.space.n_candidates + 1):
+        with pytest.raises(RetrievalError, match="no place"):
+            explain_places(fitted, lists, h, place)
+
+
+def test_the_concepts_that_an_intervention_removes(lab: Lab) -> None:
+    assert removed_concepts(parse("removal:concepts=3,7+realign"), lab.space) == {3, 7}
+    assert removed_concepts(parse("realign"), lab.space) == frozenset()
+    best = int(np.nanargmax(lab.space.score("energy")))
+    share = 1 / len(lab.space.dictionary)
+    assert removed_concepts(parse(f"removal:energy,share={share}"), lab.space) == {best}
