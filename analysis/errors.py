@@ -1,5 +1,8 @@
 """The errors a user can cause. Each message is one sentence: what was found, what was expected, what to do next."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 class AnalysisError(Exception):
     """Base of every error that is the input's fault, not a bug: the CLI prints it and exits with 1, a page shows it."""
@@ -27,3 +30,11 @@ class StoreError(AnalysisError):
 
 class RetrievalError(AnalysisError):
     """An intervention or a search was asked for something that has no defined answer."""
+
+
+def one_of(what: str, value: str, choices: Sequence[str]) -> None:
+    """RetrievalError unless the value is one of the choices, with the closest one as a suggestion."""
+    if value not in choices:
+        close = get_close_matches(str(value)[:80], choices, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(choices)}."
+        raise RetrievalError(f"The {what} {str(value)[:80]!r} is unknown; {hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.interventions import BASE
 from pages.components.lab import diagnosis, lab_view, query_lists, recall_curves, recall_table
 from pages.components.shared import caching, layout, method_builder, pickers, state
 from pages.components.shared.errors import guard

@@ -12,8 +12,7 @@ import pandas as pd
 from analysis.bench.measuring import Row, compare, median_seconds, peak_memory_mb
 from analysis.bench.synthetic import RetrievalProblem, dictionary, retrieval_problem
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.steps import ReAlign
+from analysis.retrieval.interventions import BASE, Intervention, ReAlign
 from analysis.retrieval.qrels import build_qrels
 from analysis.retrieval.ranking.engine import LabEngine
 from analysis.retrieval.ranking.length_series import length_series

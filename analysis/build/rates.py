@@ -152,8 +152,9 @@ def _postings(n: int = 40_000, n_concepts: int = 32768) -> Rate:
 
 def _retrieval(folder: Path, n_queries: int = 1024, n_candidates: int = 8192) -> Iterator[Rate]:
     """Ranks in blocks from a memory map, and the statistics of ReAlign, at the paper's width."""
-    from analysis.retrieval.interventions.intervention import BASE
-    from analysis.retrieval.ranking.blocks import BlockRows, block_ranks
+    from analysis.retrieval.evaluation.lab import Lab
+    from analysis.retrieval.interventions import BASE
+    from analysis.retrieval.ranking.blocks import BlockRows
     from analysis.retrieval.task import RetrievalSpace
 
     rng = np.random.default_rng(0)
@@ -166,10 +167,11 @@ def _retrieval(folder: Path, n_queries: int = 1024, n_candidates: int = 8192) ->
     )
     rows = {"queries": queries, "candidates": candidates}
     space = RetrievalSpace({}, {}, qrels, read_rows=lambda side, variant, at: rows[side][at])
-    block_ranks(space, BASE)  # compiles
-    seconds = _processor(lambda: block_ranks(space, BASE))
+    lab = Lab(space, memory=0)
+    lab.measure(BASE)  # compiles
+    seconds = _processor(lambda: lab.measure(BASE))
     pairs = n_queries * n_candidates
-    peak = peak_memory_mb(lambda: block_ranks(space, BASE)) * 2**20
+    peak = peak_memory_mb(lambda: lab.measure(BASE)) * 2**20
     yield Rate(f"rank in blocks, D {WIDTH} (bytes: in all)", "query and candidate", pairs, seconds / pairs, peak)
     side = BlockRows.of(space, "candidates", "mean")
     yield Rate(f"covariance, D {WIDTH}", "candidate", n_candidates, _processor(side.moments) / n_candidates)

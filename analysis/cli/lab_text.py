@@ -12,18 +12,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.query.ranking import Comparison
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.controls import reference
-from analysis.retrieval.evaluation.curves import behind, control_band, curves, levels
+from analysis.retrieval.evaluation.curves import RankChoice, behind, control_band, curves, levels
 from analysis.retrieval.evaluation.diagnostics import HUB_DEPTH, hubs
+from analysis.retrieval.evaluation.evaluate import recall_change, recall_frame
 from analysis.retrieval.evaluation.explanation import explanation_of
-from analysis.retrieval.evaluation.lab import Lab, recall_change, recall_frame
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import changed, movement
-from analysis.retrieval.evaluation.sweeps import RankChoice
 from analysis.retrieval.evaluation.why import PARTS, Explanation, explain
-from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
-from analysis.retrieval.pools import task_in_pool
-from analysis.retrieval.task import RetrievalSpace, space_from_store
+from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.task import RetrievalSpace, space_from_store, task_in_pool
 from analysis.store.read import Store, open_store
 
 DIAGNOSTICS = (

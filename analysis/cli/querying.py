@@ -27,13 +27,13 @@ def run_query(
 ) -> str:
     """The ranked candidates of a picture and/or a text, after a mask and an intervention, with their rank before. why:
     instead, what tells the candidate at a place of the list "before" or "after" from the one at its head."""
+    from analysis.query.applied import applied, compare
     from analysis.query.compatibility import check_compatible, precision_note, request_for, statistics_note
     from analysis.query.masks import parse_mask
     from analysis.query.query import embed_query
-    from analysis.query.ranking import applied, compare
     from analysis.query.slot import load_request
+    from analysis.retrieval.interventions import BASE, parse
     from analysis.retrieval.interventions.fitting import fit
-    from analysis.retrieval.interventions.intervention import BASE, parse
     from analysis.retrieval.task import space_from_store
     from analysis.store import open_store
 

@@ -11,17 +11,17 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.controls import with_first_stages
-from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, lab_engine, lists_under, ranks_under
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import side_by_side
-from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
-from analysis.retrieval.pools import task_in_pool
-from analysis.retrieval.task import RetrievalSpace, space_from_store
+from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.task import space_from_store, task_in_pool
 from analysis.store.read import Store, open_store
 
 _INTERVALS = {  # what the numbers of a row in JSON mean
-    "R@k_low, R@k_high": "95 % bootstrap interval over queries",
-    "diff@k_low, diff@k_high": "95 % bootstrap interval over queries of the paired difference to the base",
-    "band@k_low, band@k_high": "least and largest of the random seeds, no bootstrap interval",
+    "low, high": "95 % bootstrap interval over queries",
+    "difference_low, difference_high": "95 % bootstrap interval over queries of the paired difference to the base",
+    "band_low, band_high": "least and largest of the random seeds, no bootstrap interval",
 }
 
 
@@ -43,17 +43,11 @@ def run_retrieve(
     opened = open_store(store)
     space = space_from_store(opened, task, pool)
     first = space_from_store(open_store(partner), task, pool) if partner is not None else None
+    lab = Lab(space, None if first is None else lambda _: first)
     interventions = [parse(method) for method in methods]
     if query is not None:
-        return _one_query(opened, pool, space, interventions, query, top, first, as_json)
-    table = evaluate(
-        space,
-        with_first_stages((BASE, *interventions)),
-        ks=ks,
-        definition=definition,
-        first=first,
-        engine=engine_that_fits(space),
-    )
+        return _one_query(opened, pool, lab, interventions, query, top, as_json)
+    table = evaluate(space, with_first_stages((BASE, *interventions)), ks=ks, definition=definition, lab=lab)
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         return json.dumps({**table.attrs, "intervals": _INTERVALS, "rows": rows}, indent=1)
@@ -67,54 +61,48 @@ def _table_text(table: pd.DataFrame, ks: Sequence[int], task: str) -> str:
         f"targets, {facts['unanswerable']:,} queries without a target (misses); recall by {facts['definition']}, percent "
         "with 95 % bootstrap interval; difference to base paired."
     ]
-    seeds = table[[f"band@{k}_low" for k in ks]].notna().any(axis=None)
+    seeds = table["band_low"].notna().any()
     lines += (
         ["Random controls: mean of their seeds with the range of the seeds, no bootstrap interval."] if seeds else []
     )
-    shown = pd.DataFrame({"method": table["method"]})
+    methods = table.drop_duplicates("spec")
+    shown = pd.DataFrame({"method": methods["method"].to_numpy()})
     for k in ks:
+        rows = list(table[table["k"] == k].itertuples())
         shown[f"R@{k}"] = [
-            f"{100 * row[f'R@{k}']:.1f} "
+            f"{100 * row.recall:.1f} "
             + (
-                f"[{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]"
-                if np.isnan(row[f"band@{k}_low"])
-                else f"(seeds {100 * row[f'band@{k}_low']:.1f} to {100 * row[f'band@{k}_high']:.1f})"
+                f"[{100 * row.low:.1f}, {100 * row.high:.1f}]"
+                if np.isnan(row.band_low)
+                else f"(seeds {100 * row.band_low:.1f} to {100 * row.band_high:.1f})"
             )
-            for _, row in table.iterrows()
+            for row in rows
         ]
-        shown[f"diff@{k}"] = [
-            f"{100 * row[f'diff@{k}']:+.1f} [{100 * row[f'diff@{k}_low']:+.1f}, {100 * row[f'diff@{k}_high']:+.1f}]"
-            for _, row in table.iterrows()
+        shown[f"difference@{k}"] = [
+            f"{100 * row.difference:+.1f} [{100 * row.difference_low:+.1f}, {100 * row.difference_high:+.1f}]"
+            for row in rows
         ]
-    shown["spec"] = table["spec"]
+    shown["spec"] = methods["spec"].to_numpy()
     return "\n".join([*lines, shown.to_string(index=False)])
 
 
 def _one_query(
     store: Store,
     pool: str,
-    space: RetrievalSpace,
+    lab: Lab,
     interventions: Sequence[Intervention],
     query: int,
     top: int,
-    first: RetrievalSpace | None,
     as_json: bool,
 ) -> str:
+    space = lab.space
     if not 0 <= query < space.n_queries:
         raise RetrievalError(f"There is no query {query}; expected 0 to {space.n_queries - 1}.")
     if len(interventions) > 1:
         raise RetrievalError(f"{len(interventions)} methods for one query; expected one, to stand beside the base.")
     after = interventions[0] if interventions else BASE
-    engine = lab_engine(space)
-    lists = side_by_side(
-        lists_under(space, BASE, engine=engine),
-        lists_under(space, after, first=first, engine=engine),
-        query,
-        min(top, space.n_candidates),
-        space.qrels,
-    )
-    rank_before = ranks_under(space, BASE, engine=engine)[0].best[query]
-    rank_after = ranks_under(space, after, first=first, engine=engine)[0].best[query]
+    lists = side_by_side(lab.lists(BASE), lab.lists(after), query, min(top, space.n_candidates), space.qrels)
+    rank_before, rank_after = (lab.measure(method.seeds()[0]).ranks[0].best[query] for method in (BASE, after))
     task = task_in_pool(store, space.task, pool)
     text = store.samples["text"].to_numpy()[task.candidate_rows]
     names = np.asarray(space.candidate_names)

@@ -41,4 +41,4 @@ def _cell(table: pd.DataFrame, method: str) -> str:
     row = table.loc[method]
     if method == "base":
         return in_percent(row["recall"], row["low"], row["high"])
-    return in_percent(row["delta"], row["delta_low"], row["delta_high"], sign="+")
+    return in_percent(row["difference"], row["difference_low"], row["difference_high"], sign="+")

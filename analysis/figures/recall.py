@@ -114,10 +114,9 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
 def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:
     """The same rows as a wide table: per method and k the recall in percent, its interval as text, and the difference.
 
-    Where the frame has difference, difference_low, difference_high (or delta, ...; paired bootstrap), they are shown;
+    Where the frame has difference, difference_low, difference_high (paired bootstrap), they are shown;
     otherwise the difference to `base` is the plain one. Percentages keep their full precision: the page formats them.
     """
-    frame = frame.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
     methods = list(dict.fromkeys(frame["method"]))
     table = pd.DataFrame({"method": methods})
     for k in sorted(frame["k"].unique()):

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.data.samples import SHORT
 from analysis.errors import BackboneError
-from analysis.query.ranking import asks_about_queries
 from analysis.query.slot import ModelRequest
-from analysis.retrieval.interventions.steps import Centring, ReAlign
+from analysis.retrieval.interventions.fitting import query_steps
 
 if TYPE_CHECKING:
+    from analysis.query.applied import Applied
     from analysis.query.query import LiveQuery
-    from analysis.query.ranking import Applied
     from analysis.store import Store
 
 # What decides whether two vectors live in one space, in the order in which a difference is worth saying.
@@ -96,12 +95,13 @@ def statistics_note(task: str, query: LiveQuery, changes: Applied) -> str:
     """What to know when an intervention uses statistics of a task's queries: the query is of another kind than those, or
     it is masked in a way that no stored query is. "" when there is nothing to say."""
     expected, given = task.split("2")[0], SHORT[query.modality]
-    used, sentences = asks_about_queries(changes.intervention), []
-    whitening = [step.label for step in changes.intervention.steps if isinstance(step, ReAlign | Centring)]
-    if expected != given and whitening:
+    used = [step.label for step in query_steps(changes.intervention)]
+    sentences = []
+    centring = [step.label for step in changes.intervention.steps if step.centres_queries]
+    if expected != given and centring:
         words = {"i": "pictures", "t": "texts", "it": "pictures with a text"}
         sentences.append(
-            f"The queries of {task} are {words[expected]}, yours is of another kind: {' and '.join(whitening)} uses what "
+            f"The queries of {task} are {words[expected]}, yours is of another kind: {' and '.join(centring)} uses what "
             f"was measured on {words[expected]}, which need not suit it."
         )
     if changes.variant is None and used:

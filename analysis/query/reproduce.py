@@ -62,7 +62,7 @@ def _shell(parts: list[str]) -> str:
     return "python -m analysis " + " ".join(shlex.quote(part) for part in parts)
 
 
-_HEAD = """from analysis.retrieval.interventions.intervention import parse
+_HEAD = """from analysis.retrieval.interventions import parse
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 """
@@ -76,7 +76,7 @@ _LIVE = (
 from analysis.query.compatibility import check_compatible, request_for
 from analysis.query.masks import parse_mask
 from analysis.query.query import embed_query
-from analysis.query.ranking import rank_query
+from analysis.query.applied import rank_query
 from analysis.query.slot import load_request
 """
     + _HEAD
@@ -91,7 +91,7 @@ ranking = rank_query(query, space, mask=parse_mask({mask!r}), intervention=parse
     + _TAIL
 )
 _CACHED = (
-    """from analysis.query.ranking import compare
+    """from analysis.retrieval.evaluation.comparison import compare
 from analysis.retrieval.interventions.fitting import fit
 """
     + _HEAD

@@ -9,9 +9,10 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.retrieval.evaluation.catalogue import catalogue
-from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, long_form
+from analysis.retrieval.evaluation.evaluate import recall_frame
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.standard import chosen_rank
-from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.interventions import BASE
 from analysis.retrieval.task import space_from_store
 from analysis.store.read import Store, find_stores, open_store
 
@@ -21,25 +22,25 @@ CHOSEN = "removal by attribution, top 1 %, r chosen on one half of the queries, 
 def effects(store: Store, task: str, *, ks: Sequence[int] = (1, 10), partner: Store | None = None) -> pd.DataFrame:
     """Recall of the whole catalogue of interventions on one task, one row a method and k.
 
-    Columns: those of `evaluate.long_form`, group, and problem: why a method has no answer here (its numbers are NaN then).
+    Columns: those of `evaluate.recall_frame`, group, and problem: why a method has no answer here (its numbers are NaN then).
     partner: the store of another backbone with the same task, for hybrids.
     """
     space = space_from_store(store, task)
     first = space_from_store(partner, task) if partner is not None and task in partner.tasks else None
-    engine = engine_that_fits(space)
+    lab = Lab(space, None if first is None else lambda _: first)
+    base = lab.measure(BASE)
     groups = {"Base": (BASE,), **catalogue(space, partner=partner.backbone if partner and first is not None else "")}
     parts = []
     for group, methods in groups.items():
         for method in methods:
             try:
-                rows = long_form(evaluate(space, [method], ks=ks, first=first, engine=engine)).assign(problem="")
+                rows = recall_frame(base, [lab.measure(method)], ks=ks).assign(problem="")
             except AnalysisError as error:
                 rows = pd.DataFrame({"method": method.label, "spec": method.spec, "k": ks, "problem": str(error)})
             parts.append(rows.assign(group=group, task=task))
-    if engine is not None:
-        renamed = {f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")}
-        chosen = pd.DataFrame(chosen_rank(space, engine, ks=ks)).rename(columns=renamed)
-        parts.append(chosen.assign(method=CHOSEN, spec="", group="Removal by every score", problem=""))
+    chosen = chosen_rank(lab, ks=ks)
+    if len(chosen):
+        parts.append(chosen.assign(method=CHOSEN, spec="", group="Removal by every score", problem="", task=task))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -16,19 +16,23 @@ if TYPE_CHECKING:
         Transform,  # brings scipy.linalg, and the figures import this module
     )
 
-UNEXPLAINED_WORDS, SHIFT_WORDS = "not explained by the SAE", "the subtracted means"  # parts that are no concept
+# Parts that are no concept.
+UNEXPLAINED_WORDS, SHIFT_WORDS = "not explained by the SAE", "the subtracted means"
+CORRECTION_WORDS = "the hub correction"
 
 
 @dataclass(frozen=True)
 class PairAttribution:
-    """similarity = contribution.sum() + shift + unexplained. concept_ids and contribution: (n,), largest magnitude first;
-    shift: what subtracted means give, 0 where none is."""
+    """similarity = contribution.sum() + shift + correction + unexplained. concept_ids and contribution: (n,), largest
+    magnitude first; shift: what subtracted means give, 0 where none is; correction: minus the candidate's bias, 0 without a
+    hub correction."""
 
     concept_ids: np.ndarray
     contribution: np.ndarray
     unexplained: float
     similarity: float
     shift: float = 0.0
+    correction: float = 0.0
 
 
 @dataclass(frozen=True)

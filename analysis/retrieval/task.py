@@ -1,22 +1,22 @@
-"""What an intervention acts on: the embeddings of one retrieval task, its qrels, and the concepts of its store."""
+"""One retrieval task: its embeddings, its qrels, the concepts of its store, and the pool of candidates it is searched in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from analysis.errors import RetrievalError
-from analysis.retrieval.pools import task_in_pool
+from analysis.errors import RetrievalError, one_of
 from analysis.retrieval.ranking.ranks import canonical_qrels
 from analysis.retrieval.realign import Statistics, statistics
 from analysis.sae.codes import Codes
 
 SIDES = ("queries", "candidates")
+CANDIDATE_POOLS = ("local", "global")  # as M-BEIR calls them
 
 
 _KEPT_STATISTICS = 2  # both sides of one whitening: 150 MB each at 3,584 dimensions
@@ -202,6 +202,33 @@ def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpa
         read_rows=lambda side, variant, positions: store.embeddings(variant, rows[side][positions]),
         missing_per_query=facts.missing_per_query,
     )
+
+
+def task_in_pool(store: Any, task: str, pool: str = "local") -> Any:
+    """A task of an open store (analysis.store.read.Task) with its candidates from a pool.
+
+    "local": the task's own candidates, as stored. "global": those, in their order, and behind them every candidate of the
+    store's other tasks that is not among them; it holds all modalities that the store retrieves. Relevance is unchanged:
+    whatever joins the pool is a wrong answer. RetrievalError for another pool.
+    """
+    one_of("pool", pool, CANDIDATE_POOLS)
+    facts = store.task(task)
+    if pool == "local":
+        return facts
+    own = np.asarray(facts.candidate_rows)
+    others = np.concatenate([np.asarray(store.task(other).candidate_rows) for other in store.tasks])
+    values, first = np.unique(others, return_index=True)
+    joining = values[np.argsort(first)]
+    rows = np.concatenate([own, joining[~np.isin(joining, own)]]).astype(own.dtype)
+    qrels = sp.csr_array(
+        (facts.qrels.data, facts.qrels.indices, facts.qrels.indptr), shape=(len(facts.query_rows), len(rows))
+    )
+    return replace(facts, candidate_rows=rows, qrels=qrels)
+
+
+def queries_in_pool(facts: Any) -> int:
+    """How many queries of a task are candidates themselves: each is then the most similar to itself."""
+    return int(np.isin(facts.query_rows, facts.candidate_rows).sum())
 
 
 def _lazy(store: Any, rows: np.ndarray) -> LazyRows:

@@ -145,8 +145,9 @@ class Store:
         return self._table("bridges.parquet")
 
     def results(self, task: str) -> pd.DataFrame:
-        """Recall of the standard methods as measured when the store was built."""
-        return self._table(f"retrieval/{task}/results.parquet")
+        """Recall of the standard methods as measured when the store was built. Older tables call a difference delta."""
+        found = self._table(f"retrieval/{task}/results.parquet")
+        return found.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
 
     # --- arrays ---------------------------------------------------------------------------------------------------
     @cached_property

@@ -7,7 +7,7 @@ from analysis.build.build import build
 from analysis.data.samples import TASKS
 from analysis.errors import UnsupportedModality
 from analysis.retrieval.evaluation.evaluate import evaluate
-from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.interventions import BASE
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store, verify
 from analysis.store.schema import NO_PAIRS

@@ -11,7 +11,7 @@ import pytest
 from analysis.build.stored_tasks import _write_statistics
 from analysis.retrieval import realign
 from analysis.retrieval.interventions.fitting import fit
-from analysis.retrieval.interventions.intervention import parse
+from analysis.retrieval.interventions import parse
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, StoreWriter, open_store
 from tests.synthetic_store import make_store

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.cli import main as cli
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.interventions.intervention import BASE, parse
+from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.interventions.linear_steps import removal_basis
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store

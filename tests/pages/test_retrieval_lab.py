@@ -20,7 +20,7 @@ from analysis.cli import main as cli
 from analysis.figures.style import score
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.interventions.fitting import fit
-from analysis.retrieval.interventions.intervention import BASE, parse
+from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from pages.components.lab import query_lists

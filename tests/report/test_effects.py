@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from analysis.cli import main
 from analysis.report.effects import CHOSEN, effects, effects_markdown, pooled_stores
 from analysis.retrieval.evaluation.evaluate import evaluate
-from analysis.retrieval.interventions.intervention import parse
+from analysis.retrieval.interventions import parse
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store

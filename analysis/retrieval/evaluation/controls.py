@@ -1,41 +1,37 @@
-"""What stands beside an intervention: random and other controls of its removal, and each of its parts alone."""
+"""What stands beside an intervention: random and other controls of its set of concepts, and each of its parts alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
-from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.steps import Centring, Fusion, PrincipalComponents, ReAlign, Removal, Step
+from analysis.retrieval.interventions import BASE, Centring, Intervention, PrincipalComponents, ReAlign, Removal, Step
 
 SEEDS = 10
-_ALTERNATIVES = ("attribution", "energy", "bridge_max", "modality_text", "modality_image")
 
 
-def random_control(removal: Removal, *, within: Intervention = BASE, seeds: int = SEEDS) -> Intervention:
-    """As many random live concepts and the same r, ten times; the spread of the seeds is the band in figures.
+def random_control(step: Step, *, within: Intervention = BASE, seeds: int = SEEDS) -> Intervention:
+    """As many random live concepts, ten times; the spread of the seeds is the band in figures.
 
-    within: an intervention that holds the removal; its other steps are the control's as well. Else the control is of the
-    removal alone.
+    within: an intervention that holds the step; its other steps are the control's as well. Else the control is of the step
+    alone. A step without concepts to choose is its own control.
     """
-    return _in_place(within, removal, replace(removal, score="random", concepts=(), seed=0, seeds=seeds))
+    return _in_place(within, step, step.control(seeds) or step)
 
 
-def controls(removal: Removal, *, components: int = 2, within: Intervention = BASE) -> tuple[Intervention, ...]:
-    """What a removal is compared with: random concepts, the same number by other scores, leading principal components,
-    mean-centring and ReAlign. A hand-picked removal has no share; its controls take the default one.
+def controls(step: Step, *, components: int = 2, within: Intervention = BASE) -> tuple[Intervention, ...]:
+    """What a step that chooses concepts is compared with: random concepts, the same number by other scores, leading
+    principal components, mean-centring and ReAlign. A hand-picked set has no share; its controls take the default one.
 
-    components: how many dimensions the removal takes, so that the components take as many. within: as in
-    `random_control`; a control that is a step of that intervention already is left out.
+    components: how many dimensions the step takes, so that the components take as many. within: as in `random_control`; a
+    control that is a step of that intervention already is left out.
     """
-    template = replace(removal, score="attribution", concepts=(), seed=0, seeds=1)
-    others: list[Step] = [replace(template, score=score) for score in _ALTERNATIVES if score != removal.score]
+    others: list[Step] = [*step.alternatives()]
     others += [PrincipalComponents(components), PrincipalComponents(components, centred=True)]
     others += [Centring("side"), Centring("joint"), ReAlign()]
-    kinds = {step.name for step in within.steps if step != removal}
+    kinds = {other.name for other in within.steps if other != step}
     return (
-        random_control(removal, within=within),
-        *(_in_place(within, removal, step) for step in others if step.name not in kinds),
+        random_control(step, within=within),
+        *(_in_place(within, step, other) for other in others if other.name not in kinds),
     )
 
 
@@ -52,7 +48,7 @@ def parts(intervention: Intervention) -> tuple[Intervention, ...]:
 def first_stage_alone(intervention: Intervention) -> Intervention | None:
     """The other model of a hybrid without this one; None where there is no hybrid."""
     hybrid = intervention.hybrid
-    return None if hybrid is None else Intervention((Fusion(0.0, hybrid.first),))
+    return None if hybrid is None else Intervention((hybrid.alone(),))
 
 
 def reference(intervention: Intervention, recall: Callable[[Intervention], float]) -> Intervention:
@@ -71,9 +67,11 @@ def with_first_stages(methods: Iterable[Intervention]) -> tuple[Intervention, ..
     return tuple(dict.fromkeys((*given, *alone)))
 
 
-def _in_place(within: Intervention, removal: Removal, step: Step) -> Intervention:
-    """The intervention with another step where its removal is; that step alone where it has no such removal."""
-    if removal not in within.steps:
-        return Intervention((step,))
-    place = within.steps.index(removal)
-    return Intervention((*within.steps[:place], step, *within.steps[place + 1 :]))
+def default_removal(intervention: Intervention) -> Step:
+    """The step that controls are of: the intervention's first that chooses concepts, else the paper's removal."""
+    return intervention.controlled or Removal()
+
+
+def _in_place(within: Intervention, step: Step, other: Step) -> Intervention:
+    """The intervention with another step in the place of one; that other step alone where it has no such step."""
+    return within.replaced(step, other) if step in within.steps else Intervention((other,))

@@ -1,231 +1,311 @@
-"""Recall along one setting of an intervention, with what belongs beside it: its controls and an r chosen elsewhere."""
+"""Recall along one setting of an intervention, with what belongs beside it: its controls, and a place chosen elsewhere.
+
+Every curve is a table with the columns x, k, recall, low, high (95 % bootstrap interval over queries), and difference,
+difference_low, difference_high to the base (paired). All shares in [0, 1].
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval
 from analysis.retrieval.evaluation.controls import first_stage_alone
+from analysis.retrieval.evaluation.evaluate import KS
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.evaluation.sweeps import (
-    RankChoice,
-    RecallOptions,
-    alpha_curve,
-    choose_rank,
-    curve_table,
-    hybrid_curve,
-    random_band,
-    rank_curve,
-    share_curve,
-)
-from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.steps import (
-    UNRANKED,
+from analysis.retrieval.interventions import (
+    BASE,
     Centring,
-    Fusion,
+    Intervention,
+    MapsRows,
     PrincipalComponents,
     ReAlign,
     Removal,
-    Rerank,
     Step,
+    family_of,
 )
+from analysis.retrieval.interventions.settings import settings_of
 from analysis.retrieval.ranking.ranks import TargetRanks
+from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
-KINDS = ("r", "share", "alpha", "n", "weight")
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
-ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
-NS = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
-WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
 SEEDS = 10
 WHOLE = "with the other steps"
 WHOLE_PAIRS = 20_000_000  # query-candidate pairs up to which a whole intervention is fitted for every point of a curve
-_VARIED = {"r": Removal, "share": Removal, "alpha": ReAlign}
+OFFERED: tuple[Step, ...] = (Removal(), ReAlign())  # whose curves are offered beside any method
+
+
+@dataclass(frozen=True)
+class RecallOptions:
+    """How every curve counts: cut-offs, definition of recall, bootstrap.
+
+    n_relevant (Q,): relevant candidates in the pool and out of it, what "fraction" divides by; default those in the pool.
+    """
+
+    ks: Sequence[int] = KS
+    definition: str = "hit"
+    n_boot: int = RESAMPLES
+    seed: int = 0
+    n_relevant: np.ndarray | None = None
+
+    def within(self, space: RetrievalSpace) -> RecallOptions:
+        return self if self.n_relevant is not None else replace(self, n_relevant=space.n_relevant)
+
+    def hits(self, ranks: TargetRanks) -> np.ndarray:
+        return hits_of_ranks(ranks, self.ks, definition=self.definition, n_relevant=self.n_relevant)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """curves: name -> table of a sweep (x, k, recall, low, high ...); now: where the intervention itself stands; choice:
-    k -> the r that one half of the queries choose, only for r."""
+    """curves: name -> table of a curve; now: where the intervention itself stands; choice: k -> the place that one half of
+    the queries choose, only for the number of directions; axis: title of the x axis."""
 
-    kind: str
+    setting: str
     curves: dict[str, pd.DataFrame]
     now: float | None = None
     choice: dict[int, RankChoice] = field(default_factory=dict)
+    axis: str = ""
 
 
-def kinds_for(intervention: Intervention) -> list[str]:
-    """Which settings the steps of an intervention have, the most telling first."""
-    found: list[str] = []
-    for step in intervention.steps:
-        if isinstance(step, Removal):
-            found += ["r"] if step.score == "concepts" else ["r", "share"]
-        elif isinstance(step, ReAlign):
-            found.append("alpha")
-        elif isinstance(step, Rerank):
-            found.append("n")
-        elif isinstance(step, Fusion):
-            found.append("weight")
-    return found
+def settings_for(intervention: Intervention) -> list[str]:
+    """Which settings its steps have a curve over, the most telling first, and then those offered beside any method."""
+    found = [name for step in (*intervention.steps, *OFFERED) for name in step.curve_settings()]
+    return list(dict.fromkeys(found))
 
 
-def behind(kind: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
-    """The part of an intervention that its curve depends on: equal for all settings that lie on one curve."""
-    if kind not in _VARIED or has_whole(kind, intervention, space):
-        return at(kind, intervention, None)
-    step = _varied(kind, intervention)
-    return at(kind, Intervention(() if step is None else (step,)), None)
+def all_settings() -> list[str]:
+    """Every setting of any kind of step that a curve can be over."""
+    from analysis.retrieval.interventions import KINDS
+
+    found = ["r", "share", *(n for kind in KINDS.values() for n, s in settings_of(kind).items() if s.values)]
+    return list(dict.fromkeys(found))
 
 
-def has_whole(kind: str, intervention: Intervention, space: RetrievalSpace) -> bool:
+def axis_of(setting: str, intervention: Intervention) -> str:
+    """Title of a curve's axis."""
+    declared = settings_of(type(step_of(setting, intervention)))[setting]
+    return declared.axis or declared.label
+
+
+def step_of(setting: str, intervention: Intervention) -> Step:
+    """The step that a curve is about: of the intervention, else one that is offered beside any method. RetrievalError where
+    no step has such a setting."""
+    for step in (*intervention.steps, *OFFERED):
+        if setting in step.curve_settings():
+            return step
+    raise RetrievalError(
+        f"No step of {intervention.label!r} has a setting {setting!r} to draw a curve over; expected one of "
+        f"{', '.join(settings_for(intervention))}."
+    )
+
+
+def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -> bool:
     """Whether a curve over a setting of one step is drawn with the other steps as well: where there are any, and the task
     is small enough to fit every point anew."""
     few = space.n_queries * space.n_candidates <= WHOLE_PAIRS
-    return few and _varied(kind, intervention) is not None and len(intervention.steps) > 1
+    step = step_of(setting, intervention)
+    return few and step in intervention.steps and len(intervention.steps) > 1 and step.acts != "lists"
 
 
-def at(kind: str, intervention: Intervention, x: float | None) -> Intervention:
-    """The same intervention at another place of a curve; None: at the setting's default. r = 0 removes nothing."""
-    varied, steps = _varied(kind, intervention), list[Step]()
-    for step in intervention.steps:
-        if isinstance(step, Rerank) and kind == "n":
-            step = replace(step, n=Rerank.n if x is None else int(x))
-        elif isinstance(step, Fusion) and kind == "weight":
-            step = replace(step, weight=Fusion.weight if x is None else x)
-        elif step is varied:
-            if kind == "r" and x == 0:
-                continue
-            if isinstance(step, ReAlign):
-                step = replace(step, alpha=ReAlign.alpha if x is None else x)
-            elif kind == "r":
-                step = replace(step, r=None if x is None else int(x))
-            else:
-                step = replace(step, r=None, share=Removal.share if x is None else x)
-        steps.append(step)
-    return Intervention(tuple(steps))
+def behind(setting: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
+    """The part of an intervention that its curve depends on: equal for all that lie on one curve."""
+    step = step_of(setting, intervention)
+    if step.acts == "lists" or has_whole(setting, intervention, space):
+        moved = step.at(setting, None)
+        return intervention.replaced(step, moved) if step in intervention.steps else Intervention((moved or step,))
+    return Intervention((step.repeats()[0].at(setting, None) or step,))
 
 
 def curves(
-    lab: Lab, kind: str, intervention: Intervention, *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
+    lab: Lab, setting: str, intervention: Intervention, *, ks: Sequence[int] = KS, definition: str = "hit"
 ) -> Curves:
-    """The curves of one setting.
+    """The curves of one setting of one step.
 
-    "r": the removal of the intervention (default: attribution, 1 %) against r, with the same number of principal
-    components, and for each k the r that half of the queries choose, reported on the other half. "share": the same
-    against the share of concepts; `control_band` belongs beside both. "alpha": ReAlign against its shrinkage. "n", "weight":
-    a hybrid against the size of its first stage, or the weight of this model.
-
-    Removal and ReAlign stand alone in the first line, and WHOLE is the line of the whole intervention while that setting
-    moves, where `has_whole`; r is then chosen for the whole. A hybrid is measured with all its steps.
+    The step stands alone in the first line, and WHOLE is the line of the whole intervention while that setting moves, where
+    `has_whole`; a hybrid is measured with all its steps. Over a number of removed directions the same number of principal
+    components stands beside, and for each k the number that half of the queries choose, reported on the other half.
+    `control_band` belongs beside it.
     """
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
-    if kind == "r":
-        return _over_r(lab, intervention, options)
-    if kind == "share":
-        removal = _removal(intervention, kind)
-        table = share_curve(lab.engine, lab.space, removal, SHARES, options)
-        named = {Intervention((removal,)).label: table, **_whole(lab, kind, intervention, SHARES, options)}
-        return Curves(kind, named, removal.share)
-    if kind == "alpha":
-        realign = _step(intervention, ReAlign, ReAlign())
-        table = alpha_curve(lab.space, ALPHAS, options, eps=realign.eps, whose=realign.statistics)
-        named = {"ReAlign": table, **_whole(lab, kind, intervention, ALPHAS, options)}
-        return Curves(kind, named, now=realign.alpha)
-    hybrid = intervention.hybrid
-    first = lab.partner(hybrid.first if hybrid else "")
-    if kind == "n":
-        ns = sorted({min(n, lab.space.n_candidates) for n in NS})
-        table = hybrid_curve(lab.space, first, ns=ns, intervention=intervention, options=options)
-        return Curves(kind, {"re-ranked": table}, now=hybrid.n if isinstance(hybrid, Rerank) else None)
-    table = hybrid_curve(lab.space, first, weights=WEIGHTS, intervention=intervention, options=options)
-    return Curves("weight", {"fused": table}, now=hybrid.weight if isinstance(hybrid, Fusion) else None)
+    step = step_of(setting, intervention)
+    own = step in intervention.steps
+    directions = isinstance(step, MapsRows) and step.projects and step.rank_setting == setting
+    single = step.repeats()[0]
+    alone = intervention if step.acts == "lists" else Intervention((single,))
+    values = places(lab, single, setting)
+    base = lab.measure(BASE if step.acts != "lists" else intervention.without_hybrid()).ranks[0]
+    ranks = lab.ranks_along(alone, step if step.acts == "lists" else single, setting, values)
+    named = {_name(single, setting, directions): curve_table(values, ranks, options, base=base)}
+    if directions and setting == "r" and not lab.in_blocks:
+        most = min(max(int(values[-1]), 1), 32)
+        xs = [n for n in values if n <= most]
+        components = PrincipalComponents(most)
+        found = lab.ranks_along(Intervention((components,)), components, "n", xs)
+        named["principal components, as many"] = curve_table(xs, found, options, base=base)
+    if has_whole(setting, intervention, lab.space):
+        ranks = lab.ranks_along(intervention, step, setting, values)
+        named[WHOLE] = curve_table(values, ranks, options, base=base)
+    now = getattr(step, setting) if own or step.acts != "lists" else None
+    choice = {}
+    if directions:
+        chosen = [int(value) for value in values]
+        now = now if now is not None else float(values[-1])
+        choice = {k: choose_rank(chosen, ranks, base, k=k, options=options) for k in options.ks}
+    return Curves(setting, named, None if now is None else float(now), choice, axis_of(setting, intervention))
 
 
-def levels(kind: str, intervention: Intervention) -> tuple[Intervention, ...]:
-    """What stands beside a curve as a level line, because the setting does not change it: the base; ReAlign, and over alpha
-    mean-centring, the simplest correction there is; of a hybrid its two models."""
-    hybrid = intervention.hybrid
-    if kind in ("n", "weight") and hybrid is not None:
-        first = first_stage_alone(intervention)
-        return tuple(dict.fromkeys((BASE, intervention.without_hybrid(), *([first] if first else []))))
-    centring = (Intervention((Centring("side"),)),) if kind == "alpha" else ()
+def levels(setting: str, intervention: Intervention) -> tuple[Intervention, ...]:
+    """What stands beside a curve as a level line, because the setting does not change it: the base; ReAlign, and over its
+    settings mean-centring, the simplest correction there is; of a hybrid its two models."""
+    step = step_of(setting, intervention)
+    first = first_stage_alone(intervention)
+    if step.acts == "lists" and first is not None:
+        return tuple(dict.fromkeys((BASE, intervention.without_hybrid(), first)))
+    centring = (Intervention((Centring("side"),)),) if isinstance(step, ReAlign) else ()
     return (BASE, *centring, Intervention((ReAlign(),)))
 
 
 def control_band(
-    lab: Lab, kind: str, intervention: Intervention, *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
+    lab: Lab, setting: str, intervention: Intervention, *, ks: Sequence[int] = KS, definition: str = "hit"
 ) -> pd.DataFrame | None:
-    """The control of the curve over "r" or "share": as many random live concepts, ten seeds. Columns x, k, recall (mean
-    of the seeds), band_low, band_high. None for a setting without such a control."""
-    if kind not in ("r", "share"):
+    """The control of a curve over a set of concepts: as many random live concepts, ten seeds. Columns x, k, recall (mean of
+    the seeds), band_low, band_high. None for a step without such a control."""
+    step = step_of(setting, intervention)
+    control = step.control(SEEDS)
+    if control is None:
         return None
+    picked = getattr(step, "concepts", ())
+    if picked:  # as many random concepts as were picked by hand
+        control = replace(control, share=len(picked) / len(lab.space.dictionary))
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
-    removal = _removal(intervention, kind)
-    if kind == "share":
-        return random_band(lab.engine, lab.space, removal, shares=SHARES, seeds=SEEDS, options=options)
-    projection, _ = lab.projection(replace(removal, r=0))
-    if removal.score == "concepts":  # as many random concepts as were picked by hand
-        n_concepts = lab.space.dictionary.shape[0]
-        removal = replace(removal, score="attribution", concepts=(), share=len(removal.concepts) / n_concepts)
-    return random_band(lab.engine, lab.space, removal, rs=_ranks(projection.rank), seeds=SEEDS, options=options)
+    values = places(lab, step.repeats()[0], setting)
+    recall = []
+    for drawn in control.repeats():
+        ranks = lab.ranks_along(Intervention((drawn,)), drawn, setting, values)
+        recall.append([options.hits(part).mean(axis=0) for part in ranks])
+    found = np.array(recall)  # (seeds, x, ks)
+    table = _grid(values, options.ks)
+    for name, column in (("recall", found.mean(0)), ("band_low", found.min(0)), ("band_high", found.max(0))):
+        table[name] = column.ravel()
+    return table
 
 
-def _over_r(lab: Lab, intervention: Intervention, options: RecallOptions) -> Curves:
-    removal = _removal(intervention, "r")
-    projection, _ = lab.projection(replace(removal, r=0))  # the curve runs over r, also where not all can be removed
-    r = projection.rank if removal.r is None else min(removal.r, projection.rank)
-    rs = _ranks(projection.rank)
-    base, ranks = lab.engine.ranks(), lab.engine.rank_curve(projection, rs)
-    components, _ = lab.projection(PrincipalComponents(min(max(rs[-1], 1), 32)))
-    named = {
-        Intervention((replace(removal, r=None),)).label: curve_table(rs, ranks, options, base=base),
-        "principal components, as many": rank_curve(
-            lab.engine, components, [n for n in rs if n <= components.rank], options
-        ),
-    }
-    if has_whole("r", intervention, lab.space):
-        ranks = _ranks_of_whole(lab, "r", intervention, rs)
-        named[WHOLE] = curve_table(rs, ranks, options, base=base)
-    return Curves("r", named, r, {k: choose_rank(rs, ranks, base, k=k, options=options) for k in options.ks})
+def places(lab: Lab, step: Step, setting: str) -> list[float]:
+    """Where a curve is measured: the values that the setting declares as far as they make sense here, or, over the number of
+    directions of a subspace, 0, 1, 2, 4 and so on by factors of 1.7, and the whole space."""
+    declared = step.curve_values(setting)
+    if declared:
+        most = lab.space.n_candidates if step.acts == "lists" and setting == "n" else np.inf
+        if isinstance(step, MapsRows) and step.projects and step.rank_setting == setting and not lab.in_blocks:
+            most = lab.base.queries.shape[1] - 1
+        return sorted({min(value, most) for value in declared})
+    assert isinstance(step, MapsRows)
+    return [float(r) for r in _directions(lab.projection(step.at(setting, 1) or step)[0].rank)]
 
 
-def _whole(
-    lab: Lab, kind: str, intervention: Intervention, xs: Sequence[float], options: RecallOptions
-) -> dict[str, pd.DataFrame]:
-    if not has_whole(kind, intervention, lab.space):
-        return {}
-    ranks = _ranks_of_whole(lab, kind, intervention, xs)
-    return {WHOLE: curve_table(xs, ranks, options, base=lab.engine.ranks())}
+def curve_table(
+    x: Sequence[float], ranks: Sequence[TargetRanks], options: RecallOptions = RecallOptions(), *, base: TargetRanks
+) -> pd.DataFrame:
+    """The table of any curve: ranks under each of its settings, and under none of them."""
+    table = _grid(x, options.ks)
+    if not len(x):
+        return table.assign(**dict.fromkeys(_NUMBERS, np.empty(0)))
+    hits = np.stack([options.hits(part) for part in ranks], axis=1)  # (Q, x, ks)
+    for prefix, values in (("", hits), ("difference", hits - options.hits(base)[:, None, :])):
+        interval = bootstrap_interval(values, resamples=options.n_boot, seed=options.seed)
+        names = ("difference", "difference_low", "difference_high") if prefix else ("recall", "low", "high")
+        for name, column in zip(names, (interval.value, interval.low, interval.high), strict=True):
+            table[name] = column.ravel()
+    return table
 
 
-def _ranks_of_whole(lab: Lab, kind: str, intervention: Intervention, xs: Sequence[float]) -> list[TargetRanks]:
-    return [lab.measure(at(kind, intervention, x)).ranks[0] for x in xs]
+@dataclass(frozen=True)
+class RankChoice:
+    """An r that was not chosen on the queries it is reported for.
+
+    chosen_on: recall@k of each of `rs` on the half that chose; r: the best of them (ties: the smaller); where_chosen,
+    base_where_chosen: recall@k with interval on that half, with r removed and with nothing removed. reported, base,
+    difference: the same on the other half, and paired. What the first half gains more than the second is the choice's luck.
+    """
+
+    k: int
+    rs: tuple[int, ...]
+    chosen_on: np.ndarray
+    r: int
+    where_chosen: Interval
+    base_where_chosen: Interval
+    reported: Interval
+    base: Interval
+    difference: Interval
+    n_chosen_on: int
+    n_reported: int
 
 
-def _removal(intervention: Intervention, kind: str) -> Removal:
-    """The removal that a curve is about; shares make no sense of hand-picked concepts, nor seeds of a curve."""
-    removal = replace(_step(intervention, Removal, Removal()), seed=0, seeds=1)
-    if kind == "share" and removal.score in UNRANKED:
-        return replace(removal, score="attribution", concepts=())
-    return removal
+def choose_rank(
+    rs: Sequence[int],
+    curve: Sequence[TargetRanks],
+    base: TargetRanks,
+    *,
+    k: int = 1,
+    options: RecallOptions = RecallOptions(),
+) -> RankChoice:
+    """Choose r on a random half of the queries and report it on the other half. curve: the ranks with each of `rs`; base:
+    with nothing removed. options: its seed also draws the halves. RetrievalError below two queries."""
+    n = base.n_queries
+    if n < 2 or not len(rs):
+        raise RetrievalError(
+            f"Choosing r among {len(rs)} values on {n} queries is not possible; expected one or more values and two or "
+            "more queries."
+        )
+    order = np.random.default_rng(options.seed).permutation(n)
+    choosing, reporting = order[: n // 2], order[n // 2 :]
+    at_k = replace(options, ks=(k,))
+    hits = np.stack([at_k.hits(ranks)[:, 0] for ranks in curve], axis=1)
+    plain = at_k.hits(base)[:, 0]
+    recall = hits[choosing].mean(axis=0)
+    best = min(range(len(rs)), key=lambda index: (-recall[index], rs[index]))
+    values = np.stack([hits[:, best], plain, hits[:, best] - plain], axis=1)
+    here, there = (
+        [Interval(found.value[i], found.low[i], found.high[i]) for i in range(3)]
+        for found in (
+            bootstrap_interval(values[half], resamples=options.n_boot, seed=options.seed)
+            for half in (choosing, reporting)
+        )
+    )
+    return RankChoice(
+        k,
+        tuple(rs),
+        recall,
+        int(rs[best]),
+        here[0],
+        here[1],
+        there[0],
+        there[1],
+        there[2],
+        len(choosing),
+        len(reporting),
+    )
 
 
-def _ranks(most: int) -> list[int]:
-    """0, 1, 2, 4 and so on by factors of 1.7, and the whole space."""
+_NUMBERS = ("recall", "low", "high", "difference", "difference_low", "difference_high")
+
+
+def _name(step: Step, setting: str, directions: bool) -> str:
+    """What the line of a step alone is called."""
+    shown = step.at(setting, None) if directions else step
+    takes = step.control(1) is not None or getattr(step, "score", "") == "random"
+    return Intervention((shown,)).label if takes and shown is not None else family_of(step).title
+
+
+def _directions(most: int) -> list[int]:
     count = int(np.log(max(most, 4) / 4) / np.log(1.7)) + 1
     steps = np.geomspace(4, max(most, 4), max(2, count)).round().astype(int)
     return sorted({0, *(r for r in (1, 2, *steps.tolist(), most) if r <= most)})
 
 
-def _varied(kind: str, intervention: Intervention) -> Any:
-    """The step whose setting a curve is about, None without one. No share says how many hand-picked concepts to take."""
-    step = _step(intervention, _VARIED.get(kind, ()), None)
-    return None if kind == "share" and getattr(step, "score", "") in UNRANKED else step
-
-
-def _step(intervention: Intervention, kind: Any, default: Any) -> Any:
-    return next((step for step in intervention.steps if isinstance(step, kind)), default)
+def _grid(x: Sequence[float], ks: Sequence[int]) -> pd.DataFrame:
+    return pd.DataFrame({"x": np.repeat(np.asarray(x), len(ks)), "k": np.tile(np.asarray(ks), len(x))})

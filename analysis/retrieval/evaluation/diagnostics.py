@@ -9,11 +9,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.interventions.steps import Fusion, Rerank
+from analysis.retrieval.interventions.step import JoinsModels
 from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels, relevant
 from analysis.retrieval.ranking.rows import unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
-from analysis.retrieval.ranking.two_models import best_of_rows, fused_groups, two_stage_lists
 from analysis.retrieval.search import best_candidates
 
 HUB_DEPTH = 10  # a candidate occurs when it is among the first ten of a query
@@ -57,11 +56,19 @@ class Diagnostics:
 
 
 def diagnose(
-    queries: np.ndarray, candidates: np.ndarray, qrels: sp.csr_array, *, seed: int = 0, device: str = "cpu"
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    qrels: sp.csr_array,
+    *,
+    scores: Scores | None = None,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Diagnostics:
-    """Diagnostics of unit rows (Q, D), (C, D), e.g. of a fitted intervention; NaN where there is nothing to measure."""
-    scores = RowScores(queries, candidates, device=device)
-    matched, random = pair_cosines(scores, qrels, seed=seed)
+    """Diagnostics of unit rows (Q, D), (C, D), e.g. of a fitted intervention; NaN where there is nothing to measure.
+    scores: what the lists are ordered by, for hubs and margins, where that is not the cosine."""
+    cosines = RowScores(queries, candidates, device=device)
+    scores = cosines if scores is None else scores
+    matched, random = pair_cosines(cosines, qrels, seed=seed)
     occurrences = count_occurrences(best_candidates(scores, HUB_DEPTH).ids, scores.n_candidates)
     shares = spectrum(queries, candidates)
     return Diagnostics(
@@ -77,14 +84,12 @@ def diagnose(
 
 
 def diagnose_hybrid(
-    first: Scores, second: Scores, hybrid: Rerank | Fusion, qrels: sp.csr_array, *, seed: int = 0
+    first: Scores, second: Scores, hybrid: JoinsModels, qrels: sp.csr_array, *, seed: int = 0
 ) -> Diagnostics:
     """Diagnostics of the lists that a hybrid gives: hubs, and where one score orders everything its margin."""
-    undefined, margin, spread = float("nan"), np.empty(0), np.empty(0)
-    if isinstance(hybrid, Rerank):
-        lists = two_stage_lists(first, second, hybrid.n, HUB_DEPTH)
-    else:
-        lists, margin, spread = _fused(first, second, hybrid.weight, qrels, seed)
+    undefined = float("nan")
+    qrels = canonical_qrels(qrels)
+    lists, margin, spread = hybrid.hubs(first, second, qrels, HUB_DEPTH, _random_pairs(qrels, seed=seed))
     return Diagnostics(
         undefined,
         undefined,
@@ -95,24 +100,6 @@ def diagnose_hybrid(
         _median(margin),
         float(spread.std()) if len(spread) else undefined,
     )
-
-
-def _fused(
-    first: Scores, second: Scores, weight: float, qrels: sp.csr_array, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(lists (Q, HUB_DEPTH), margins (Q,), scores of random pairs that are not relevant) of the fused score."""
-    qrels = canonical_qrels(qrels)
-    random = _random_pairs(qrels, seed=seed)
-    lists, margin, spread = [np.empty((0, min(HUB_DEPTH, first.n_candidates)), np.int64)], [np.empty(0)], [np.empty(0)]
-    for queries, rows in fused_groups(first, second, weight):
-        lists.append(best_of_rows(rows, HUB_DEPTH))
-        target = qrels[queries].toarray() > 0
-        best, hardest = (np.where(some, rows, -np.inf).max(axis=1, initial=-np.inf) for some in (target, ~target))
-        known = np.isfinite(best) & np.isfinite(hardest)
-        margin.append(best[known] - hardest[known])
-        here = (random[0] >= queries[0]) & (random[0] <= queries[-1])
-        spread.append(rows[random[0][here] - queries[0], random[1][here]])
-    return np.concatenate(lists), np.concatenate(margin), np.concatenate(spread)
 
 
 def modality_gap(first: np.ndarray, second: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.retrieval.evaluation.diagnostics import Diagnostics
-from analysis.retrieval.interventions.intervention import Intervention
+from analysis.retrieval.interventions import Intervention
 
 _HUB_STEP = 0.005  # share of lists; smaller changes of the worst hub are noise
 _HUB_PART = 0.25  # of the change of recall: a hub in fewer lists than that cannot have taken so many targets' places

@@ -1,7 +1,7 @@
-"""One task in memory while somebody moves sliders: what is expensive is kept, every number is that of `evaluate`.
+"""One task under any intervention: ranks, lists, diagnostics. Everything that evaluates goes through a Lab.
 
-Kept: the similarities of the base, the projections of the last removals for every r, and the last fitted space of an
-intervention that is no projection. The Retrieval lab works on one Lab per store and task.
+A task that fits into memory is held whole, and what is expensive is kept: the similarities of the base, the projections of
+the last removals for every r, and the last fitted intervention that is no projection. A larger task is measured in blocks.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation.bootstrap import bootstrap_interval
 from analysis.retrieval.evaluation.diagnostics import Diagnostics, diagnose, diagnose_hybrid
-from analysis.retrieval.evaluation.evaluate import first_stage, lab_engine, ranks_under
-from analysis.retrieval.evaluation.movement import FusedLists, Lists, ScoreLists, TwoStageLists
-from analysis.retrieval.interventions.fitting import Fitted, fit
-from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.linear_steps import principal_basis, removal_basis
-from analysis.retrieval.interventions.steps import PrincipalComponents, Removal, Rerank, Step
+from analysis.retrieval.interventions import BASE, Intervention, JoinsModels, MapsRows, Step
+from analysis.retrieval.interventions.context import Context
+from analysis.retrieval.interventions.fitting import Fitted, base_sides, fit, fit_blocks, guarded
+from analysis.retrieval.ranking.blocks import fits_in_memory
+from analysis.retrieval.ranking.corrected import CorrectedScores, measure_bias
 from analysis.retrieval.ranking.engine import LabEngine
+from analysis.retrieval.ranking.lists import Lists, ScoreLists
 from analysis.retrieval.ranking.low_rank import Projection
 from analysis.retrieval.ranking.ranks import TargetRanks, target_ranks
 from analysis.retrieval.ranking.similarities import Scores
@@ -46,6 +45,12 @@ class Measured:
     void: int = 0
     n_relevant: np.ndarray | None = None
 
+    def hits(self, ks: Sequence[int], definition: str = "hit") -> np.ndarray:
+        """(seeds, Q, ks) per-query recall."""
+        return np.stack(
+            [hits_of_ranks(ranks, ks, definition=definition, n_relevant=self.n_relevant) for ranks in self.ranks]
+        )
+
 
 def together(intervention: Intervention, seeds: Sequence[Measured]) -> Measured:
     """An intervention with several random seeds, from its seeds measured one by one."""
@@ -56,30 +61,50 @@ def together(intervention: Intervention, seeds: Sequence[Measured]) -> Measured:
 class Lab:
     """One task of one store. Thread-safe: one computation at a time."""
 
-    def __init__(self, space: RetrievalSpace, partner: Callable[[str], RetrievalSpace] | None = None) -> None:
-        """partner: gives the space of another backbone by the name that a hybrid step carries."""
-        self.space = space
+    def __init__(
+        self,
+        space: RetrievalSpace,
+        partner: Callable[[str], RetrievalSpace | None] | None = None,
+        *,
+        device: str = "cpu",
+        memory: int | None = None,
+    ) -> None:
+        """partner: gives the space of another backbone by the name that a hybrid step carries. memory: bytes that may be
+        taken; default half of what is free."""
+        self.space, self.device = space, device
+        self.in_blocks = not fits_in_memory(space, memory=memory)
         self._partner = partner
-        self._base: Fitted | None = None
-        self._engine: LabEngine | None = None
-        self._projections: OrderedDict[str, Projection] = OrderedDict()
-        self._fits: OrderedDict[str, Fitted] = OrderedDict()
+        self._stages: OrderedDict[str, Scores] = OrderedDict()
+        self._projections: OrderedDict[MapsRows, Projection] = OrderedDict()
+        self._fits: OrderedDict[Intervention, Fitted] = OrderedDict()
         self._lock = threading.RLock()
 
     @property
     def engine(self) -> LabEngine:
+        """Similarities of the base, ready for low-rank updates. RetrievalError where the task does not fit into memory."""
         with self._lock:
-            if self._engine is None:
-                self._engine = lab_engine(self.space, base=self.base)
             return self._engine
+
+    @cached_property
+    def _engine(self) -> LabEngine:
+        return LabEngine(self.base.queries, self.base.candidates, self.space.qrels, device=self.device)
 
     @property
     def base(self) -> Fitted:
         with self._lock:
-            if self._base is None:
-                self._base = fit(BASE, self.space)
             return self._base
 
+    @cached_property
+    def _base(self) -> Fitted:
+        if self.in_blocks:
+            raise RetrievalError(
+                f"{self.space.task or 'The task'} has {self.space.n_candidates:,} candidates, more than fit into the free "
+                "memory at once; expected a question that can be answered in blocks, such as recall or one query's list, or a "
+                "machine with more memory."
+            )
+        return fit(BASE, self.space)
+
+    # --- what is asked --------------------------------------------------------------------------------------------
     def measure(self, intervention: Intervention) -> Measured:
         """Ranks of every relevant candidate for every query, for each seed of the intervention."""
         with self._lock:
@@ -88,149 +113,140 @@ class Lab:
             intervention, tuple(ranks for ranks, _ in found), max(void for _, void in found), self.space.n_relevant
         )
 
+    def ranks_along(
+        self, intervention: Intervention, step: Step, setting: str, values: Sequence[float]
+    ) -> list[TargetRanks]:
+        """Ranks while one setting of one of its steps moves. What a family of points shares is computed once."""
+        with self._lock:
+            if isinstance(step, JoinsModels):
+                stage, scores = self.first_stage(step.first), self.scores(intervention)
+                return step.ranks_along(setting, values, stage, scores, self.space.qrels)
+            nested = (
+                isinstance(step, MapsRows) and intervention.single_projection is step and setting == step.rank_setting
+            )
+            if nested and isinstance(step, MapsRows) and not self.in_blocks:
+                projection, _ = self.projection(step)
+                return self.engine.rank_curve(projection, [int(value) for value in values])
+            moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
+            return [self._ranks(single.seeds()[0])[0] for single in moved]
+
     def lists(self, intervention: Intervention) -> Lists:
         """The ordered candidates of any query. Of several random seeds the first."""
         intervention = intervention.seeds()[0]
         with self._lock:
             scores = self.scores(intervention)
             hybrid = intervention.hybrid
-            if hybrid is None:
-                return ScoreLists(scores)
-            stage = first_stage(self.space, self.partner(hybrid.first))
-            if isinstance(hybrid, Rerank):
-                return TwoStageLists(stage, scores, hybrid.n)
-            return FusedLists(stage, scores, hybrid.weight)
+            return ScoreLists(scores) if hybrid is None else hybrid.lists(self.first_stage(hybrid.first), scores)
 
     def scores(self, intervention: Intervention) -> Scores:
         """Similarities of all pairs, a hybrid's other stage left out."""
+        intervention = intervention.seeds()[0].without_hybrid()
         with self._lock:
-            single = _only_projection(intervention)
-            if not intervention.without_hybrid().steps:
+            if self.in_blocks:
+                return self._scores_in_blocks(intervention)[0]
+            single = intervention.single_projection
+            if not intervention.steps:
                 return self.engine.scores()
-            if single is not None and intervention.hybrid is None:
+            if single is not None:
                 projection, r = self.projection(single)
                 return self.engine.scores(projection, r)
-            return self.fitted(intervention.without_hybrid()).scores()
+            return self.fitted(intervention).scores(device=self.device)
 
-    def projection(self, step: Step) -> tuple[Projection, int]:
-        """(projection that serves every r of this removal or of these components, the r of the step)."""
+    def projection(self, step: MapsRows) -> tuple[Projection, int]:
+        """(projection that serves every narrower step of this kind, how many of its directions this step removes)."""
         with self._lock:
-            if isinstance(step, PrincipalComponents):
-                width = self.base.queries.shape[1]
-                most = step if step.n >= width else replace(step, n=min(max(step.n, 32), width - 1))
-                key = Intervention((most,)).spec
-                make = lambda: principal_basis(most, [self.base.queries, self.base.candidates])  # noqa: E731
-                projection = self._held(self._projections, key, lambda: self.engine.projection(make()), PROJECTIONS)
-                return projection, min(step.n, projection.rank)
-            if not isinstance(step, Removal):
-                raise RetrievalError(f"{step.name!r} is no projection; expected a removal or principal components.")
-            most, whole = self.space.dictionary.shape[1] - 1, replace(step, r=None)
-            key = Intervention((whole,)).spec
-            make = lambda: removal_basis(replace(step, r=most), self.space)  # noqa: E731
-            projection = self._held(self._projections, key, lambda: self.engine.projection(make()), PROJECTIONS)
-            if projection.rank == most and (step.r is None or step.r > most):
-                removal_basis(step, self.space)  # refuses all dimensions: the projection has been kept from them
-            return projection, projection.rank if step.r is None else min(step.r, projection.rank)
+            width = self.base.queries.shape[1]
+            context = Context(self.space, *base_sides(self.base))
+            widest = step.widest(width)
+            projection = self._held(
+                self._projections, widest,
+                lambda: self.engine.projection(guarded(step, widest.basis, context)), PROJECTIONS,
+            )  # fmt: skip
+            if projection.rank == width - 1 and step.rank_in(width) > projection.rank:
+                step.basis(context)  # refuses all dimensions: the projection has been kept from them
+            return projection, step.rank_in(projection.rank)
 
     def fitted(self, intervention: Intervention) -> Fitted:
         """Both sides transformed."""
-        intervention = intervention.seeds()[0]
+        intervention = intervention.seeds()[0].without_hybrid()
         with self._lock:
             if not intervention.steps:
                 return self.base
-            return self._held(
-                self._fits, intervention.spec, lambda: fit(intervention, self.space, base=self.base), FITS
-            )
+            return self._held(self._fits, intervention, lambda: fit(intervention, self.space, base=self.base), FITS)
 
     def diagnose(self, intervention: Intervention) -> Diagnostics:
         """Shape, hubs and margins of the embeddings under an intervention; of a hybrid hubs and margins of its lists. Of
         several random seeds the first."""
         intervention = intervention.seeds()[0]
         hybrid = intervention.hybrid
-        if hybrid is None:
-            fitted = self.fitted(intervention)
-            return diagnose(fitted.queries, fitted.candidates, self.space.qrels)
         with self._lock:
-            stage = first_stage(self.space, self.partner(hybrid.first))
-            return diagnose_hybrid(stage, self.scores(intervention), hybrid, self.space.qrels)
+            if hybrid is not None:
+                stage = self.first_stage(hybrid.first)
+                return diagnose_hybrid(stage, self.scores(intervention), hybrid, self.space.qrels)
+            fitted = self.fitted(intervention)
+            scores = None if fitted.bias is None else fitted.scores(device=self.device)
+        return diagnose(fitted.queries, fitted.candidates, self.space.qrels, scores=scores, device=self.device)
 
-    def _ranks(self, intervention: Intervention) -> tuple[TargetRanks, int]:
-        single = _only_projection(intervention)
-        if single is not None:
-            projection, r = self.projection(single)
-            void = self.engine.scores(projection, r).void_queries
-            return self.engine.ranks(projection, r).losing(void), int(void.sum())
-        hybrid = intervention.hybrid
-        if hybrid is not None or not intervention.steps:
-            first = None if hybrid is None else self.partner(hybrid.first)
-            ranks, empty = ranks_under(self.space, intervention, first=first, engine=self.engine)
-            return ranks, int(empty.sum())
-        fitted = self.fitted(intervention)
-        ranks = target_ranks(fitted.scores(), self.space.qrels)
-        return ranks.losing(fitted.void_queries), int(fitted.void_queries.sum())
+    def first_stage(self, name: str) -> Scores:
+        """Base scores of the other backbone of a hybrid. RetrievalError unless it holds the same samples in the same order."""
+        with self._lock:
+            return self._held(self._stages, name, lambda: self._stage(self.partner(name)), 1)
 
     def partner(self, name: str) -> RetrievalSpace:
         """The space of the other backbone of a hybrid."""
-        if self._partner is None or not name:
-            raise RetrievalError("A hybrid needs a second store of the same data and task; choose one.")
-        return self._partner(name)
+        found = None if self._partner is None else self._partner(name)
+        if found is None:
+            raise RetrievalError(
+                "A hybrid needs a second store; expected one of another backbone on the same task and data."
+            )
+        return found
 
-    def _held(self, shelf: OrderedDict[str, Kept], key: str, make: Callable[[], Kept], most: int) -> Kept:
+    # --- how it is computed ---------------------------------------------------------------------------------------
+    def _ranks(self, single: Intervention) -> tuple[TargetRanks, int]:
+        """(ranks of all targets, how many queries have no direction: those rank behind every candidate)."""
+        qrels = self.space.qrels
+        if self.in_blocks:
+            scores, void = self._scores_in_blocks(single)
+            return target_ranks(scores, qrels).losing(void), int(void.sum())
+        step, hybrid = single.single_projection, single.hybrid
+        if step is not None:
+            projection, r = self.projection(step)
+            void = self.engine.scores(projection, r).void_queries
+            return self.engine.ranks(projection, r).losing(void), int(void.sum())
+        if not single.steps:
+            return self.engine.ranks(), 0
+        void = self.fitted(single).void_queries
+        scores = self.scores(single)
+        if hybrid is None:
+            ranks = target_ranks(scores, qrels)
+        else:
+            ranks = hybrid.ranks(self.first_stage(hybrid.first), scores, qrels)
+        return ranks.losing(void), int(void.sum())
+
+    def _scores_in_blocks(self, intervention: Intervention) -> tuple[Scores, np.ndarray]:
+        cosines, void = fit_blocks(intervention, self.space)
+        step = intervention.correction
+        if step is None:
+            return cosines, void
+        bias = guarded(step, measure_bias, step, cosines)
+        return CorrectedScores(cosines, bias, bias.group), void
+
+    def _stage(self, other: RetrievalSpace) -> Scores:
+        for mine, theirs, what in (
+            (self.space.query_names, other.query_names, "queries"),
+            (self.space.candidate_names, other.candidate_names, "candidates"),
+        ):
+            if mine is not None and theirs is not None and not np.array_equal(mine, theirs):
+                raise RetrievalError(
+                    f"{other.label or 'The other store'} has other {what} than {self.space.label or 'this one'}; "
+                    "expected the same task of the same data set."
+                )
+        return fit(BASE, other).scores(device=self.device)
+
+    def _held(self, shelf: OrderedDict, key: object, make: Callable[[], Kept], most: int) -> Kept:
         if key not in shelf:
             while len(shelf) >= most:
                 shelf.popitem(last=False)
             shelf[key] = make()
         shelf.move_to_end(key)
         return shelf[key]
-
-
-def recall_change(beside: Measured, method: Measured, k: int, definition: str) -> pd.Series:
-    """The row of `recall_frame` of one method at one k, compared with another instead of the base."""
-    return recall_frame(beside, [method], ks=[k], definition=definition).iloc[0]
-
-
-def recall_frame(
-    base: Measured, methods: Sequence[Measured], *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit"
-) -> pd.DataFrame:
-    """One row a method and k, from ranks that are known: the numbers of `evaluate` in long form.
-
-    Columns: method, spec, k, recall, low, high (95 % bootstrap interval over queries), difference, difference_low,
-    difference_high (to the base, paired), band_low, band_high (least and largest random seed, NaN without), void. Shares
-    in [0, 1].
-    """
-    unchanged = _hits(base, ks, definition).mean(axis=0)
-    per_seed = [_hits(method, ks, definition) for method in methods]
-    if not per_seed:
-        return pd.DataFrame(columns=_COLUMNS)
-    hits = np.stack([seeds.mean(axis=0) for seeds in per_seed], axis=1)  # (Q, methods, ks)
-    recall, change = (bootstrap_interval(values) for values in (hits, hits - unchanged[:, None, :]))
-    rows = []
-    for m, (method, seeds) in enumerate(zip(methods, per_seed, strict=True)):
-        band = seeds.mean(axis=1) if len(seeds) > 1 else np.full((1, len(ks)), np.nan)
-        for i, k in enumerate(ks):
-            numbers = [part[m, i] for found in (recall, change) for part in (found.value, found.low, found.high)]
-            rows.append(
-                [method.intervention.label, method.intervention.spec, k, *numbers, band[:, i].min(), band[:, i].max(),
-                 method.void]
-            )  # fmt: skip
-    return pd.DataFrame(rows, columns=_COLUMNS)
-
-
-_COLUMNS = [
-    "method", "spec", "k", "recall", "low", "high", "difference", "difference_low", "difference_high",
-    "band_low", "band_high", "void",
-]  # fmt: skip
-
-
-def _hits(measured: Measured, ks: Sequence[int], definition: str) -> np.ndarray:
-    """(seeds, Q, ks) per-query recall."""
-    return np.stack(
-        [hits_of_ranks(ranks, ks, definition=definition, n_relevant=measured.n_relevant) for ranks in measured.ranks]
-    )
-
-
-def _only_projection(intervention: Intervention) -> Any:
-    """The step of an intervention that does nothing but project plain embeddings, else None."""
-    if len(intervention.steps) == 1 and isinstance(intervention.steps[0], Removal | PrincipalComponents):
-        return intervention.steps[0]
-    return None

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.query.ranking import Comparison
 from analysis.retrieval.attribution import (
+    CORRECTION_WORDS,
     SHIFT_WORDS,
     UNEXPLAINED_WORDS,
     PairAttribution,
     compare_pairs,
     explain_pair,
 )
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.evaluation.movement import Lists
-from analysis.retrieval.interventions.concept_sets import concept_ids
+from analysis.retrieval.interventions import Intervention
 from analysis.retrieval.interventions.fitting import Fitted, with_concepts
-from analysis.retrieval.interventions.intervention import Intervention
-from analysis.retrieval.interventions.steps import PrincipalComponents, Removal
+from analysis.retrieval.ranking.corrected import CandidateBias
+from analysis.retrieval.ranking.lists import Lists
 from analysis.retrieval.ranking.transforms import Transform, WithoutSubspace
 from analysis.retrieval.task import RetrievalSpace
 from analysis.sae.codes import Codes
 
-UNEXPLAINED, SHIFT = -1, -2  # in the place of a concept
-PARTS = {UNEXPLAINED: UNEXPLAINED_WORDS, SHIFT: SHIFT_WORDS}
+UNEXPLAINED, SHIFT, CORRECTION = -1, -2, -3  # in the place of a concept
+PARTS = {UNEXPLAINED: UNEXPLAINED_WORDS, SHIFT: SHIFT_WORDS, CORRECTION: CORRECTION_WORDS}
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ class Explanation:
     def table(self) -> pd.DataFrame:
         """One row a concept that either pair has, the largest difference first. Columns: concept, target, rival (their
         contributions), difference = target - rival. Then, with concept SHIFT, what subtracted means give, where any are,
-        and with UNEXPLAINED what the SAE does not explain, so that each column adds up to attrs["target"],
-        attrs["rival"]: the similarities."""
+        with CORRECTION what a hub correction takes off, where there is one, and with UNEXPLAINED what the SAE does not
+        explain, so that each column adds up to attrs["target"], attrs["rival"]: the similarities."""
         ids, difference = compare_pairs(self.rival, self.target)
         order = np.argsort(-np.abs(difference), kind="stable")
         given = [dict(zip(pair.concept_ids.tolist(), pair.contribution.tolist(), strict=True)) for pair in self._pairs]
         rows = [(int(i), given[0].get(int(i), 0.0), given[1].get(int(i), 0.0)) for i in ids[order]]
         if self.target.shift or self.rival.shift:
             rows.append((SHIFT, self.target.shift, self.rival.shift))
+        if self.target.correction or self.rival.correction:
+            rows.append((CORRECTION, self.target.correction, self.rival.correction))
         rows.append((UNEXPLAINED, self.target.unexplained, self.rival.unexplained))
         table = pd.DataFrame(rows, columns=["concept", "target", "rival"])
         table["difference"] = table["target"] - table["rival"]
@@ -87,19 +89,24 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Explained:
-    """An intervention as far as one pair needs it. transforms: of queries and of candidates."""
+    """An intervention as far as one pair needs it. transforms: of queries and of candidates; bias: what is subtracted from
+    the similarity of a candidate, by the group of the query (see `CandidateBias`)."""
 
     intervention: Intervention
     space: RetrievalSpace
     transforms: tuple[Sequence[Transform], Sequence[Transform]]
+    bias: CandidateBias | None = None
 
     @staticmethod
     def of(fitted: Fitted) -> Explained:
-        return Explained(fitted.intervention, fitted.space, (fitted.query_transforms, fitted.candidate_transforms))
+        through = fitted.query_transforms, fitted.candidate_transforms
+        return Explained(fitted.intervention, fitted.space, through, fitted.bias)
 
-    def pair(self, h: np.ndarray, codes: Codes, candidate: int, *, position: int | None = None) -> PairAttribution:
+    def pair(
+        self, h: np.ndarray, codes: Codes, candidate: int, *, position: int | None = None, group: int = 0
+    ) -> PairAttribution:
         """The similarity of a query, un-normalised embedding h (D,) and codes (one row), with one candidate. position: of
-        the query in the task, None for a live one."""
+        the query in the task, None for a live one, whose group of biases is given."""
         variant = self.intervention.pool.candidates
         h_c, codes_c = _stored(self.space, "candidates", variant, candidate)
         sides = [
@@ -107,29 +114,23 @@ class Explained:
             for x, z in ((h, codes), (h_c, codes_c))
         ]
         (h_q, z_q), (h_c, z_c) = ((rows[0], (active.indices[0], active.values[0])) for rows, active in sides)
-        return explain_pair(
+        found = explain_pair(
             h_q, h_c, self.space.sae, codes=(z_q, z_c), through=self.transforms, positions=(position, candidate)
         )
-
-
-def explains(intervention: Intervention) -> str:
-    """Why the similarities under an intervention cannot be split into concepts; empty when they can."""
-    hybrid = intervention.hybrid
-    if hybrid is None:
-        return ""
-    return (
-        f"{hybrid.label}: the order comes from two models, and the other one has no concepts here, so its similarities do "
-        "not split; switch the hybrid off to see this model's part."
-    )
+        if self.bias is None:
+            return found
+        group = group if position is None else int(self.bias.group[position])
+        taken = float(self.bias.values[group, candidate])
+        return replace(found, correction=-taken, similarity=found.similarity - taken)
 
 
 def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervention) -> Explanation:
     """The best target and the best non-target of a list ("before" or "after") of a stored query, both explained.
 
     The bars of each add up to its cosine similarity under the intervention (`explain_pair`). RetrievalError when the
-    query has no target, or `explains` gives a reason.
+    query has no target, or `Intervention.unexplained` gives a reason.
     """
-    reason = explains(intervention)
+    reason = intervention.unexplained()
     if reason or not len(comparison.targets):
         raise RetrievalError(reason or "The query has no target in the pool; choose one that has.")
     target, rival = _contenders(comparison, side)
@@ -144,15 +145,17 @@ def explain_places(fitted: Fitted, lists: Lists, h: np.ndarray, place: int) -> E
     """The candidate at a place of a list (from 2 on; as `target`) and the one at its head (as `rival`), both explained.
 
     For a live query, whose targets nobody knows: h (D,) its un-normalised embedding, pooled as the intervention says;
-    lists: of this query alone. RetrievalError for a place that the list does not have or a reason of `explains`.
+    lists: of this query alone. RetrievalError for a place that the list does not have, or where the method does not split.
     """
-    reason = explains(fitted.intervention)
+    reason = fitted.intervention.unexplained()
     n = fitted.space.n_candidates
     if reason or not 2 <= place <= n:
         raise RetrievalError(reason or f"There is no place {place} to compare with the first; expected 2 to {n}.")
     listed = lists.top(0, place).ids[0]
     seen, codes = Explained.of(fitted), fitted.space.encode(np.asarray(h)[None])
-    other, head = (seen.pair(h, codes, int(candidate)) for candidate in (listed[-1], listed[0]))
+    plain = fitted.cosines(fitted.query(h).reshape(1, -1))
+    group = 0 if fitted.bias is None else int(fitted.bias.of_others(plain)[0])
+    other, head = (seen.pair(h, codes, int(candidate), group=group) for candidate in (listed[-1], listed[0]))
     return Explanation(other, head, int(listed[-1]), int(listed[0]))
 
 
@@ -168,12 +171,6 @@ def _contenders(comparison: Comparison, side: str) -> tuple[int, int]:
     return target, int(wrong[0])
 
 
-def removed_concepts(intervention: Intervention, space: RetrievalSpace) -> frozenset[int]:
-    """The concepts whose directions an intervention projects away."""
-    removals = [step for step in intervention.seeds()[0].steps if isinstance(step, Removal)]
-    return frozenset(int(i) for removal in removals for i in concept_ids(removal, space.score))
-
-
 def _stored(space: RetrievalSpace, side: str, variant: str, position: int) -> tuple[np.ndarray, Codes]:
     """(embedding (D,), codes (one row)) of one sample of a side; codes that no store holds are encoded."""
     h = space.row(side, variant, position)
@@ -183,11 +180,11 @@ def _stored(space: RetrievalSpace, side: str, variant: str, position: int) -> tu
 
 def _explained(lab: Lab, intervention: Intervention) -> Explained:
     """A projection alone is known to the lab without any candidate having been projected."""
-    linear = intervention.linear
-    if len(linear) == len(intervention.steps) <= 1 and all(
-        isinstance(s, Removal | PrincipalComponents) for s in linear
-    ):
-        found = [lab.projection(step) for step in linear]
-        through = tuple(WithoutSubspace(projection.basis[:r]) for projection, r in found)
+    step = intervention.single_projection
+    if not intervention.steps:
+        return Explained(intervention, lab.space, ((), ()))
+    if step is not None:
+        projection, r = lab.projection(step)
+        through = (WithoutSubspace(projection.basis[:r]),)
         return Explained(intervention, lab.space, (through, through))
     return Explained.of(lab.fitted(intervention))

@@ -1,42 +1,213 @@
-"""Which concepts a removal means: the top share by a score, an extreme of the modality score, a random draw, or names."""
+"""Which concepts a step means: the top share by a score, an extreme of the modality score, a random draw, or names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.interventions.steps import Removal
+from analysis.retrieval.interventions.settings import (
+    MOST,
+    Setting,
+    check_whole,
+    choice,
+    concepts,
+    number,
+    settings_of,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from analysis.retrieval.interventions.step import Offer, Step
+    from analysis.retrieval.task import RetrievalSpace
 
 ScoreColumn = Callable[[str], np.ndarray]  # name of a column of the concept table -> (K,)
+Self = TypeVar("Self", bound="TakesConcepts")
+
+SCORE_LABELS = {
+    "attribution": "attribution",
+    "energy": "energy",
+    "bridge_max": "bridge (max)",
+    "bridge_diagonal": "bridge (diagonal)",
+    "bridge_off_diagonal": "bridge (off-diagonal)",
+    "bridge_abs_sum": "bridge (absolute sum)",
+    "modality_text": "text extreme",
+    "modality_image": "image extreme",
+}
+UNRANKED = {"concepts": "hand-picked concepts", "random": "random concepts (control)"}  # by hand or by lot
+_BESIDE = ("attribution", "energy", "bridge_max", "modality_text", "modality_image")  # scores that controls go by
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+MOST_SEEDS = 100
 
 
-def concept_ids(removal: Removal, column: ScoreColumn) -> np.ndarray:
-    """Ids of the concepts to remove, most extreme first (ascending for random and hand-picked ones).
+def score_setting() -> Any:
+    return choice(
+        "attribution", {**SCORE_LABELS, **UNRANKED}, label="Concepts by", what="score", positional=True, width=210
+    )
+
+
+def concepts_setting() -> Any:
+    return concepts(
+        help="Search by number or name, or type several numbers with commas between. Their directions are taken out of "
+        "everything, also out of what other concepts put there."
+    )
+
+
+def share_setting() -> Any:
+    return number(
+        0.01, low=0, high=1, label="Share (%)", what="share of concepts", percent=True, written=True, values=SHARES,
+        axis="share of concepts", help="The top share of concepts by this score. The paper removes 1 %.",
+    )  # fmt: skip
+
+
+def base_setting() -> Any:
+    return choice(
+        "all", {"all": "all concepts", "live": "live concepts"}, label="of", what="percentage base", width=135
+    )
+
+
+def seed_setting() -> Any:
+    return whole(0, high=2**31 - 1, label="Seed", what="seed")
+
+
+def seeds_setting() -> Any:
+    return whole(1, low=1, high=MOST_SEEDS, label="Seeds", what="number of seeds", width=140)
+
+
+class TakesConcepts:
+    """A step that is about a set of concepts. Its class declares score, concepts, share, base, seed and seeds with the
+    functions above."""
+
+    score: str
+    concepts: tuple[int, ...]
+    share: float
+    base: str
+    seed: int
+    seeds: int
+
+    def check(self) -> None:
+        for concept in self.concepts:
+            check_whole("concept", concept, 0, MOST)
+        if (self.score == "concepts") != bool(self.concepts):
+            raise RetrievalError(
+                f"{self.step.title or self.step.name} by {self.score!r} names {len(self.concepts)} concepts; expected ids with "
+                f"the score 'concepts' and none with another, e.g. {self.step.name}:concepts=12,99."
+            )
+
+    @property
+    def step(self) -> Step:
+        return self  # type: ignore[return-value]
+
+    @property
+    def picked(self) -> bool:
+        """Chosen by hand: no share says how many."""
+        return self.score == "concepts"
+
+    def written(self) -> list[str]:
+        """Hand-picked concepts stand alone; a share of them has no meaning."""
+        words = super().written()  # type: ignore[misc]
+        if not self.picked:
+            return words
+        named = f"concepts={','.join(map(str, self.concepts))}"
+        return [named, *(w for w in words if not w.startswith(("concepts", "share=", "score=")))]
+
+    @classmethod
+    def completed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"score": "concepts", **values} if values.get("concepts") else values
+
+    def amount(self, space_words: str = "") -> str:
+        """ "top 1 % of live", or which concepts."""
+        if self.picked:
+            shown = ", ".join(map(str, self.concepts[:3])) + (" ..." if len(self.concepts) > 3 else "")
+            return f"concept{'s' * (len(self.concepts) > 1)} {shown}{space_words}"
+        live = " of live" if self.base == "live" else ""
+        amount = f"{100 * self.share:g} %{live}{space_words}"
+        if self.score == "random":
+            repeats = self.step.repeats()
+            which = f"{len(repeats)} seeds" if len(repeats) > 1 else f"seed {self.seed}"
+            return f"random concepts, {amount} ({which})"
+        return f"by {SCORE_LABELS[self.score]}, top {amount}"
+
+    def ids(self, space: RetrievalSpace) -> np.ndarray:
+        return concept_ids(self, space.score)
+
+    # --- offered on pages -----------------------------------------------------------------------------------------
+    def shown(self, offer: Offer) -> Mapping[str, Setting]:
+        """A share or names, whichever it goes by; seeds where there is something to draw."""
+        hidden = {"seed", "share", "base", "seeds"} if self.picked else {"seed", "concepts"}
+        hidden |= set() if self.score == "random" else {"seeds"}
+        shown = {name: setting for name, setting in settings_of(type(self)).items() if name not in hidden}
+        if "seeds" in shown:
+            shown["seeds"] = replace(shown["seeds"], values=(1, 3, 5, 10))
+        return shown
+
+    def changed(self, name: str, value: Any, offer: Offer) -> Any:
+        if name == "concepts" and not value:
+            raise RetrievalError("A removal needs at least one concept; switch Removal off to remove none.")
+        if name != "score":
+            return replace(self, **{name: value})  # type: ignore[type-var]
+        if value == "concepts":
+            return replace(
+                self, score=value, concepts=(offer.strongest("attribution") or 0,), share=0.01, seed=0, seeds=1
+            )  # type: ignore[type-var]
+        return replace(self, score=value, concepts=(), seed=0, seeds=10 if value == "random" else 1)  # type: ignore[type-var]
+
+    # --- repetition and controls ----------------------------------------------------------------------------------
+    def repeats(self) -> tuple[Any, ...]:
+        if self.score != "random" or self.seeds == 1:
+            return (self,)
+        return tuple(replace(self, seed=self.seed + i, seeds=1) for i in range(self.seeds))  # type: ignore[type-var]
+
+    def curve_values(self, setting: str) -> tuple[float, ...]:
+        """No share says how many hand-picked concepts to take, and a draw has no order along it."""
+        if setting == "share" and self.score in UNRANKED:
+            return ()
+        return super().curve_values(setting)  # type: ignore[misc]
+
+    def control(self, seeds: int) -> Any:
+        if self.score == "random":
+            return None
+        return replace(self, score="random", concepts=(), seed=0, seeds=seeds)  # type: ignore[type-var]
+
+    def alternatives(self) -> tuple[Any, ...]:
+        template = replace(self, score="attribution", concepts=(), seed=0, seeds=1)  # type: ignore[type-var]
+        return tuple(replace(template, score=score) for score in _BESIDE if score != self.score)
+
+    def by_every_score(self) -> list[Any]:
+        """The same by each score that ranks concepts."""
+        return [replace(self, score=score, concepts=(), seed=0, seeds=1) for score in SCORE_LABELS]  # type: ignore[type-var]
+
+
+def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
+    """Ids of the concepts of a set, most extreme first (ascending for random and hand-picked ones).
 
     m = max(1, floor(share * n)), n being all K concepts or the live ones (energy > 0). Concepts without a score (NaN:
     never active) are never chosen; equal scores go to the stronger, then to the lower id. A random draw is among live
     concepts only, because a control that removes dead atoms would remove nothing. RetrievalError when none is left.
     """
-    if removal.score == "concepts":
-        return np.unique(np.asarray(removal.concepts, np.int64))
+    if chosen.score == "concepts":
+        return np.unique(np.asarray(chosen.concepts, np.int64))
     energy = np.nan_to_num(np.asarray(column("energy"), np.float64))
     live = np.flatnonzero(energy > 0)
-    n = len(energy) if removal.base == "all" else len(live)
-    m = max(1, int(np.floor(removal.share * n + 1e-9)))  # 0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.99...
-    if removal.score == "random":
-        chosen = np.random.default_rng(removal.seed).choice(live, min(m, len(live)), replace=False)
-        ids = np.sort(chosen)
+    m = how_many(chosen.share, len(energy) if chosen.base == "all" else len(live))
+    if chosen.score == "random":
+        drawn = np.random.default_rng(chosen.seed).choice(live, min(m, len(live)), replace=False)
+        ids = np.sort(drawn)
     else:
-        score = _score(removal.score, column)
-        known = np.flatnonzero(np.isfinite(score) & ((energy > 0) | (removal.base == "all")))
+        score = _score(chosen.score, column)
+        known = np.flatnonzero(np.isfinite(score) & ((energy > 0) | (chosen.base == "all")))
         ids = known[np.lexsort((known, -energy[known], -score[known]))][:m]
     if not len(ids):
-        raise RetrievalError(
-            f"No concept has a score for removal by {removal.score!r}; expected at least one live one."
-        )
+        raise RetrievalError(f"No concept has a score for removal by {chosen.score!r}; expected at least one live one.")
     return ids
+
+
+def how_many(share: float, n: int) -> int:
+    """Concepts in a share of n: at least one. 0.07 * 100 is 7.000000000000001, and 0.29 * 100 is 28.99..."""
+    return max(1, int(np.floor(share * n + 1e-9)))
 
 
 def _score(name: str, column: ScoreColumn) -> np.ndarray:

@@ -1,25 +1,22 @@
-"""From an intervention and a space to the unit rows that are compared, for a whole task or for one uploaded query."""
+"""From an intervention and a task to the unit rows that are compared, for the whole task or for one uploaded query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 
-from analysis.errors import RetrievalError
+from analysis.errors import AnalysisError, RetrievalError
+from analysis.retrieval.interventions.context import BlockContext, Context
 from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.linear_steps import (
-    Context,
-    Side,
-    fit_step,
-    plain_context,
-    principal_basis,
-    removal_basis,
-)
-from analysis.retrieval.interventions.steps import Edit, Pool, PrincipalComponents, ReAlign, Removal
-from analysis.retrieval.ranking.rows import unit_rows
+from analysis.retrieval.interventions.registry import blame
+from analysis.retrieval.interventions.step import MapsRows, Step, WeighsConcepts
+from analysis.retrieval.ranking.blocks import BlockRows
+from analysis.retrieval.ranking.corrected import CandidateBias, CorrectedScores, measure_bias
+from analysis.retrieval.ranking.rows import Side, unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
 from analysis.retrieval.ranking.transforms import Transform
 from analysis.retrieval.ranking.whitened import WhitenedRows, WhitenedScores
@@ -30,7 +27,7 @@ from analysis.sae.codes import Codes
 
 @dataclass(frozen=True)
 class Fitted:
-    """An intervention fitted to a space.
+    """An intervention fitted to a task.
 
     queries (Q, D), candidates (C, D): unit rows, compared by dot product; a row without a direction is zero and marked
     in void_queries (Q,) or void_candidates (C,). A void query counts as a miss. Candidates that a last step whitens are
@@ -53,18 +50,38 @@ class Fitted:
     def void_candidates(self) -> np.ndarray:
         return self._candidates.void
 
-    def scores(self, queries: np.ndarray | None = None, *, device: str = "cpu") -> Scores:
-        """Similarities of all pairs, or of other unit queries (n, D) such as those of `query` with all candidates."""
+    def scores(
+        self, queries: np.ndarray | None = None, *, positions: np.ndarray | None = None, device: str = "cpu"
+    ) -> Scores:
+        """Scores of all pairs, or of other unit queries (n, D) such as those of `query` with all candidates: cosines, less
+        the bias of each candidate where the intervention corrects similarities. positions (n,): of those queries in the
+        task, where they are queries of it; a correction then uses the bank that leaves them out."""
+        plain = self.cosines(queries, device=device)
+        bias = self.bias
+        if bias is None:
+            return plain
+        if queries is None:
+            return CorrectedScores(plain, bias, bias.group)
+        return CorrectedScores(plain, bias, bias.of_others(plain) if positions is None else bias.group[positions])
+
+    def cosines(self, queries: np.ndarray | None = None, *, device: str = "cpu") -> Scores:
+        """`scores` before any correction."""
         queries = self.queries if queries is None else queries
         if isinstance(self._candidates, WhitenedRows):
             return WhitenedScores(queries, self._candidates, device=device)
         return RowScores(queries, self._candidates.rows, device=device)
 
+    @cached_property
+    def bias(self) -> CandidateBias | None:
+        """What is subtracted from the similarities of each candidate; None where nothing is."""
+        step = self.intervention.correction
+        return None if step is None else guarded(step, lambda: measure_bias(step, self.cosines()))
+
     def query(self, h: np.ndarray, codes: Codes | None = None) -> np.ndarray:
         """(D,) unit vector of one more query, to be compared with `candidates`.
 
         h: its un-normalised embedding (D,), pooled as the intervention's `pool` says for queries; codes: its codes
-        (one row), encoded here when None and needed. A query of the store gets the similarities it has in `queries`.
+        (one row), encoded here when None and needed. A query of the store gets the row it has in `queries`.
         RetrievalError when nothing is left of it, e.g. because no concept of it is live.
         """
         h = np.asarray(h, np.float64).reshape(1, -1)
@@ -73,9 +90,9 @@ class Fitted:
                 f"The query has {h.shape[1]} dimensions and the candidates {self.queries.shape[1]}; "
                 "expected an embedding of the backbone that the store was built with."
             )
-        rows = _with_concepts(h, lambda: codes or self.space.encode(h), self.intervention, self.space)
+        rows = _weighed(h, lambda: codes or self.space.encode(h), self.intervention, self.space)
         rows, void = unit_rows(rows, dtype=np.float64)
-        if void.any() and self.intervention.concept_space:
+        if void.any() and any(step.alone for step in self.intervention.weighing):
             raise RetrievalError("No live concept fires on this query; expected one to compare in concept space.")
         for transform in self.query_transforms:
             rows, empty = transform(rows)
@@ -88,134 +105,153 @@ class Fitted:
         return rows[0]
 
 
-def apply(intervention: Intervention, space: RetrievalSpace) -> tuple[np.ndarray, np.ndarray]:
-    """(queries' (Q, D), candidates' (C, D)) unit rows; rows without a direction are zero."""
-    fitted = fit(intervention, space)
-    return fitted.queries, fitted.candidates
-
-
-def apply_query(
-    intervention: Intervention,
-    space: RetrievalSpace,
-    h_query: np.ndarray,
-    code_query: Codes | None = None,
-    support: Any = None,
-) -> np.ndarray:
-    """(D,) one transformed query, see `Fitted.query`. Keep `fit(...)` when there is more than one."""
-    return fit(intervention, space, support=support).query(h_query, code_query)
-
-
 def fit(
     intervention: Intervention, space: RetrievalSpace, *, support: Any = None, base: Fitted | None = None
 ) -> Fitted:
-    """Transform both sides of a space and keep what later queries need. A hybrid's other stage is left out.
+    """Transform both sides of a task and keep what later queries need. A hybrid's other stage is left out.
 
-    Steps act in their order: the embeddings are chosen, edited or replaced by concept space, brought to length 1, and
-    then each linear step is fitted on what the step before left. support: mean, covariance and n of a support set of
-    unit query embeddings; the first linear step uses it instead of the space's own queries. Without it the statistics
-    that the store keeps stand in where the space has fewer than two queries. base: the fitted base where it is at hand,
-    whose unit rows then need not be read and made again.
+    Steps act in their order: the embeddings are chosen, their concepts weighed, brought to length 1, and then each map of
+    rows is fitted on what the step before left. support: mean, covariance and n of a support set of unit query embeddings;
+    the first map uses it instead of the task's own queries. Without it the statistics that the store keeps stand in where
+    the task has fewer than two queries. base: the fitted base where it is at hand, whose unit rows then need not be read
+    and made again.
     """
-    plain = intervention.edit is None and intervention.concept_space is None
-    if base is not None and plain and intervention.pool == Pool():
-        sides = {
-            "queries": Side(base.queries, base.void_queries),
-            "candidates": Side(base.candidates, base.void_candidates),
-        }
+    plain = not intervention.weighing
+    variants = intervention.pool.queries, intervention.pool.candidates
+    if base is not None and plain and variants == (BASE.pool.queries, BASE.pool.candidates):
+        sides = dict(zip(SIDES, base_sides(base), strict=True))
     else:
         sides = {side: Side.of(embeddings(intervention, space, side)) for side in SIDES}
     transforms: list[tuple[Transform, Transform]] = []
     candidates: Side | WhitenedRows = sides["candidates"]
     for position, step in enumerate(intervention.linear):
         if position == 0 and plain:
-            stored_first = isinstance(step, ReAlign) and step.statistics == "support"
-            context = plain_context(
+            context = Context.plain(
                 space,
                 sides["queries"],
                 sides["candidates"],
-                intervention.pool,
+                variants,
                 support=support,
-                stored_first=stored_first,
+                stored_first=step.prefers_stored,
             )
         else:
             context = Context(space, sides["queries"], sides["candidates"])
         for_queries, for_candidates = fit_step(step, context)
         transforms.append((for_queries, for_candidates))
-        sides["queries"] = sides["queries"].through(for_queries)
+        sides["queries"] = guarded(step, sides["queries"].through, for_queries)
         if position == len(intervention.linear) - 1 and isinstance(for_candidates, Whitening):
             candidates = WhitenedRows(sides["candidates"], for_candidates)
         else:
-            candidates = sides["candidates"] = sides["candidates"].through(for_candidates)
+            candidates = sides["candidates"] = guarded(step, sides["candidates"].through, for_candidates)
     queries = sides["queries"]
     of_queries, of_candidates = (tuple(pair[side] for pair in transforms) for side in (0, 1))
     return Fitted(intervention, space, queries.rows, queries.void, of_queries, of_candidates, candidates)
 
 
+def fit_blocks(intervention: Intervention, space: RetrievalSpace) -> tuple[RowScores, np.ndarray]:
+    """(cosines of all queries with candidates that are never held together, which queries have no direction).
+
+    RetrievalError for steps that need all candidates at once.
+    """
+    refused = next((step for step in intervention.steps if step.block_refusal), None)
+    if refused is not None:
+        raise RetrievalError(
+            f"{refused.label!r} has no answer with all {space.n_candidates:,} candidates, more than fit into memory: "
+            f"{refused.block_refusal}. Use a machine with more memory, or steps that work in blocks."
+        )
+    variants = intervention.pool.queries, intervention.pool.candidates
+    sides = [BlockRows.of(space, side, variant) for side, variant in zip(SIDES, variants, strict=True)]
+    for step in intervention.linear:
+        if step.looks_at_rows:
+            context = BlockContext(space, sides[0].moments(), sides[1].moments(), variants)
+            pair = guarded(step, step.fit_moments, context)
+        else:
+            pair = guarded(step, step.fit, Context(space, _no_rows(sides[0].width), _no_rows(sides[1].width)))
+        sides = [side.through(transform) for side, transform in zip(sides, pair, strict=True)]
+    queries, void = sides[0].all()
+    return RowScores(queries, sides[1]), void
+
+
+def fit_step(step: MapsRows, context: Context) -> tuple[Transform, Transform]:
+    """(transform of queries, transform of candidates). A transform marks rows that have no direction afterwards."""
+    pair = guarded(step, step.fit, context)
+    if not (isinstance(pair, tuple) and len(pair) == 2 and all(callable(part) for part in pair)):
+        raise RetrievalError(
+            f"The fit of step {step.name!r} gives {type(pair).__name__}; expected a pair of transforms, one for queries and "
+            f"one for candidates, e.g. two `Affine`.{f' See {step.source}.' if step.source else ''}"
+        )
+    return pair
+
+
+def guarded(step: Step, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call something of a step. What a step from outside the repository does wrong is one sentence with file and line."""
+    if not step.source:
+        return work(*arguments)
+    try:
+        return work(*arguments)
+    except AnalysisError:
+        raise
+    except Exception as error:  # somebody else's code: any failure is its own, and the app goes on
+        raise blame(step, error) from error
+
+
+def apply(intervention: Intervention, space: RetrievalSpace) -> tuple[np.ndarray, np.ndarray]:
+    """(queries' (Q, D), candidates' (C, D)) unit rows; rows without a direction are zero."""
+    fitted = fit(intervention, space)
+    return fitted.queries, fitted.candidates
+
+
+def base_sides(base: Fitted) -> tuple[Side, Side]:
+    """Unit rows of both sides of a fitted base."""
+    return Side(base.queries, base.void_queries), Side(base.candidates, base.void_candidates)
+
+
 def embeddings(intervention: Intervention, space: RetrievalSpace, side: str) -> np.ndarray:
-    """(n, D) un-normalised embeddings of one side before any linear step: pooled, edited, or in concept space."""
-    variant = getattr(intervention.pool, side)
+    """(n, D) un-normalised embeddings of one side before any map: pooled, with their concepts weighed."""
+    variant = intervention.pool.variant(side)
     h = space.rows(side, variant)
-    return _with_concepts(h, lambda: space.codes(side, variant), intervention, space)
-
-
-def projection_basis(
-    intervention: Intervention, space: RetrievalSpace, *, base: Fitted | None = None
-) -> np.ndarray | None:
-    """Basis (r, D) when the intervention does nothing but project plain embeddings, else None: such an intervention is
-    a low-rank update of similarities that are already known. base: the fitted base, where it is at hand."""
-    if len(intervention.steps) != 1:
-        return None
-    step = intervention.steps[0]
-    if isinstance(step, Removal):
-        return removal_basis(step, space)
-    if isinstance(step, PrincipalComponents):
-        base = base or fit(BASE, space)
-        return principal_basis(step, [base.queries, base.candidates])
-    return None
+    return _weighed(h, lambda: space.codes(side, variant), intervention, space)
 
 
 def with_concepts(
     h: np.ndarray, codes: Codes, intervention: Intervention, space: RetrievalSpace
 ) -> tuple[np.ndarray, Codes]:
-    """(embeddings (n, D) as edited or in concept space, codes (n) whose reconstruction is the concepts' part of them)."""
-    weight = _weights(intervention, space)
-    if weight is None:
+    """(embeddings (n, D) with their concepts weighed, codes (n) whose reconstruction is the concepts' part of them)."""
+    if not intervention.weighing:
         return h, codes
-    weighted = Codes(codes.indices, (codes.values * weight[codes.indices]).astype(np.float32), codes.n_concepts)
-    if intervention.concept_space is not None:
-        return np.asarray(weighted.to_csr() @ space.dictionary), weighted
-    assert intervention.edit is not None
-    return _edited(h, codes, intervention.edit, space.dictionary), weighted
+    factors = [_factors(step, space) for step in intervention.weighing]
+    product = reduce(np.multiply, factors)
+    weighed = Codes(codes.indices, (codes.values * product[codes.indices]).astype(np.float32), codes.n_concepts)
+    if any(step.alone for step in intervention.weighing):
+        return np.asarray(weighed.to_csr() @ space.dictionary), weighed
+    moved = np.flatnonzero(product != 1)
+    change = codes.to_csr()[:, moved].astype(np.float64) * (product[moved] - 1)
+    return h + change @ np.asarray(space.dictionary[moved], np.float64), weighed
 
 
-def _with_concepts(
+def _weighed(
     h: np.ndarray, codes: Callable[[], Codes], intervention: Intervention, space: RetrievalSpace
 ) -> np.ndarray:
-    if intervention.edit is None and intervention.concept_space is None:
+    if not intervention.weighing:
         return h
     return with_concepts(h, codes(), intervention, space)[0]
 
 
-def _weights(intervention: Intervention, space: RetrievalSpace) -> np.ndarray | None:
-    """(K,) what the activations are multiplied by; None where they stay as they are."""
-    edit, concept_space = intervention.edit, intervention.concept_space
-    if edit is None and concept_space is None:
-        return None
-    weight = np.ones(len(space.dictionary)) if concept_space is None else space.rarity(concept_space.weights)
-    for concept, scale in edit.scales if edit else ():
-        weight[_known(concept, len(weight))] *= scale
-    return weight
+def _factors(step: WeighsConcepts, space: RetrievalSpace) -> np.ndarray:
+    found = np.asarray(guarded(step, step.factors, space), np.float64)
+    n_concepts = len(space.dictionary)
+    if found.shape != (n_concepts,) or not np.isfinite(found).all():
+        raise RetrievalError(
+            f"The step {step.name!r} gives factors of shape {found.shape}, expected {n_concepts} finite numbers, one a "
+            f"concept.{f' See {step.source}.' if step.source else ''}"
+        )
+    return found
 
 
-def _edited(h: np.ndarray, codes: Codes, edit: Edit, dictionary: np.ndarray) -> np.ndarray:
-    """h + sum_i (scale_i - 1) z_i D_i."""
-    ids = np.array([_known(concept, codes.n_concepts) for concept, _ in edit.scales])
-    change = np.array([scale - 1 for _, scale in edit.scales])
-    active = codes.to_csr()[:, ids].toarray()
-    return h + (active * change) @ np.asarray(dictionary[ids], np.float64)
+def _no_rows(width: int) -> Side:
+    return Side(np.empty((0, width)), np.empty(0, bool))
 
 
-def _known(concept: int, n_concepts: int) -> int:
-    if concept >= n_concepts:
-        raise RetrievalError(f"Concept {concept} does not exist; expected ids from 0 to {n_concepts - 1}.")
-    return concept
+def query_steps(intervention: Intervention) -> Sequence[Step]:
+    """The steps that are fitted on the queries of the task, so that it matters how those are pooled."""
+    return [step for step in intervention.steps if step.uses_queries]

@@ -7,96 +7,134 @@ The text form stands in URLs, commands and pinned findings: steps joined by "+",
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
-from analysis.errors import RetrievalError
-from analysis.retrieval.interventions.steps import (
-    STEPS,
-    ConceptSpace,
-    Edit,
-    Fusion,
-    Pool,
-    Removal,
-    Rerank,
+from analysis.errors import RetrievalError, one_of
+from analysis.retrieval.interventions.pool import Pool
+from analysis.retrieval.interventions.registry import KINDS, family_of
+from analysis.retrieval.interventions.step import (
+    STAGES,
+    CorrectsSimilarities,
+    JoinsModels,
+    MapsRows,
     Step,
-    one_of,
+    WeighsConcepts,
 )
 
-_FIRST, _LAST = (Pool, Edit, ConceptSpace), (Rerank, Fusion)  # what the linear steps between them act on
+if TYPE_CHECKING:
+    from analysis.retrieval.task import RetrievalSpace
+
+LONGEST = 4000  # characters of a text form
+MOST_STEPS = 12
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Steps in the order of their application; none of them is the base. Pool, edit and concept space decide what the
-    embeddings are and come first, the linear steps follow in the order given, a hybrid comes last."""
+    """Steps in the order of their application; none of them is the base. What decides which embeddings there are comes
+    first, then what is done to concepts, then the maps of rows in the order given, then what corrects similarities, and
+    last a hybrid."""
 
     steps: tuple[Step, ...] = ()
     title: str = ""  # a name given by the user; the label says the same in words otherwise
 
     def __post_init__(self) -> None:
-        def place(step: Step) -> int:
-            return _FIRST.index(type(step)) if isinstance(step, _FIRST) else 9 if isinstance(step, _LAST) else 5
+        kinds = list(KINDS)
+
+        def place(step: Step) -> tuple[int, int]:
+            stage = STAGES.index(step.acts)
+            return stage, 0 if step.several else kinds.index(step.name) if step.name in kinds else len(kinds)
 
         object.__setattr__(self, "steps", tuple(sorted((s for s in self.steps if s != Pool()), key=place)))
-        for kind in (*_FIRST, _LAST):
-            if sum(isinstance(step, kind) for step in self.steps) > 1:
-                raise RetrievalError(f"{self.spec!r} has two steps of one kind that exclude each other; expected one.")
+        if len(self.steps) > MOST_STEPS:
+            raise RetrievalError(f"The method has {len(self.steps)} steps; expected at most {MOST_STEPS}.")
+        single = [family_of(step).name for step in self.steps if not step.several]
+        if len(set(single)) < len(single):
+            raise RetrievalError(f"{self.spec!r} has two steps of one kind that exclude each other; expected one.")
 
-    @property
+    @cached_property
     def spec(self) -> str:
         """Canonical text form: `parse(self.spec)` has the same steps."""
-        return "+".join(_format(step) for step in self.steps) or "base"
+        return "+".join(step.spec for step in self.steps) or "base"
 
-    @property
+    @cached_property
     def label(self) -> str:
         return self.title or " + ".join(step.label for step in self.steps) or "base"
 
+    # --- its parts, by where they act -----------------------------------------------------------------------------
     @property
     def pool(self) -> Pool:
-        return self._only(Pool) or Pool()
+        return next((step for step in self.steps if isinstance(step, Pool)), Pool())
 
     @property
-    def edit(self) -> Edit | None:
-        return self._only(Edit)
+    def weighing(self) -> tuple[WeighsConcepts, ...]:
+        """Steps on the concepts' part of every embedding."""
+        return self._acting("concepts")
 
     @property
-    def concept_space(self) -> ConceptSpace | None:
-        return self._only(ConceptSpace)
+    def linear(self) -> tuple[MapsRows, ...]:
+        """Steps that map unit rows, in their order."""
+        return self._acting("rows")
 
     @property
-    def linear(self) -> tuple[Step, ...]:
-        return tuple(step for step in self.steps if not isinstance(step, _FIRST + _LAST))
+    def correction(self) -> CorrectsSimilarities | None:
+        """What is subtracted from similarities."""
+        return next(iter(self._acting("similarities")), None)
 
     @property
-    def hybrid(self) -> Rerank | Fusion | None:
-        return self._only(Rerank) or self._only(Fusion)
+    def hybrid(self) -> JoinsModels | None:
+        return next(iter(self._acting("lists")), None)
 
+    @property
+    def single_projection(self) -> MapsRows | None:
+        """The step of an intervention that does nothing but project plain embeddings, which is a low-rank update of
+        similarities that are known; else None."""
+        step = self.linear[0] if len(self.linear) == len(self.steps) == 1 else None
+        return step if step is not None and step.projects else None
+
+    @property
+    def controlled(self) -> Step | None:
+        """The first step that has a control with random concepts."""
+        return next((step for step in self.steps if step.control(1) is not None), None)
+
+    def _acting(self, stage: str) -> Any:
+        return tuple(step for step in self.steps if step.acts == stage)
+
+    # --- the same with something changed --------------------------------------------------------------------------
     def without_hybrid(self) -> Intervention:
-        return Intervention(tuple(step for step in self.steps if not isinstance(step, _LAST)), self.title)
+        return Intervention(tuple(step for step in self.steps if step.acts != "lists"), self.title)
 
     def with_pool(self, pool: Pool) -> Intervention:
         """The same with other embeddings."""
-        return Intervention((pool, *(step for step in self.steps if not isinstance(step, Pool))), self.title)
+        return Intervention((pool, *(step for step in self.steps if step.acts != "embeddings")), self.title)
+
+    def replaced(self, old: Step, new: Step | None) -> Intervention:
+        """The same with another step in the place of one, or without it."""
+        place = self.steps.index(old)
+        added = () if new is None else (new,)
+        return Intervention((*self.steps[:place], *added, *self.steps[place + 1 :]))
 
     def seeds(self) -> tuple[Intervention, ...]:
-        """One intervention per seed of its random removal; itself when there is nothing to repeat."""
-        counts = [step.seeds for step in self.steps if isinstance(step, Removal) and step.score == "random"]
-        if max(counts, default=1) == 1:
+        """One intervention per random seed of its steps; itself when there is nothing to repeat."""
+        repeats = [step.repeats() for step in self.steps]
+        most = max(map(len, repeats), default=1)
+        if most == 1:
             return (self,)
         return tuple(
-            Intervention(
-                tuple(
-                    replace(step, seed=step.seed + i, seeds=1)
-                    if isinstance(step, Removal) and step.score == "random"
-                    else step
-                    for step in self.steps
-                )
-            )
-            for i in range(max(counts))
+            Intervention(tuple(found[i] if len(found) == most else found[0] for found in repeats)) for i in range(most)
         )
 
+    def unexplained(self) -> str:
+        """Why similarities under it cannot be split into concepts; "" when they can."""
+        return next((step.unexplained for step in self.steps if step.unexplained), "")
+
+    def removed_concepts(self, space: RetrievalSpace) -> frozenset[int]:
+        """The concepts whose directions it projects away."""
+        return frozenset().union(*(step.removed_concepts(space) for step in self.steps))
+
+    # --- written --------------------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, str]:
         """JSON-ready: the spec says everything, the title is the user's."""
         return {"spec": self.spec, "title": self.title}
@@ -105,13 +143,13 @@ class Intervention:
     def from_dict(raw: Mapping[str, str]) -> Intervention:
         return Intervention(parse(raw.get("spec", "base")).steps, raw.get("title", ""))
 
-    def _only(self, kind: Any) -> Any:
-        return next((step for step in self.steps if isinstance(step, kind)), None)
 
-
+@lru_cache(maxsize=2048)
 def parse(text: str) -> Intervention:
     """The intervention that a text form means. "base" or an empty text mean none; a blank counts as "+", which is what
     a browser makes of an unescaped plus. RetrievalError names what is wrong in a text."""
+    if len(text) > LONGEST:
+        raise RetrievalError(f"The method has {len(text):,} characters; expected at most {LONGEST:,}.")
     words = re.sub(r"\s*([:,=])\s*", r"\1", text.strip())
     parts = [part for part in re.split(r"[+\s]+", words) if part and part != "base"]
     return Intervention(tuple(_parse_step(part) for part in parts))
@@ -119,80 +157,8 @@ def parse(text: str) -> Intervention:
 
 BASE = Intervention()
 
-# The field that stands without its key, and the fields that are written even where they have their default.
-_POSITIONAL = {"removal": "score", "codes": "weights", "centring": "means"}
-_SHOWN = {"removal": ("share",), "realign": ("alpha",), "pca": ("n",), "rerank": ("n",), "fusion": ("weight",)}
-_READ: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("share", "alpha", "eps", "weight"), float),
-    **dict.fromkeys(("r", "seed", "seeds", "n"), int),
-    "centred": lambda text: {"true": True, "false": False}[text.lower()],
-}
-
-
-def _format(step: Step) -> str:
-    if isinstance(step, Edit):
-        return f"{step.name}:" + ",".join(f"{concept}={_text(scale)}" for concept, scale in step.scales)
-    if isinstance(step, Pool) and step.queries == step.candidates:
-        return f"{step.name}:{step.queries}"
-    picked = isinstance(step, Removal) and step.score == "concepts"
-    written = []
-    for field in fields(step):
-        value = getattr(step, field.name)
-        if field.name == _POSITIONAL.get(step.name):
-            written += [] if picked else [str(value)]
-        elif field.name == "concepts":
-            written += [f"concepts={','.join(map(str, value))}"] if picked else []
-        elif value != field.default or (field.name in _SHOWN.get(step.name, ()) and not picked):
-            written.append(f"{field.name}={_text(value)}")
-    return step.name + (":" + ",".join(written) if written else "")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
 
 def _parse_step(text: str) -> Step:
     name, _, rest = text.partition(":")
-    one_of("step", name, ("base", *STEPS))
-    words = [word for word in rest.split(",") if word]
-    if name == "edit":
-        return Edit(tuple(_scale(word) for word in words))
-    if name == "pool" and len(words) == 1 and "=" not in words[0]:
-        return Pool(words[0], words[0])
-    values: dict[str, Any] = {}
-    known = [field.name for field in fields(STEPS[name]) if field.default is not MISSING]
-    for position, word in enumerate(words):
-        key, given, value = word.partition("=")
-        if not given and "concepts" in values and word.isdigit():
-            values["concepts"] += (int(word),)
-        elif not given and position == 0 and name in _POSITIONAL:
-            values[_POSITIONAL[name]] = word
-        else:
-            one_of(f"setting of {name}", key, known)
-            values[key] = _value(name, key, value)
-    if values.get("concepts"):
-        values.setdefault("score", "concepts")
-    return STEPS[name](**values)
-
-
-def _value(name: str, key: str, text: str) -> Any:
-    try:
-        return (int(text),) if key == "concepts" else _READ.get(key, str)(text)
-    except (ValueError, KeyError) as error:
-        raise RetrievalError(f"{key} of {name} is {text!r}; expected a {_kind(key)}.") from error
-
-
-def _kind(key: str) -> str:
-    if key == "centred":
-        return "value true or false"
-    return "number" if _READ.get(key) is float else "whole number"
-
-
-def _scale(word: str) -> tuple[int, float]:
-    try:
-        concept, scale = word.split("=")
-        return int(concept), float(scale)
-    except ValueError as error:
-        raise RetrievalError(f"{word!r} is no scaled concept; expected concept=scale, e.g. edit:12=0,99=2.") from error
+    one_of("step", name, ("base", *KINDS))
+    return KINDS[name].read([word for word in rest.split(",") if word])

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from analysis.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from analysis.retrieval.ranking.transforms import Transform
 
 RowSource: TypeAlias = "np.ndarray | Sequence[np.ndarray]"  # (N, D), or blocks (n_i, D) that follow each other
 
@@ -63,6 +67,56 @@ class Rows:
             chosen = part_of == part
             result[chosen] = self.parts[part][ids[chosen] - self.starts[part]]
         return result
+
+
+EXACT_ELEMENTS = 1 << 25  # rows of up to this many numbers a side are kept in float64: 256 MB
+
+
+@dataclass(frozen=True)
+class Side:
+    """Unit rows of one side, (n, D), and which of them have no direction and are zero, (n,)."""
+
+    rows: np.ndarray
+    void: np.ndarray
+
+    @staticmethod
+    def of(h: np.ndarray) -> Side:
+        return Side(*unit_rows(h, dtype=np.float64 if h.size <= EXACT_ELEMENTS else np.float32))
+
+    def through(self, transform: Transform) -> Side:
+        rows, void = transform(self.rows)
+        void = void | self.void
+        if self.void.any():
+            rows[void] = 0  # a step that adds something must not give a void row a direction
+        return Side(rows, void)
+
+    @property
+    def live(self) -> np.ndarray:
+        return self.rows[~self.void] if self.void.any() else self.rows
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over n rows x: total = sum (x - shift), scatter = sum (x - shift)(x - shift)^T."""
+
+    n: int
+    shift: np.ndarray
+    total: np.ndarray
+    scatter: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.shift + self.total / max(self.n, 1)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        offset = self.total / max(self.n, 1)
+        return (self.scatter - self.n * np.outer(offset, offset)) / max(self.n - 1, 1)
+
+    def about(self, point: np.ndarray) -> np.ndarray:
+        """sum (x - point)(x - point)^T."""
+        offset = self.mean - point
+        return self.covariance * max(self.n - 1, 1) + self.n * np.outer(offset, offset)
 
 
 def unit_rows(

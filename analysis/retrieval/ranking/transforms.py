@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import scipy.linalg
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranking.rows import VOID, unit_rows
+from analysis.retrieval.ranking.rows import VOID, kept_dtype, unit_rows
 from analysis.retrieval.removal import project_away
 
 Moved: TypeAlias = tuple[np.ndarray, np.ndarray]  # (unit rows (n, D), which of them are void and zero (n,))
 _BLOCK = 256  # rows centred at once
+_FULL_EIGH = 1024  # widths up to which a dense solver finds the leading eigenvectors; above it a Krylov one
 
 
 class Transform(Protocol):
@@ -45,6 +47,32 @@ class WithoutSubspace:
 
     def origin(self, position: int | None) -> np.ndarray:
         return np.zeros(self.basis.shape[1])
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x -> normalise((x - mean) matrix), in float64. matrix (D, D); mean (D,), default 0."""
+
+    matrix: np.ndarray
+    mean: np.ndarray | None = None
+
+    @staticmethod
+    def without(basis: np.ndarray, mean: np.ndarray) -> Affine:
+        """Rows minus a mean and without the subspace of an orthonormal basis (r, D)."""
+        return Affine(np.eye(basis.shape[1]) - basis.T @ basis, mean)
+
+    def __call__(self, x: np.ndarray) -> Moved:
+        rows, void = np.empty(x.shape, kept_dtype(x)), np.empty(len(x), bool)
+        for start in range(0, len(x), 1024):
+            part = slice(start, start + 1024)
+            rows[part], void[part] = unit_rows(self.linear(x[part] - self.origin(None)), least=VOID)
+        return rows, void
+
+    def linear(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, np.float64) @ self.matrix
+
+    def origin(self, position: int | None) -> np.ndarray:
+        return np.zeros(len(self.matrix)) if self.mean is None else np.asarray(self.mean, np.float64)
 
 
 @dataclass(frozen=True)
@@ -107,3 +135,16 @@ def centred_by(modalities: np.ndarray, means: Mapping[Any, np.ndarray], side: st
     if len(kinds) == 1:
         return CentredAt(means[kinds[0]])
     return CentredByModality(np.stack([means[modality] for modality in kinds]), kind, side)
+
+
+def leading_directions(moments: np.ndarray, n: int) -> np.ndarray:
+    """(n, D) eigenvectors of a symmetric matrix (D, D) with the largest eigenvalues, the largest first."""
+    width = len(moments)
+    if n >= width:
+        raise RetrievalError(f"{n} components of {width} dimensions leave nothing; expected fewer.")
+    if width <= _FULL_EIGH:
+        return scipy.linalg.eigh(moments, subset_by_index=(width - n, width - 1))[1].T[::-1]
+    from scipy.sparse.linalg import eigsh
+
+    vectors = eigsh(moments, k=n, which="LA", v0=np.ones(width))[1]
+    return np.linalg.qr(vectors)[0].T[::-1]

@@ -76,18 +76,16 @@ def two_stage_lists(first: Scores, second: Scores, n: int, k: int) -> np.ndarray
     return np.concatenate([rerank(second, passed[:, :n]).ids, passed[:, n:]], axis=1)[:, :k]
 
 
-def fused_ranks(
-    first: Scores, second: Scores, qrels: sp.csr_array, weights: Sequence[float], *, rule: str = "z"
-) -> list[TargetRanks]:
+def fused_ranks(first: Scores, second: Scores, qrels: sp.csr_array, weights: Sequence[float]) -> list[TargetRanks]:
     """Ranks of the targets under `fused_rows`, for several weights of `second`."""
     check_alike(first, second)
-    if all(weight in (0, 1) for weight in weights) and rule in _RULES:  # one model alone: nothing to add up
+    if all(weight in (0, 1) for weight in weights):  # one model alone: nothing to add up
         return [target_ranks(second if weight else first, qrels) for weight in weights]
     qrels = canonical_qrels(qrels)
     parts: list[list[np.ndarray]] = [[] for _ in weights]
     for queries, left, right in _row_groups(first, second, np.arange(first.n_queries)):
         for index, weight in enumerate(weights):
-            ranks = ranks_of(fuse(left, right, weight, rule=rule), qrels[queries])
+            ranks = ranks_of(fuse(left, right, weight), qrels[queries])
             parts[index].append(ranks.rank)
     query = np.repeat(np.arange(qrels.shape[0]), np.diff(qrels.indptr))
     candidate = qrels.indices.astype(np.int64)
@@ -96,10 +94,10 @@ def fused_ranks(
     ]
 
 
-def fused_rows(first: Scores, second: Scores, queries: np.ndarray, weight: float, *, rule: str = "z") -> np.ndarray:
+def fused_rows(first: Scores, second: Scores, queries: np.ndarray, weight: float) -> np.ndarray:
     """(len(queries), C) float64: see `fuse`."""
     groups = _row_groups(first, second, np.asarray(queries))
-    return np.concatenate([fuse(left, right, weight, rule=rule) for _, left, right in groups])
+    return np.concatenate([fuse(left, right, weight) for _, left, right in groups])
 
 
 def fused_groups(first: Scores, second: Scores, weight: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -119,20 +117,17 @@ def best_of_rows(rows: np.ndarray, k: int) -> np.ndarray:
     return column[order[place < k]].reshape(len(rows), k)
 
 
-def fuse(first: np.ndarray, second: np.ndarray, weight: float, *, rule: str = "z") -> np.ndarray:
+def fuse(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
     """weight * second + (1 - weight) * first, rows (b, C) made comparable before.
 
-    rule "z": each row minus its mean, divided by its standard deviation (a constant row counts as 0). "rrf": reciprocal
-    ranks 1 / (60 + rank), ties sharing the order of their positions. weight in [0, 1]; RetrievalError otherwise.
+    Each row minus its mean, divided by its standard deviation (a constant row counts as 0). weight in [0, 1];
+    RetrievalError otherwise.
     """
     if not 0 <= weight <= 1:
         raise RetrievalError(f"The weight of the second model is {weight}; expected a number from 0 to 1.")
-    if rule not in _RULES:
-        raise RetrievalError(f"Fusion rule {rule!r} is unknown; expected one of {', '.join(_RULES)}.")
-    comparable = _RULES[rule]
     if weight in (0, 1):  # one of them alone, without the rounding that would break its ties
-        return comparable(second if weight else first)
-    return weight * comparable(second) + (1 - weight) * comparable(first)
+        return _z(second if weight else first)
+    return weight * _z(second) + (1 - weight) * _z(first)
 
 
 def check_alike(first: Scores, second: Scores) -> None:
@@ -149,16 +144,6 @@ def _z(rows: np.ndarray) -> np.ndarray:
     centred = rows - rows.mean(axis=1, keepdims=True)
     deviation = centred.std(axis=1, keepdims=True)
     return centred * np.where(deviation > 1e-12, 1 / np.maximum(deviation, 1e-12), 0.0)
-
-
-def _reciprocal(rows: np.ndarray) -> np.ndarray:
-    order = np.argsort(-rows, axis=1, kind="stable")
-    result = np.empty(rows.shape)
-    np.put_along_axis(result, order, 1 / (60 + np.arange(1, rows.shape[1] + 1))[None].repeat(len(rows), 0), axis=1)
-    return result
-
-
-_RULES = {"z": _z, "rrf": _reciprocal}
 
 
 def _row_groups(

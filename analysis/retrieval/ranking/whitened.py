@@ -13,8 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.retrieval.interventions.linear_steps import Side
-from analysis.retrieval.ranking.rows import VOID
+from analysis.retrieval.ranking.rows import VOID, Side
 from analysis.retrieval.ranking.similarities import RowScores, Tile, settled
 from analysis.retrieval.realign import Whitening
 

@@ -11,7 +11,7 @@ from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.style import percent, score
 from analysis.retrieval.evaluation.diagnostics import HUB_DEPTH, Diagnostics, hubs
 from analysis.retrieval.evaluation.explanation import explanation_of
-from analysis.retrieval.interventions.intervention import parse
+from analysis.retrieval.interventions import parse
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, gallery
 from pages.components.shared.errors import guard

@@ -13,9 +13,9 @@ from analysis.retrieval.evaluation.controls import parts, random_control, refere
 from analysis.retrieval.evaluation.curves import WHOLE_PAIRS
 from analysis.retrieval.evaluation.lab import Lab, Measured, recall_change
 from analysis.retrieval.evaluation.movement import movement
-from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
-from analysis.retrieval.interventions.steps import ReAlign, Removal
-from analysis.retrieval.pools import queries_in_pool
+from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.interventions import ReAlign, Removal
+from analysis.retrieval.task import queries_in_pool
 from analysis.retrieval.recall import unanswerable
 from analysis.store import Store
 from analysis.store.read import Task

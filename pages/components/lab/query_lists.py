@@ -6,9 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures.palette import SIGN
-from analysis.query.ranking import Comparison
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.movement import changed
-from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.interventions import BASE
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, gallery, layout, ranked_lists, state

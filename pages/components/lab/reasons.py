@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.query.ranking import Comparison
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.why import explain, removed_concepts
-from analysis.retrieval.interventions.intervention import BASE
+from analysis.retrieval.interventions import BASE
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import state, why_panel
 

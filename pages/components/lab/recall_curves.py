@@ -13,7 +13,7 @@ from analysis.figures.style import Curve, interval, percent, points
 from analysis.retrieval.evaluation.bootstrap import Interval
 from analysis.retrieval.evaluation.curves import SEEDS, WHOLE, Curves, behind, kinds_for, levels
 from analysis.retrieval.evaluation.sweeps import RankChoice
-from analysis.retrieval.interventions.steps import UNRANKED, Removal
+from analysis.retrieval.interventions import UNRANKED, Removal
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, layout, state
 from pages.components.shared.errors import guard

@@ -13,8 +13,8 @@ from analysis.figures.recall import recall_bars, recall_table
 from analysis.figures.style import interval, percent, points, seed_range
 from analysis.retrieval.evaluation.catalogue import catalogue
 from analysis.retrieval.evaluation.controls import controls, first_stage_alone
-from analysis.retrieval.interventions.intervention import parse
-from analysis.retrieval.interventions.steps import Removal
+from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions import Removal
 from pages.components.lab import lab_view
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads

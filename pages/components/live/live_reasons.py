@@ -6,10 +6,10 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.query.query import LiveQuery
-from analysis.query.ranking import Applied, Comparison
+from analysis.query.applied import Applied, Comparison
 from analysis.query.reproduce import LiveView, why_command_for
 from analysis.retrieval.evaluation.why import Explanation, explain, explain_places, removed_concepts
-from analysis.retrieval.interventions.intervention import BASE, Intervention
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, gallery, state, why_panel

@@ -8,7 +8,7 @@ from analysis.query.compatibility import request_for
 from analysis.query.masks import NO_MASK
 from analysis.query.query import embed_query
 from analysis.query.slot import ModelRequest
-from analysis.retrieval.interventions.steps import Pool
+from analysis.retrieval.interventions import Pool
 from analysis.store import Store
 from pages.components.live import asking, model_panel, result
 from pages.components.shared import caching, gallery, method_builder, ranked_lists, state

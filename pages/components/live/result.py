@@ -10,9 +10,9 @@ import streamlit as st
 from analysis.query.compatibility import fusion_note, precision_note, statistics_note
 from analysis.query.masks import NO_MASK, TokenMask
 from analysis.query.query import LiveQuery
-from analysis.query.ranking import Applied, Comparison, applied, compare
+from analysis.query.applied import Applied, Comparison, applied, compare
 from analysis.query.reproduce import LiveView, command_for, python_for
-from analysis.retrieval.interventions.intervention import Intervention
+from analysis.retrieval.interventions import Intervention
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.live import asking, live_reasons, strongest, token_strip

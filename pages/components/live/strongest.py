@@ -10,7 +10,7 @@ from analysis.figures.export import selected_ids
 from analysis.figures.style import score
 from analysis.figures.thumbnails import beside_bars
 from analysis.query.concepts import QueryConcepts, query_concepts
-from analysis.retrieval.interventions.steps import Edit
+from analysis.retrieval.interventions import Edit
 from analysis.store import Store
 from pages.components.shared import caching, concept_cards, downloads, method_builder, scores, state
 

@@ -97,7 +97,7 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
             f"Removing the concepts with the largest attribution **{direction}** R@{k} of {name} from "
             f"{percent(base['recall'])} to **{percent(removal['recall'])}**"
         )
-        low, high = float(removal.get("delta_low", np.nan)), float(removal.get("delta_high", np.nan))
+        low, high = float(removal.get("difference_low", np.nan)), float(removal.get("difference_high", np.nan))
         if not np.isnan(low):
             sure = "" if low > 0 or high < 0 else ", an interval that includes no change"
             text += f" ({points(removal['delta'])} points [{points(low)}, {points(high)}]{sure})"

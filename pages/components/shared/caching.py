@@ -105,8 +105,8 @@ def sae(store: Store) -> Any:
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
 def task(store: Store, name: str, pool: str) -> Any:
-    """A task with the candidates of a pool (analysis.retrieval.pools)."""
-    from analysis.retrieval.pools import task_in_pool
+    """A task with the candidates of a pool (analysis.retrieval.task)."""
+    from analysis.retrieval.task import task_in_pool
 
     return task_in_pool(store, name, pool)
 
@@ -123,7 +123,7 @@ def task_space(store: Store, task: str, pool: str = "local") -> Any:
 def fitted(store: Store, task: str, spec: str) -> Any:
     """An intervention (text form) fitted to one task: transformed candidates, and what transforms another query."""
     from analysis.retrieval.interventions.fitting import fit
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return fit(parse(spec), task_space(store, task))
 
@@ -308,7 +308,7 @@ def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
 def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
     """Recall without one concept beside the base, in long form (analysis.retrieval.evaluation.evaluate.long_form)."""
     from analysis.retrieval.evaluation.evaluate import evaluate, long_form
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return long_form(evaluate(task_space(store, task), [parse("base"), parse(f"removal:concepts={concept}")]))
 
@@ -460,7 +460,7 @@ def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
     """Ranks of all targets under an intervention in text form (a Measured of retrieval.evaluation). Of several steps each
     random seed is fitted and kept by itself: a visitor who moves on meanwhile waits for one seed, not for ten."""
     from analysis.retrieval.evaluation.lab import together
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     method = parse(spec)
     seeds = method.seeds()
@@ -471,7 +471,7 @@ def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
 
 @st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
 def _measured(store: Store, task: str, spec: str, pool: str) -> Any:
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return lab(store, task, pool).measure(parse(spec))
 
@@ -493,7 +493,7 @@ def lab_curves(
 ) -> Any:
     """Recall along a setting (analysis.retrieval.evaluation.curves.Curves)."""
     from analysis.retrieval.evaluation.curves import curves
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return curves(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
 
@@ -504,13 +504,13 @@ def lab_band(
 ) -> pd.DataFrame | None:
     """The random control of a curve."""
     from analysis.retrieval.evaluation.curves import control_band
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return control_band(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
 def diagnosis(store: Store, task: str, spec: str, pool: str = "local") -> Any:
-    from analysis.retrieval.interventions.intervention import parse
+    from analysis.retrieval.interventions import parse
 
     return lab(store, task, pool).diagnose(parse(spec))

@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.interventions.intervention import Intervention, parse
-from analysis.retrieval.interventions.steps import Removal, Step
+from analysis.retrieval.interventions import Intervention, parse
+from analysis.retrieval.interventions import Removal, Step
 from analysis.store import Store
 from pages.components.shared import method_fields, state
 

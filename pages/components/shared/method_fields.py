@@ -10,8 +10,8 @@ import numpy as np
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.interventions.intervention import parse
-from analysis.retrieval.interventions.steps import (
+from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions import (
     SCORE_LABELS,
     SCORES,
     VARIANT_LABELS,

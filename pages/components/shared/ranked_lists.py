@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from analysis.figures.palette import SIGN
-from analysis.query.ranking import Comparison, Place
+from analysis.retrieval.evaluation.comparison import Comparison, Place
 from analysis.store import Store
 from pages.components.shared import caching, gallery
 

@@ -20,7 +20,7 @@ from analysis.retrieval.evaluation.diagnostics import (
     pair_cosines,
     spectrum,
 )
-from analysis.retrieval.interventions.steps import Fusion, Rerank
+from analysis.retrieval.interventions import Fusion, Rerank
 from analysis.retrieval.ranking.ranks import ranks_of
 from analysis.retrieval.ranking.similarities import RowScores
 from tests.retrieval.planted import cloud, dense_order, random_qrels, unit

@@ -8,7 +8,7 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation import evaluate, standard
 from analysis.retrieval.evaluation.evaluate import ranks_under
-from analysis.retrieval.interventions.intervention import BASE, parse
+from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.ranking import blocks
 from analysis.retrieval.ranking.blocks import BlockRows, block_ranks, is_large, support_statistics
 from analysis.retrieval.realign import statistics

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.errors import BackboneError, RetrievalError
-from analysis.query.masks import NO_MASK, TokenMask, mask_of, variant_of
-from analysis.retrieval.evaluation.movement import Lists, ScoreLists, SideBySide, side_by_side
-from analysis.retrieval.interventions.fitting import Fitted, fit
-from analysis.retrieval.interventions.intervention import BASE, Intervention
-from analysis.retrieval.interventions.steps import Centring, Pool, PrincipalComponents, ReAlign
-from analysis.retrieval.task import RetrievalSpace
-
-if TYPE_CHECKING:
-    from analysis.query.query import LiveQuery
+from analysis.retrieval.evaluation.movement import SideBySide, side_by_side
+from analysis.retrieval.interventions.fitting import Fitted
+from analysis.retrieval.ranking.lists import Lists, ScoreLists
 
 SIDES = ("before", "after")
 DEPTH = 10  # rows of a list that are computed at once, whatever part of them is shown
@@ -88,82 +80,24 @@ class Comparison:
         return _target(first, "before"), _target(last, "after")
 
 
-@dataclass(frozen=True)
-class Applied:
-    """What is done to one live query. mask: all that is left out of it, by its own mask or by the queries' side of the
-    pool step; intervention: the other steps; variant: the stored variant that pools the same tokens, None without one;
-    fitted: the intervention to be fitted, whose statistics of queries are those of that variant."""
-
-    mask: TokenMask
-    intervention: Intervention
-    variant: str | None
-    fitted: Intervention
-
-    @property
-    def label(self) -> str:
-        """Everything that has an effect, in words; "" when nothing has."""
-        return ", ".join(part for part in (self.mask.label, self.intervention.label) if part and part != BASE.label)
-
-
-def applied(query: LiveQuery, space: RetrievalSpace, mask: TokenMask, intervention: Intervention) -> Applied:
-    """A mask and an intervention as they act on one live query: what `pool:queries=` names is left out of its own tokens,
-    together with the mask. RetrievalError for a variant that the store does not hold, BackboneError for a dual encoder and
-    for a mask that does not fit the query or leaves no token."""
-    wanted = intervention.pool.queries
-    if wanted != "mean" and not query.maskable:
-        raise BackboneError(
-            f"The method pools queries as {wanted!r}, and {query.model['key']} is a dual encoder: its embedding is not a mean "
-            "of tokens; choose an MLLM for that."
-        )
-    if wanted not in space.queries:
-        raise RetrievalError(
-            f"The method pools queries as {wanted!r}, and {space.label or 'this store'} holds no such embeddings; it has "
-            f"{', '.join(space.queries)}: choose one of those or build the store with that variant."
-        )
-    named = intervention.with_pool(Pool(candidates=intervention.pool.candidates))
-    if not query.maskable:
-        return Applied(mask, named, None if mask else "mean", named)
-    roles = query.tokens.roles
-    mask = mask.joined(mask_of(wanted, roles)).acting_on(roles)
-    variant = variant_of(mask, roles, tuple(space.queries))
-    same = variant if variant is not None and asks_about_queries(intervention) else "mean"
-    return Applied(mask, named, variant, intervention.with_pool(Pool(same, intervention.pool.candidates)))
-
-
-def asks_about_queries(intervention: Intervention) -> list[str]:
-    """Labels of the steps that are fitted on the queries of the task, so that it matters how those are pooled."""
-    return [
-        step.label
-        for step in intervention.steps
-        if isinstance(step, Centring | PrincipalComponents)
-        or (isinstance(step, ReAlign) and step.statistics != "candidates")
-    ]
-
-
-def rank_query(
-    query: LiveQuery, space: RetrievalSpace, *, mask: TokenMask = NO_MASK, intervention: Intervention = BASE
-) -> Comparison:
-    """A live query as it is beside the same query masked and under an intervention, see `applied`. Raises what `applied`,
-    `LiveQuery.embedding` and `compare` raise."""
-    changes = applied(query, space, mask, intervention)
-    return compare(fit(BASE, space), fit(changes.fitted, space), query.embedding(), query.embedding(changes.mask))
-
-
 def compare(
     base: Fitted,
     changed: Fitted,
     h_before: np.ndarray,
     h_after: np.ndarray,
     targets: tuple[int, ...] = (),
+    *,
+    position: int | None = None,
 ) -> Comparison:
     """The ranking of `h_before` in the base space beside that of `h_after` in the changed one.
 
-    base, changed: `pipeline.fit` of no intervention and of one; h_before, h_after: un-normalised embeddings (D,) of the
-    query, without and with its mask; targets: positions of relevant candidates, where they are known. RetrievalError
-    when an intervention leaves nothing of the query.
+    base, changed: `fitting.fit` of no intervention and of one; h_before, h_after: un-normalised embeddings (D,) of the
+    query, without and with its mask; targets: positions of relevant candidates, where they are known; position: of the
+    query in the task, where it is one of its. RetrievalError when an intervention leaves nothing of the query.
     """
+    stored = None if position is None else np.array([position])
     lists = [
-        ScoreLists(fitted.scores(fitted.query(h).reshape(1, -1)))
+        ScoreLists(fitted.scores(fitted.query(h).reshape(1, -1), positions=stored))
         for fitted, h in ((base, h_before), (changed, h_after))
     ]
     columns = np.asarray(sorted(targets), np.int64)
