@@ -31,7 +31,8 @@ def main() -> None:
             if problem:
                 state.notice(f"{problem} Showing the base; choose another store below, or take the hybrid away.")
             after = BASE if problem else asked
-            view = lab_view.LabView(store, task, after, k, ks, definition, pool, others[0] if others else "")
+            added = lab_view.also(store, name)
+            view = lab_view.LabView(store, task, after, k, ks, definition, pool, others[0] if others else "", added)
             row.command = view.command()
             row.title = f"{store.label}, {name}: {view.after.label}"
             row.facts = _facts(view)
@@ -66,10 +67,10 @@ def main() -> None:
 def _facts(view: lab_view.LabView) -> dict[str, float]:
     """Numbers that a pinned view keeps; none where the method has no answer, which the page says below."""
     try:
-        view.measured(view.after.spec)
+        view.measured(view.after)
     except AnalysisError:
         return {}
-    frame = view.recall_of(("base", view.after.spec))
+    frame = view.recall_of((BASE, view.after))
     return {f"{row.method}, R@{row.k}": round(float(row.recall), 5) for row in frame.itertuples(index=False)}
 
 

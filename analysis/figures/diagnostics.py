@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,24 +12,15 @@ from plotly.subplots import make_subplots
 from analysis.figures.palette import ACCENT, CONTRASTIVE, NEUTRAL, Style
 from analysis.figures.style import TEXT_SIZE, finish, score, sentence
 
+if TYPE_CHECKING:
+    from analysis.retrieval.evaluation.diagnostics import Diagnostics
+
 BEFORE = Style(CONTRASTIVE, "dash", "circle")
 AFTER = Style(ACCENT, "solid", "square")
 _BINS = 24
 
 
-class DiagnosticValues(Protocol):
-    """What analysis.retrieval.evaluation.diagnostics.diagnose gives for one state of the embeddings."""
-
-    modality_gap: float  # |mean query - mean candidate|, unit vectors
-    matched_cosine: float
-    random_cosine: float
-    spectrum: np.ndarray  # (D,) share of the energy per direction
-    effective_rank: float
-    occurrences: np.ndarray  # (C,) how often a candidate is among the 10 best of all queries
-    hubness: float  # skewness of the occurrences
-
-
-def diagnostic_panels(states: Mapping[str, DiagnosticValues], *, data: str = "", height: int = 330) -> go.Figure:
+def diagnostic_panels(states: Mapping[str, Diagnostics], *, data: str = "", height: int = 330) -> go.Figure:
     """Three panels for the states by name, usually two: before (dashed, grey) and after.
 
     Left: how many candidates stand how often in the top 10 (a long tail: hubs). Middle: share of the variance per

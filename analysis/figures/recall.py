@@ -11,15 +11,7 @@ import plotly.graph_objects as go
 from analysis.figures.palette import NEUTRAL, method_style, rgba
 from analysis.figures.style import Curve, band, finish, interval, line, sentence, upright
 
-X_TITLES = {
-    "share": "concepts removed (% of the dictionary, log scale)",
-    "r": "rank r of the removed subspace (dimensions)",
-    "alpha": "shrinkage α of ReAlign",
-    "n": "candidates re-ranked, n (log scale)",
-    "weight": "weight of this model in the fused score",
-    "scale": "scale of the edited concepts (1 = unchanged)",
-}
-_LOG = {"share", "n"}
+_LOG_SPAN = 50  # from this ratio of its ends on an axis without 0 is logarithmic
 _ROW = 34  # pixels of a method
 _GAP = 0.03  # between the panels of the cut-offs, of the width
 
@@ -144,8 +136,9 @@ def sweep_curve(table: pd.DataFrame, *, k: int, label: str) -> Curve:
 def recall_curve(
     curves: Sequence[Curve],
     *,
-    setting: str,
+    title: str,
     k: int,
+    percent: bool = False,
     bands: Sequence[Curve] = (),
     levels: Sequence[Curve] = (),
     current: float | None = None,
@@ -153,17 +146,17 @@ def recall_curve(
     data: str = "",
     height: int = 380,
 ) -> go.Figure:
-    """Recall@k against a setting (a key of X_TITLES), with bootstrap intervals and the controls in the same picture.
+    """Recall@k against a setting, with bootstrap intervals and the controls in the same picture. title: of the x axis.
 
     curves: y, low, high in [0, 1]; bands: controls drawn as a hatched area low..high with its middle y; levels: methods
     that do not depend on the setting (base, ReAlign), drawn as horizontal lines at y[0]. current: the slider's value;
-    chosen: the value picked on the other half of the queries. For "share" x is a share of K and shown in percent.
+    chosen: the value picked on the other half of the queries. percent: x is a share and shown in percent.
     """
-    unit = 100.0 if setting == "share" else 1.0
+    unit = 100.0 if percent else 1.0
     figure = go.Figure()
     reach = [np.asarray(c.x, float) * unit for c in (*curves, *bands)]
     ends = (min(map(np.min, reach)), max(map(np.max, reach))) if reach else (0.0, 1.0)
-    log = setting in _LOG and ends[0] > 0
+    log = ends[0] > 0 and ends[1] > _LOG_SPAN * ends[0]
     for control in bands:
         scaled = _in_percent(control, unit)
         figure.add_trace(band(scaled, hatch=True, alpha=0.22))
@@ -189,7 +182,7 @@ def recall_curve(
     figure.update_yaxes(range=[0, 1.12 * max([*heights, 1e-9])])
     hatched = "; hatched: the range of the control" if bands else ""
     what = f"Recall@{k} with 95 % bootstrap intervals{hatched}"
-    title = X_TITLES.get(setting, setting)
+    title += f"{' (%)' if percent else ''}{', log scale' if log else ''}"
     return finish(figure, caption=sentence(what, data), x=title, y=f"R@{k} (%)", height=height)
 
 

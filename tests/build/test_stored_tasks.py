@@ -10,8 +10,8 @@ import pytest
 
 from analysis.build.stored_tasks import _write_statistics
 from analysis.retrieval import realign
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, StoreWriter, open_store
 from tests.synthetic_store import make_store

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from analysis.cli import main
 from analysis.retrieval.evaluation.evaluate import evaluate
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store

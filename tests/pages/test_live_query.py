@@ -18,8 +18,8 @@ from analysis.models.backbones import load_backbone
 from analysis.query.masks import parse_mask
 from analysis.query.query import embed_query
 from analysis.retrieval.evaluation.comparison import Comparison, rank_query
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import Store, open_store
 from tests.fake_hub import use_hub

@@ -19,8 +19,8 @@ from streamlit.testing.v1.element_tree import Block, Multiselect, Slider, TextIn
 from analysis.cli import main as cli
 from analysis.figures.style import score
 from analysis.retrieval.evaluation.evaluate import evaluate
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from pages.components.lab import query_lists

@@ -7,13 +7,13 @@ import pytest
 
 from analysis.errors import BackboneError, RetrievalError
 from analysis.models.backbones import Backbone
+from analysis.query.applied import applied, compare, rank_query
 from analysis.query.compatibility import statistics_note
 from analysis.query.masks import parse_mask
 from analysis.query.query import LiveQuery, embed_query
-from analysis.query.applied import applied, compare, rank_query
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from tests.query.live_store import caption, picture

@@ -20,10 +20,10 @@ from analysis.cli.querying import run_query
 from analysis.models.backbones import Backbone
 from analysis.query.masks import parse_mask
 from analysis.query.query import embed_query
-from analysis.retrieval.evaluation.comparison import Place, compare
 from analysis.query.reproduce import LiveView, command_for, python_for, why_command_for
-from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.evaluation.comparison import Place, compare
 from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import Store
 from tests.query.live_store import picture

@@ -8,8 +8,7 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.interventions import BASE
-from analysis.retrieval.task import queries_in_pool, task_in_pool
-from analysis.retrieval.task import space_from_store
+from analysis.retrieval.task import queries_in_pool, space_from_store, task_in_pool
 from analysis.store import open_store
 from tests.synthetic_store import make_store
 

@@ -180,7 +180,7 @@ def control_band(
         return None
     picked = getattr(step, "concepts", ())
     if picked:  # as many random concepts as were picked by hand
-        control = replace(control, share=len(picked) / len(lab.space.dictionary))
+        control = replace(control, share=len(picked) / len(lab.space.dictionary))  # type: ignore[type-var]
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     values = places(lab, step.repeats()[0], setting)
     recall = []

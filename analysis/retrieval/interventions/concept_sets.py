@@ -173,8 +173,8 @@ class TakesConcepts:
         return replace(self, score="random", concepts=(), seed=0, seeds=seeds)  # type: ignore[type-var]
 
     def alternatives(self) -> tuple[Any, ...]:
-        template = replace(self, score="attribution", concepts=(), seed=0, seeds=1)  # type: ignore[type-var]
-        return tuple(replace(template, score=score) for score in _BESIDE if score != self.score)
+        beside = [score for score in _BESIDE if score != self.score]
+        return tuple(replace(self, score=score, concepts=(), seed=0, seeds=1) for score in beside)  # type: ignore[type-var]
 
     def by_every_score(self) -> list[Any]:
         """The same by each score that ranks concepts."""

@@ -341,6 +341,12 @@ class JoinsModels(Step):
     def start(cls: type[Self], offer: Offer) -> Self:
         return cls(first=offer.partners[0]) if offer.partners else cls()  # type: ignore[call-arg]
 
+    def shown(self, offer: Offer) -> Mapping[str, Setting]:
+        """The other models that can be chosen here."""
+        known = dict.fromkeys((*offer.partners, self.first), "")
+        shown = dict(settings_of(type(self)))
+        return {**shown, "first": replace(shown["first"], choices=known)}
+
     def alone(self) -> Step:
         """The other model without this one."""
         raise NotImplementedError

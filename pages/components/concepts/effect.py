@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures.style import percent, points
+from analysis.retrieval.interventions import parse
 from analysis.store import Store
 from pages.components.shared import caching, commands, downloads, pickers, state
 
@@ -25,7 +26,7 @@ def section(store: Store, concept: int) -> None:
     if not asked or task is None:
         return
     table = caching.removal_effect(store, task, concept)
-    spec = f"removal:concepts={concept}"
+    method = parse(f"removal:concepts={concept}")
     st.dataframe(_readable(table), hide_index=True, width="content", alt=f"Recall of {task} without concept {concept}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
@@ -36,7 +37,7 @@ def section(store: Store, concept: int) -> None:
         downloads.save(
             f"{store.name}-{task}-without-{concept}",
             table=lambda: table,
-            command=commands.retrieve(store, task, (spec,)),
+            command=commands.retrieve(store, task, (method,)),
         )
         state.page_link(
             "retrieval_lab", "More in the lab", icon=":material/science:", store=caching.store_id(store), task=task

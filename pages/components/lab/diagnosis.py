@@ -11,7 +11,7 @@ from analysis.figures.diagnostics import diagnostic_panels
 from analysis.figures.style import percent, score
 from analysis.retrieval.evaluation.diagnostics import HUB_DEPTH, Diagnostics, hubs
 from analysis.retrieval.evaluation.explanation import explanation_of
-from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions import BASE
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, gallery
 from pages.components.shared.errors import guard
@@ -30,16 +30,16 @@ def section(view: LabView) -> None:
         if not st.toggle("Measure hubs, spectrum, gap and margins", key="_lab_diagnostics", value=_small(view)):
             st.caption("Takes some seconds at this size.")
             return
-        states = {"base": caching.diagnosis(view.store, view.name, "base", view.pool)}
+        states = {"base": caching.diagnosis(view.store, view.name, BASE, view.pool)}
         if view.after.steps:
-            states[view.after.label] = caching.diagnosis(view.store, view.name, view.after.spec, view.pool)
+            states[view.after.label] = caching.diagnosis(view.store, view.name, view.after, view.pool)
         chart = diagnostic_panels(states, data=view.data)
         downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command_for(" --diagnose"))
         found = list(states.values())
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
         if view.after.steps:
             beside = view.reference
-            before = caching.diagnosis(view.store, view.name, beside.spec, view.pool)
+            before = caching.diagnosis(view.store, view.name, beside, view.pool)
             change = view.change(view.after, beside)
             sentence = explanation_of(view.after, beside, before, found[-1], change, view.k)
             st.markdown(f"**{gallery.escape(sentence)}**")
@@ -92,10 +92,9 @@ def _of_a_hybrid(before: Diagnostics, after: Diagnostics) -> list[str]:
 def _side_by_side(view: LabView) -> None:
     """The same numbers of every row of the results table, controls and added rows included."""
     rows, left_out = [], []
-    for spec in view.specs:
-        method = parse(spec)
+    for method in view.methods:
         try:
-            shape = caching.diagnosis(view.store, view.name, spec, view.pool)
+            shape = caching.diagnosis(view.store, view.name, method, view.pool)
         except AnalysisError as error:
             left_out.append(f"{method.label}: {error}")
             continue
@@ -108,11 +107,11 @@ def _side_by_side(view: LabView) -> None:
             column_config={words: st.column_config.TextColumn(alignment="right") for words in COLUMNS.values()},
         )  # fmt: skip
         notes = [*left_out]
-        if any(parse(spec).hybrid for spec in view.specs):
+        if any(method.hybrid for method in view.methods):
             notes.append(
                 "A dash is not defined: a hybrid has no embeddings of its own, and a re-ranked list no one score."
             )
-        if any(len(parse(spec).seeds()) > 1 for spec in view.specs):
+        if any(len(method.seeds()) > 1 for method in view.methods):
             notes.append("Of a random control the first seed.")
         st.caption(" ".join(notes) or "Cosines after each method, of unit embeddings.")
 

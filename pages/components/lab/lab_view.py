@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 import streamlit as st
@@ -11,12 +12,12 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.retrieval.evaluation.controls import parts, random_control, reference, with_first_stages
 from analysis.retrieval.evaluation.curves import WHOLE_PAIRS
-from analysis.retrieval.evaluation.lab import Lab, Measured, recall_change
+from analysis.retrieval.evaluation.evaluate import recall_change
+from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.evaluation.movement import movement
-from analysis.retrieval.interventions import BASE, Intervention, parse
-from analysis.retrieval.interventions import ReAlign, Removal
-from analysis.retrieval.task import queries_in_pool
+from analysis.retrieval.interventions import BASE, Intervention, ReAlign, parse
 from analysis.retrieval.recall import unanswerable
+from analysis.retrieval.task import queries_in_pool
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, commands, gallery, state
@@ -37,31 +38,25 @@ class LabView:
     definition: str
     pool: str = "local"
     partner: str = ""  # another backbone with this task, for hybrids
+    added: tuple[Intervention, ...] = ()  # rows that the visitor added
 
     @property
     def name(self) -> str:
         return self.task.task
 
-    @property
-    def specs(self) -> tuple[str, ...]:
+    @cached_property
+    def methods(self) -> tuple[Intervention, ...]:
         """Rows of the table: base, the view's intervention, its control, each of its parts alone, ReAlign, what was added,
         and the other model alone of every hybrid among them."""
         control = () if self.control is None else (self.control,)
-        added = (parse(spec) for spec in also(self.store, self.name))
-        rows = (BASE, self.after, *control, *parts(self.after), Intervention((ReAlign(),)), *added)
-        return tuple(method.spec for method in with_first_stages(rows))
-
-    @property
-    def removal(self) -> Removal | None:
-        return next((step for step in self.after.steps if isinstance(step, Removal)), None)
+        rows = (BASE, self.after, *control, *parts(self.after), Intervention((ReAlign(),)), *self.added)
+        return with_first_stages(rows)
 
     @property
     def control(self) -> Intervention | None:
-        """As many random concepts as the view removes, with its other steps."""
-        removal = self.removal
-        if removal is None or removal.score == "random":
-            return None
-        return random_control(removal, within=self.controlled)
+        """As many random concepts as the view's set of concepts, with its other steps."""
+        chosen = self.after.controlled
+        return None if chosen is None else random_control(chosen, within=self.controlled)
 
     @property
     def controlled(self) -> Intervention:
@@ -71,33 +66,32 @@ class LabView:
         return self.after if pairs <= WHOLE_PAIRS else BASE
 
     @property
-    def late(self) -> tuple[str, ...]:
+    def late(self) -> tuple[Intervention, ...]:
         """Rows that take seconds, and were not yet measured for this visitor: random seeds of a chain of steps."""
-        methods = [(spec, parse(spec)) for spec in self.specs]
-        slow = (spec for spec, method in methods if len(method.steps) > 1 and len(method.seeds()) > 1)
-        return tuple(spec for spec in slow if self._token(spec) not in _known())
+        slow = (method for method in self.methods if len(method.steps) > 1 and len(method.seeds()) > 1)
+        return tuple(method for method in slow if self._token(method) not in _known())
 
-    def measured_late(self, spec: str) -> None:
+    def measured_late(self, method: Intervention) -> None:
         """From now on this row is measured and stands in the table at once."""
-        _known().add(self._token(spec))
+        _known().add(self._token(method))
 
-    def _token(self, spec: str) -> tuple[str, ...]:
-        return caching.store_id(self.store), self.name, self.pool, spec
+    def _token(self, method: Intervention) -> tuple[str, ...]:
+        return caching.store_id(self.store), self.name, self.pool, method.spec
 
-    def recall_of(self, specs: tuple[str, ...]) -> pd.DataFrame:
-        return caching.recall(self.store, self.name, specs, self.ks, self.definition, self.pool)
+    def recall_of(self, methods: tuple[Intervention, ...]) -> pd.DataFrame:
+        return caching.recall(self.store, self.name, methods, self.ks, self.definition, self.pool)
 
     def change(self, method: Intervention, beside: Intervention) -> pd.Series:
         """Recall at the view's k of a method, and the paired difference to another one."""
-        return recall_change(self.measured(beside.spec), self.measured(method.spec), self.k, self.definition)
+        return recall_change(self.measured(beside), self.measured(method), self.k, self.definition)
 
     @property
     def reference(self) -> Intervention:
         """What the view's method has to beat: the base, or the better model of a hybrid."""
         return reference(self.after, lambda other: self.change(other, BASE)["recall"])
 
-    def measured(self, spec: str) -> Measured:
-        return caching.measured(self.store, self.name, spec, self.pool)
+    def measured(self, method: Intervention) -> Measured:
+        return caching.measured(self.store, self.name, method, self.pool)
 
     @property
     def lab(self) -> Lab:
@@ -111,15 +105,15 @@ class LabView:
 
     def moved(self) -> pd.DataFrame:
         """One row a query: rank before, after, places gained, status at the view's k."""
-        ranks = [self.measured(spec).ranks[0] for spec in ("base", self.after.spec)]
+        ranks = [self.measured(method).ranks[0] for method in (BASE, self.after)]
         return movement(ranks[0], ranks[1], self.k)
 
     def command(self, query: int | None = None, *, more: str = "") -> str:
         """The command that prints the numbers of the table, or one query's lists; more: what else to ask for."""
         if query is not None:
-            one = (self.after.spec,) if self.after.steps else ()
+            one = (self.after,) if self.after.steps else ()
             return commands.retrieve(self.store, self.name, one, query, pool=self.pool) + more + self._partner(one)
-        methods = tuple(spec for spec in self.specs if spec != "base")
+        methods = tuple(method for method in self.methods if method != BASE)
         cuts = ",".join(map(str, self.ks))
         definition = "" if self.definition == "hit" else f" --definition {self.definition}"
         asked = commands.retrieve(self.store, self.name, methods, pool=self.pool)
@@ -127,15 +121,15 @@ class LabView:
 
     def command_for(self, asked: str) -> str:
         """The command for something of the view's own method: ` --curve r`, ` --diagnose`, ` --changed rescued`."""
-        one = (self.after.spec,) if self.after.steps else ()
+        one = (self.after,) if self.after.steps else ()
         cuts = ",".join(map(str, self.ks)) if "--curve" in asked else str(self.k)
         counted = "--curve" in asked or "--diagnose" in asked
         definition = f" --definition {self.definition}" if counted and self.definition != "hit" else ""
         command = commands.retrieve(self.store, self.name, one, pool=self.pool)
         return f"{command}{asked} --k {cuts}{definition}{self._partner(one)}"
 
-    def _partner(self, specs: tuple[str, ...]) -> str:
-        hybrids = [hybrid for spec in specs if (hybrid := parse(spec).hybrid) is not None]
+    def _partner(self, methods: tuple[Intervention, ...]) -> str:
+        hybrids = [hybrid for method in methods if (hybrid := method.hybrid) is not None]
         if not hybrids:
             return ""
         return f" --partner {shlex.quote(commands.place(caching.by_id(hybrids[0].first, self.store.dataset).path))}"
@@ -235,8 +229,8 @@ def _known() -> set[tuple[str, ...]]:
     return known
 
 
-def also(store: Store, task: str) -> tuple[str, ...]:
-    """Text forms of the rows that the visitor added; what cannot be read or asked becomes a notice and is dropped."""
+def also(store: Store, task: str) -> tuple[Intervention, ...]:
+    """The rows that the visitor added; what cannot be read or asked becomes a notice and is dropped."""
     good = []
     for text in (state.get(state.ALSO) or "").split(";"):
         if not text.strip():
@@ -250,13 +244,14 @@ def also(store: Store, task: str) -> tuple[str, ...]:
         if problem:
             state.notice(f"The row {state.shown(text)} is left out. {problem}")
         else:
-            good.append(method.spec)
+            good.append(method)
     return tuple(dict.fromkeys(good))
 
 
-def add_rows(specs: tuple[str, ...]) -> None:
+def add_rows(methods: tuple[Intervention, ...]) -> None:
     known = [text for text in (state.get(state.ALSO) or "").split(";") if text.strip()]
-    state.put(state.ALSO, ";".join(dict.fromkeys((*known, *specs))) or None)
+    added = (method.spec for method in methods)
+    state.put(state.ALSO, ";".join(dict.fromkeys((*known, *added))) or None)
 
 
 def clear_rows() -> None:

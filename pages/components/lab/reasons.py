@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.retrieval.evaluation.comparison import Comparison
-from analysis.retrieval.evaluation.why import explain, removed_concepts
+from analysis.retrieval.evaluation.why import explain
 from analysis.retrieval.interventions import BASE
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import state, why_panel
@@ -36,7 +36,7 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
     why_panel.show(
         why_panel.Pair(
             view.store, view.task, found, ("target", "wrong winner" if found.rival_wins else "runner-up"),
-            removed_concepts(view.after, view.lab.space),
+            view.after.removed_concepts(view.lab.space),
         ),
         name=f"{view.store.name}-{view.name}-why-{query}-{which}",
         command=view.command(query, more=f" --why {which}"),

@@ -11,32 +11,33 @@ from analysis.figures.palette import method_style
 from analysis.figures.recall import recall_curve
 from analysis.figures.style import Curve, interval, percent, points
 from analysis.retrieval.evaluation.bootstrap import Interval
-from analysis.retrieval.evaluation.curves import SEEDS, WHOLE, Curves, behind, kinds_for, levels
-from analysis.retrieval.evaluation.sweeps import RankChoice
-from analysis.retrieval.interventions import UNRANKED, Removal
+from analysis.retrieval.evaluation.curves import (
+    SEEDS,
+    WHOLE,
+    Curves,
+    RankChoice,
+    all_settings,
+    axis_of,
+    behind,
+    levels,
+    settings_for,
+    step_of,
+)
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, layout, state
 from pages.components.shared.errors import guard
 
-WORDS = {
-    "r": "rank r of the space",
-    "share": "share of concepts",
-    "alpha": "shrinkage α",
-    "n": "n of the first stage",
-    "weight": "weight of this model",
-}
-
 
 @st.fragment
 def section(view: LabView) -> None:
-    kinds = list(dict.fromkeys([*kinds_for(view.after), "r", "share", "alpha"]))
+    kinds = settings_for(view.after)
     wanted = state.get(state.CURVE)
     kind = wanted if wanted in kinds else kinds[0]
-    if wanted is not None and wanted not in WORDS:
-        state.notice(f"The link asks for a curve over {state.shown(wanted)}, expected one of {', '.join(WORDS)}.")
+    if wanted is not None and wanted not in all_settings():
+        state.notice(f"The link asks for a curve over {state.shown(wanted)}, expected one of {', '.join(kinds)}.")
     st.session_state["_lab_curve"] = kind
     st.segmented_control(
-        "Recall against", kinds, format_func=WORDS.__getitem__, key="_lab_curve", required=True,
+        "Recall against", kinds, format_func=lambda name: axis_of(name, view.after), key="_lab_curve", required=True,
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
     layout.refresh("retrieval_lab", view.command())
@@ -44,7 +45,7 @@ def section(view: LabView) -> None:
         view.store,
         view.name,
         kind,
-        behind(kind, view.after, view.lab.space).spec,
+        behind(kind, view.after, view.lab.space),
         view.ks,
         view.definition,
         view.pool,
@@ -52,7 +53,7 @@ def section(view: LabView) -> None:
     with guard("The curve", stop=False):
         found: Curves = caching.lab_curves(*asked)
         known: set = st.session_state.setdefault("_lab_bands", set())
-        token = (caching.store_id(view.store), *asked[1:])
+        token = (caching.store_id(view.store), *asked[1:3], asked[3].spec, *asked[4:])
         slot = st.empty()
         if token not in known:  # the picture first: its control takes longer and replaces it a moment later
             with slot.container():
@@ -67,7 +68,8 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
     choice = found.choice.get(view.k)
     chart = recall_curve(
         [_curve(name, table, view.k) for name, table in found.curves.items()],
-        setting=kind,
+        title=found.axis,
+        percent=kind == "share",
         k=view.k,
         bands=[] if band is None else [_band(f"random concepts, {SEEDS} seeds", band, view.k)],
         levels=_levels(view, kind),
@@ -85,7 +87,7 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
             f"“{WHOLE[0].upper()}{WHOLE[1:]}” is the view's whole method while this one setting moves. The first line, and the "
             "controls of it, are of this step alone."
         )
-    elif kind in ("r", "share", "alpha") and len(view.after.steps) > 1:
+    elif step_of(kind, view.after).acts != "lists" and len(view.after.steps) > 1:
         st.caption("The curve is of this step alone: the other steps of the view are left out.")
 
 
@@ -112,15 +114,11 @@ def _chosen(choice: RankChoice, whole: bool) -> str:
 
 def _now(view: LabView, kind: str, found: Curves) -> float | None:
     """Where the view's own setting stands on the curve; None where the view has no such step."""
-    for step in view.after.steps:
-        if isinstance(step, Removal):
-            if kind == "r":
-                return float(step.r if step.r is not None else (found.now or 0)) or None
-            if kind == "share" and step.score not in UNRANKED:
-                return step.share
-        elif hasattr(step, kind):
-            return float(getattr(step, kind))
-    return None
+    step = step_of(kind, view.after)
+    if step not in view.after.steps:
+        return None
+    value = getattr(step, kind)
+    return float(value if value is not None else (found.now or 0)) or None
 
 
 def _levels(view: LabView, kind: str) -> list[Curve]:
@@ -128,8 +126,8 @@ def _levels(view: LabView, kind: str) -> list[Curve]:
     good = []
     for method in levels(kind, view.after):
         try:
-            view.measured(method.spec)
-            good.append(method.spec)
+            view.measured(method)
+            good.append(method)
         except AnalysisError:  # the table says why
             continue
     frame = view.recall_of(tuple(good))

@@ -12,9 +12,8 @@ from analysis.errors import AnalysisError
 from analysis.figures.recall import recall_bars, recall_table
 from analysis.figures.style import interval, percent, points, seed_range
 from analysis.retrieval.evaluation.catalogue import catalogue
-from analysis.retrieval.evaluation.controls import controls, first_stage_alone
-from analysis.retrieval.interventions import parse
-from analysis.retrieval.interventions import Removal
+from analysis.retrieval.evaluation.controls import controls, default_removal, first_stage_alone
+from analysis.retrieval.interventions import BASE, Intervention, MapsRows
 from pages.components.lab import lab_view
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads
@@ -35,15 +34,15 @@ def measured(view: LabView) -> pd.DataFrame | None:
     """The frame of the rows that are there at once. A row that has no answer on this store is one sentence."""
     late = view.late
     good = []
-    for spec in view.specs[:MOST_ROWS]:
-        if spec in late and spec != view.after.spec:
+    for method in view.methods[:MOST_ROWS]:
+        if method in late and method != view.after:
             continue
         try:
-            view.measured(spec)
-            good.append(spec)
+            view.measured(method)
+            good.append(method)
         except AnalysisError as error:
-            st.warning(f"{parse(spec).label}: {error}", icon=":material/block:")
-    if "base" not in good or view.after.spec not in good:
+            st.warning(f"{method.label}: {error}", icon=":material/block:")
+    if BASE not in good or view.after not in good:
         return None
     return view.recall_of(tuple(good))
 
@@ -62,8 +61,8 @@ def section(view: LabView, frame: pd.DataFrame) -> Slots:
     )
     if view.control is not None and len(view.after.steps) > 1 and view.controlled != view.after:
         words += " On a task of this size the random control is of the removal alone, without the other steps."
-    if len(view.specs) > MOST_ROWS:
-        words += f" The first {MOST_ROWS} of {len(view.specs)} rows are shown; the command prints all."
+    if len(view.methods) > MOST_ROWS:
+        words += f" The first {MOST_ROWS} of {len(view.methods)} rows are shown; the command prints all."
     st.caption(words)
     return slots
 
@@ -71,17 +70,17 @@ def section(view: LabView, frame: pd.DataFrame) -> Slots:
 def complete(view: LabView, slots: Slots) -> None:
     """Measure the rows that take seconds, seed by seed, and draw bars and table again with them."""
     late = view.late
-    for spec in late:
-        seeds = parse(spec).seeds()
+    for method in late:
+        seeds = method.seeds()
         try:
             for number, seed in enumerate(seeds, start=1):
                 with slots.note.container():
-                    st.caption(f"Measuring {parse(spec).label}: seed {number} of {len(seeds)}.")
-                    view.measured(seed.spec)
+                    st.caption(f"Measuring {method.label}: seed {number} of {len(seeds)}.")
+                    view.measured(seed)
         except AnalysisError as error:
-            slots.note.warning(f"{parse(spec).label}: {error}", icon=":material/block:")
+            slots.note.warning(f"{method.label}: {error}", icon=":material/block:")
             return
-        view.measured_late(spec)
+        view.measured_late(method)
     if late:
         slots.note.empty()
         frame = measured(view)
@@ -174,26 +173,26 @@ def _readable(frame: pd.DataFrame, k_first: int) -> pd.DataFrame:
 
 def _adding(view: LabView) -> None:
     with st.popover("Add rows", icon=":material/add:", type="tertiary"):
-        for label, specs in _groups(view).items():
-            st.button(label, on_click=lab_view.add_rows, args=(specs,), width="stretch", type="tertiary")
+        for label, methods in _groups(view).items():
+            st.button(label, on_click=lab_view.add_rows, args=(methods,), width="stretch", type="tertiary")
     st.button(
-        "Keep this one", on_click=lab_view.add_rows, args=((view.after.spec,),), type="tertiary",
+        "Keep this one", on_click=lab_view.add_rows, args=((view.after,),), type="tertiary",
         icon=":material/add_row_below:", help="Keeps the method in view as a row while you change it.",
     )  # fmt: skip
     if lab_view.also(view.store, view.name):
         st.button("Clear added", on_click=lab_view.clear_rows, type="tertiary", icon=":material/clear_all:")
 
 
-def _groups(view: LabView) -> dict[str, tuple[str, ...]]:
-    """What may be added at once: the controls of the removal in view, and every group of the catalogue."""
+def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
+    """What may be added at once: the controls of the set of concepts in view, and every group of the catalogue."""
     space = caching.task_space(view.store, view.name, view.pool)
-    removal = view.removal or Removal()
-    groups = catalogue(space, removal=removal, partner=view.partner)
+    chosen = default_removal(view.after)
+    groups = catalogue(space, removal=chosen, partner=view.partner)
     try:
-        _, r = view.lab.projection(removal)  # components that take as many dimensions
+        r = view.lab.projection(chosen)[1] if isinstance(chosen, MapsRows) and chosen.projects else 2
     except AnalysisError:
         r = 0
-    if r:
-        beside = controls(removal, components=r, within=view.controlled)
-        groups = {"Every control of this removal": beside, **groups}
-    return {label: tuple(item.spec for item in methods) for label, methods in groups.items()}
+    if r:  # components that take as many dimensions
+        beside = controls(chosen, components=r, within=view.controlled)
+        groups = {"Every control of this method": beside, **groups}
+    return groups

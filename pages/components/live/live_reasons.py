@@ -5,10 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from analysis.query.applied import Applied
 from analysis.query.query import LiveQuery
-from analysis.query.applied import Applied, Comparison
 from analysis.query.reproduce import LiveView, why_command_for
-from analysis.retrieval.evaluation.why import Explanation, explain, explain_places, removed_concepts
+from analysis.retrieval.evaluation.comparison import Comparison
+from analysis.retrieval.evaluation.why import Explanation, explain, explain_places
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
@@ -46,12 +47,12 @@ def section(
         else:
             seen, lists = (BASE, comparison.before) if side == "before" else (changes.fitted, comparison.after)
             h = query.embedding() if side == "before" else query.embedding(changes.mask)
-            found = explain_places(caching.fitted(store, task.task, seen.spec), lists, h, place)
+            found = explain_places(caching.fitted(store, task.task, seen), lists, h, place)
             words = (f"number {place}", "number 1")
     except AnalysisError as error:
         st.caption(gallery.escape(str(error)))
         return
-    removed = removed_concepts(changes.intervention, caching.task_space(store, task.task))
+    removed = changes.intervention.removed_concepts(caching.task_space(store, task.task))
     why_panel.show(
         why_panel.Pair(store, task, found, words, removed),
         name=f"{store.name}-{task.task}-live-why-{side}",

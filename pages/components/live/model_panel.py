@@ -50,11 +50,15 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
     return request, settle
 
 
+def _unload() -> None:
+    caching.model_slot().unload()
+
+
 def _state(request: ModelRequest) -> bool:
     """Draws whether the model is loaded; True when Load was just pressed."""
     loaded: LoadedModel | None = caching.model_slot().loaded
     if loaded is not None and loaded.request == request:
-        st.button("Unload", on_click=caching.model_slot().unload, icon=":material/eject:", key="_live_unload")
+        st.button("Unload", on_click=_unload, icon=":material/eject:", key="_live_unload")
         st.markdown(
             f":green-badge[:material/check_circle: loaded] :gray[{loaded.label}, {loaded.device}, {loaded.dtype}"
             f"{_card(loaded.device)}]"

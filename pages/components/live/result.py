@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from analysis.query.applied import Applied, applied
 from analysis.query.compatibility import fusion_note, precision_note, statistics_note
 from analysis.query.masks import NO_MASK, TokenMask
 from analysis.query.query import LiveQuery
-from analysis.query.applied import Applied, Comparison, applied, compare
 from analysis.query.reproduce import LiveView, command_for, python_for
-from analysis.retrieval.interventions import Intervention
+from analysis.retrieval.evaluation.comparison import Comparison, compare
+from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.live import asking, live_reasons, strongest, token_strip
@@ -20,7 +21,6 @@ from pages.components.live.asking import Asked
 from pages.components.shared import caching, commands, gallery, layout, method_builder, ranked_lists, state
 from pages.components.shared.errors import guard
 
-CHIPS = ("removal", "realign", "centring", "pca", "edit", "codes", "pool")
 K = 8
 
 
@@ -44,7 +44,7 @@ class Live:
         """(before, after): un-normalised embeddings (D,)."""
         if self.query is not None:
             return self.query.embedding(), self.query.embedding(changes.mask)
-        space, position = caching.task_space(self.store, self.task.task), self.asked.position
+        space, position = caching.task_space(self.store, self.task.task), int(self.asked.position or 0)
         variant = changes.intervention.pool.queries
         return space.row("queries", "mean", position), space.row("queries", variant, position)
 
@@ -52,9 +52,10 @@ class Live:
         before, after = self.embeddings(changes)
         name = self.task.task
         return compare(
-            caching.fitted(self.store, name, "base"),
-            caching.fitted(self.store, name, changes.fitted.spec),
+            caching.fitted(self.store, name, BASE),
+            caching.fitted(self.store, name, changes.fitted),
             before, after, asking.targets(self.task, self.asked.position),
+            position=self.asked.position if self.query is None else None,
         )  # fmt: skip
 
     def view(self, changes: Applied) -> LiveView:
@@ -112,7 +113,7 @@ def _builder(live: Live) -> method_builder.Builder:
     """What is left out of a query that has tokens is chosen at its tokens, so the step is about the candidates alone."""
     tokens = live.query is not None and live.query.maskable
     pooled = ("candidates",) if tokens else ("queries", "candidates")
-    return method_builder.Builder(live.store, "live_method", CHIPS, pooled=pooled)
+    return method_builder.Builder(live.store, "live_method", pooled=pooled)
 
 
 def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:

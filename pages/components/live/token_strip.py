@@ -13,8 +13,7 @@ from analysis.models.pooling import VARIANTS, Role
 from analysis.query.concepts import token_activations, token_shares
 from analysis.query.masks import NO_MASK, POOLINGS, ROLE_NAMES, TokenMask, mask_of, parse_mask
 from analysis.query.query import LiveQuery
-from analysis.retrieval.interventions import Intervention
-from analysis.retrieval.interventions import Pool
+from analysis.retrieval.interventions import Intervention, Pool
 from analysis.store import Store
 from analysis.store.read import TokenView
 from pages.components.live.token_picker import token_picker

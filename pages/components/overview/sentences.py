@@ -100,7 +100,7 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
         low, high = float(removal.get("difference_low", np.nan)), float(removal.get("difference_high", np.nan))
         if not np.isnan(low):
             sure = "" if low > 0 or high < 0 else ", an interval that includes no change"
-            text += f" ({points(removal['delta'])} points [{points(low)}, {points(high)}]{sure})"
+            text += f" ({points(removal['difference'])} points [{points(low)}, {points(high)}]{sure})"
         if random is not None:
             text += f"; removing as many at random gives {percent(random['recall'])}"
         if whitened is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,17 @@ from analysis.store.notebook import labels as read_labels
 from pages.components.concepts import browse
 from pages.components.overview import sentences
 from pages.components.shared import scores
+
+if TYPE_CHECKING:
+    from analysis.query.slot import ModelSlot
+    from analysis.retrieval.evaluation.curves import Curves
+    from analysis.retrieval.evaluation.diagnostics import Diagnostics
+    from analysis.retrieval.evaluation.lab import Lab, Measured
+    from analysis.retrieval.interventions import Intervention
+    from analysis.retrieval.interventions.fitting import Fitted
+    from analysis.retrieval.task import RetrievalSpace
+    from analysis.sae.checkpoint import Sae
+    from analysis.store.read import Task
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 
@@ -94,51 +105,53 @@ def key_of(store: Store) -> tuple[str, str]:
     return str(store.path), store.manifest.created
 
 
-BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {Store: key_of}
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {
+    Store: key_of,
+    "analysis.retrieval.interventions.intervention.Intervention": lambda method: method.spec,
+}
 
 
 @st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
-def sae(store: Store) -> Any:
+def sae(store: Store) -> Sae:
     """The store's SAE (dictionary and encoder), read once."""
     return store.sae()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
-def task(store: Store, name: str, pool: str) -> Any:
-    """A task with the candidates of a pool (analysis.retrieval.task)."""
+def task(store: Store, name: str, pool: str) -> Task:
+    """A task with the candidates of a pool."""
     from analysis.retrieval.task import task_in_pool
 
     return task_in_pool(store, name, pool)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
-def task_space(store: Store, task: str, pool: str = "local") -> Any:
-    """Queries, candidates and qrels of one task, ready for search and interventions (analysis.retrieval.task)."""
+def task_space(store: Store, task: str, pool: str = "local") -> RetrievalSpace:
+    """Queries, candidates and qrels of one task, ready for search and interventions."""
     from analysis.retrieval.task import space_from_store
 
     return space_from_store(store, task, pool)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
-def fitted(store: Store, task: str, spec: str) -> Any:
-    """An intervention (text form) fitted to one task: transformed candidates, and what transforms another query."""
+def fitted(store: Store, task: str, method: Intervention) -> Fitted:
+    """An intervention fitted to one task: transformed candidates, and what transforms another query."""
     from analysis.retrieval.interventions.fitting import fit
-    from analysis.retrieval.interventions import parse
 
-    return fit(parse(spec), task_space(store, task))
+    return fit(method, task_space(store, task))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=BY_KEY)
-def picture_files(store: Store) -> Any:
-    """Files of the store's pictures as the data set holds them (analysis.query.originals)."""
+def picture_files(store: Store) -> dict[str, Path]:
+    """Files of the store's pictures as the data set holds them."""
     from analysis.query.originals import picture_files
 
     return picture_files(store)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda slot: slot.unload())
-def model_slot() -> Any:
-    """The one model of this server, shared by all visitors (analysis.query.slot.ModelSlot)."""
+def model_slot() -> ModelSlot:
+    """The one model of this server, shared by all visitors."""
     from analysis.query.slot import ModelSlot
 
     return ModelSlot()
@@ -306,11 +319,11 @@ def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
 
 @st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)
 def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
-    """Recall without one concept beside the base, in long form (analysis.retrieval.evaluation.evaluate.long_form)."""
-    from analysis.retrieval.evaluation.evaluate import evaluate, long_form
-    from analysis.retrieval.interventions import parse
+    """Recall without one concept beside the base, one row a method and k."""
+    from analysis.retrieval.evaluation.evaluate import evaluate
+    from analysis.retrieval.interventions import BASE, parse
 
-    return long_form(evaluate(task_space(store, task), [parse("base"), parse(f"removal:concepts={concept}")]))
+    return evaluate(task_space(store, task), [BASE, parse(f"removal:concepts={concept}")])
 
 
 @st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
@@ -439,10 +452,18 @@ def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[st
 
 
 # --- retrieval lab ------------------------------------------------------------------------------------------------
+@st.cache_resource(max_entries=1, show_spinner=False)
+def plugin_problems() -> tuple[str, ...]:
+    """Registers the steps that $RETRIEVALLENS_PLUGINS names, once a server; one sentence for each that cannot be used."""
+    from analysis.retrieval.interventions import load_named_plugins
+
+    return tuple(load_named_plugins())
+
+
 @st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
-def lab(store: Store, task: str, pool: str = "local") -> Any:
-    """One task with its similarities in memory (a Lab of retrieval.evaluation). A hybrid's partner is named by its store id."""
-    import analysis.retrieval.ranking.rank_kernels  # noqa: F401  # many rankings follow: worth the second that numba takes to import
+def lab(store: Store, task: str, pool: str = "local") -> Lab:
+    """One task with its similarities in memory. A hybrid's partner is named by its store id."""
+    import analysis.retrieval.ranking.rank_kernels  # noqa: F401  # many rankings follow: worth numba's second of import
     from analysis.retrieval.evaluation.lab import Lab
 
     return Lab(task_space(store, task, pool), lambda name: task_space(by_id(name, store.dataset), task, pool))
@@ -456,61 +477,71 @@ def by_id(name: str, dataset: str) -> Store:
     raise StoreError(f"There is no store {name!r} in {cache_dir()}; the page Stores lists what there is.")
 
 
-def measured(store: Store, task: str, spec: str, pool: str = "local") -> Any:
-    """Ranks of all targets under an intervention in text form (a Measured of retrieval.evaluation). Of several steps each
-    random seed is fitted and kept by itself: a visitor who moves on meanwhile waits for one seed, not for ten."""
+def measured(store: Store, task: str, method: Intervention, pool: str = "local") -> Measured:
+    """Ranks of all targets under an intervention. Of several steps each random seed is fitted and kept by itself: a visitor
+    who moves on meanwhile waits for one seed, not for ten."""
     from analysis.retrieval.evaluation.lab import together
-    from analysis.retrieval.interventions import parse
 
-    method = parse(spec)
     seeds = method.seeds()
     if len(seeds) == 1 or len(method.steps) == 1:
-        return _measured(store, task, spec, pool)
-    return together(method, [_measured(store, task, seed.spec, pool) for seed in seeds])
+        return _measured(store, task, method, pool)
+    return together(method, [_measured(store, task, seed, pool) for seed in seeds])
 
 
 @st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
-def _measured(store: Store, task: str, spec: str, pool: str) -> Any:
-    from analysis.retrieval.interventions import parse
-
-    return lab(store, task, pool).measure(parse(spec))
+def _measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
+    return lab(store, task, pool).measure(method)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing bootstrap samples", hash_funcs=BY_KEY)
 def recall(
-    store: Store, task: str, specs: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str = "local"
+    store: Store,
+    task: str,
+    methods: tuple[Intervention, ...],
+    ks: tuple[int, ...],
+    definition: str,
+    pool: str = "local",
 ) -> pd.DataFrame:
     """Recall of interventions with intervals and paired differences to the base, one row a method and k."""
-    from analysis.retrieval.evaluation.lab import recall_frame
+    from analysis.retrieval.evaluation.evaluate import recall_frame
+    from analysis.retrieval.interventions import BASE
 
-    base, *methods = (measured(store, task, spec, pool) for spec in ("base", *specs))
-    return recall_frame(base, methods, ks=ks, definition=definition)
+    base, *others = (measured(store, task, method, pool) for method in (BASE, *methods))
+    return recall_frame(base, others, ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
 def lab_curves(
-    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
-) -> Any:
-    """Recall along a setting (analysis.retrieval.evaluation.curves.Curves)."""
+    store: Store,
+    task: str,
+    setting: str,
+    method: Intervention,
+    ks: tuple[int, ...],
+    definition: str,
+    pool: str = "local",
+) -> Curves:
+    """Recall along a setting."""
     from analysis.retrieval.evaluation.curves import curves
-    from analysis.retrieval.interventions import parse
 
-    return curves(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
+    return curves(lab(store, task, pool), setting, method, ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
 def lab_band(
-    store: Store, task: str, kind: str, spec: str, ks: tuple[int, ...], definition: str, pool: str = "local"
+    store: Store,
+    task: str,
+    setting: str,
+    method: Intervention,
+    ks: tuple[int, ...],
+    definition: str,
+    pool: str = "local",
 ) -> pd.DataFrame | None:
     """The random control of a curve."""
     from analysis.retrieval.evaluation.curves import control_band
-    from analysis.retrieval.interventions import parse
 
-    return control_band(lab(store, task, pool), kind, parse(spec), ks=ks, definition=definition)
+    return control_band(lab(store, task, pool), setting, method, ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
-def diagnosis(store: Store, task: str, spec: str, pool: str = "local") -> Any:
-    from analysis.retrieval.interventions import parse
-
-    return lab(store, task, pool).diagnose(parse(spec))
+def diagnosis(store: Store, task: str, method: Intervention, pool: str = "local") -> Diagnostics:
+    return lab(store, task, pool).diagnose(method)

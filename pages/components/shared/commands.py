@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.store import Store
+
+if TYPE_CHECKING:
+    from analysis.retrieval.interventions import Intervention
 
 LIST = "python -m analysis list"
 DEMO = "python -m analysis demo"
@@ -29,11 +33,11 @@ def verify(path: Path) -> str:
 
 
 def retrieve(
-    store: Store, task: str, methods: tuple[str, ...] = (), query: int | None = None, *, pool: str = "local"
+    store: Store, task: str, methods: tuple[Intervention, ...] = (), query: int | None = None, *, pool: str = "local"
 ) -> str:
     """Recall of a task with the given interventions, or one query's ranking."""
     parts = [f"python -m analysis retrieve {shlex.quote(place(store.path))} --task {task}"]
-    parts += [f"--method {shlex.quote(method)}" for method in methods]
+    parts += [f"--method {shlex.quote(method.spec)}" for method in methods]
     parts += [] if pool == "local" else [f"--pool {pool}"]
     parts += [] if query is None else [f"--query {query}"]
     return " ".join(parts)

@@ -46,6 +46,8 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
         row.command = commands.concept_row(store, 5)
     """
     state.begin_notices()
+    for problem in caching.plugin_problems():
+        state.notice(problem)
     line = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
     row = Controls(title=title or state.PAGES[page].title, more=st.container())
     with line:

@@ -1,59 +1,60 @@
 """The intervention of a view, put together from chips. Its text form in the URL is the only state: widgets are set from
-it at every run, and write it anew when they change."""
+it at every run, and write it anew when they change. Which chips and settings there are the steps say themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.interventions import Intervention, parse
-from analysis.retrieval.interventions import Removal, Step
+from analysis.retrieval.interventions import Intervention, Offer, Removal, Step, families, family_of, parse
 from analysis.store import Store
 from pages.components.shared import method_fields, state
 
-CHIPS = {
-    "removal": "Removal",
-    "realign": "ReAlign",
-    "centring": "Centring",
-    "pca": "Principal components",
-    "pool": "Masks and pooling",
-    "edit": "Concept edits",
-    "codes": "Concept space",
-    "hybrid": "Hybrid",
-}
 DEFAULT = "removal:attribution,share=0.01"
 DEFAULTS = {"live_query": "base"}  # there a mask is to be seen by itself first
-HELP = {
-    "removal": "Project away the space that the top concepts span (Eq. 8-10).",
-    "realign": "Whiten queries and candidates, each with their own mean and covariance (ACL version of the paper).",
-    "centring": "Subtract the mean. A control: the simplest correction there is.",
-    "pca": "Project away the leading principal components. A control: no concepts involved.",
-    "pool": "Use the embeddings that leave out image, prompt or instruction tokens, or the last token (Fig. 4, Table 3).",
-    "edit": "Scale single concepts' part of every embedding: 0 silences a concept, 2 doubles it.",
-    "codes": "Compare sparse codes instead of embeddings.",
-    "hybrid": "Let another model take the top n and this one order them, or add both similarities.",
-}
 
 
 @dataclass(frozen=True)
 class Builder:
-    """What a builder may offer: the store, the chips, other stores of the same candidates for a hybrid, and the sides whose
-    stored masks and poolings can be chosen here."""
+    """What a builder may offer: the store, other stores of the same candidates for a hybrid, and the sides whose stored
+    masks and poolings can be chosen here."""
 
     store: Store
     key: str = "method"
-    chips: tuple[str, ...] = tuple(CHIPS)
     partners: tuple[str, ...] = ()
     pooled: tuple[str, ...] = ("queries", "candidates")
 
+    @property
+    def offer(self) -> Offer:
+        return offer_of(self.store, self.partners, self.pooled)
+
+    @property
+    def chips(self) -> dict[str, Any]:
+        """Name of a family -> (family, its kinds that can be chosen here)."""
+        found = {}
+        for name, (family, kinds) in families().items():
+            possible = tuple(kind for kind in kinds if kind.offered(self.offer))
+            if possible:
+                found[name] = (family, possible)
+        return found
+
+
+def offer_of(
+    store: Store, partners: tuple[str, ...] = (), pooled: tuple[str, ...] = ("queries", "candidates")
+) -> Offer:
+    """What the steps of a method can choose from on a store."""
+    width = int(store.embeddings("mean", np.array([0])).shape[1])
+    return Offer(tuple(store.variants), partners, lambda name: store.concepts[name].to_numpy(), width, pooled)
+
 
 def current(store: Store | None = None) -> Intervention:
-    """The intervention in the URL; nonsense there becomes a notice and the default of the page in view. With a store, a
-    number of dimensions that its concepts do not span becomes all of them, with a notice."""
+    """The intervention in the URL; nonsense there becomes a notice and the default of the page in view. With a store, what
+    it cannot give (more dimensions than its concepts span) is cut, with a notice."""
     text, default = state.get(state.METHOD), DEFAULTS.get(state.page_in_view(), DEFAULT)
     if text is None:
         state.shows(state.METHOD, default)
@@ -65,19 +66,13 @@ def current(store: Store | None = None) -> Intervention:
         return parse(default)
     if store is None:
         return found
-    return Intervention(tuple(_fitting(store, step) for step in found.steps))
-
-
-def _fitting(store: Store, step: Step) -> Step:
-    if not isinstance(step, Removal) or step.r is None:
-        return step
-    whole = method_fields.dimensions(store, step)
-    if step.r <= whole:
-        return step
-    state.notice(
-        f"The method asks for r = {step.r:,}, and its concepts span {whole:,} dimensions: all of them are removed."
-    )
-    return replace(step, r=None)
+    offer, steps = offer_of(store), []
+    for step in found.steps:
+        fitting, notice = step.fitted_to(offer)
+        steps.append(fitting)
+        if notice:
+            state.notice(notice)
+    return Intervention(tuple(steps)) if tuple(steps) != found.steps else found
 
 
 def put(intervention: Intervention) -> None:
@@ -86,7 +81,7 @@ def put(intervention: Intervention) -> None:
 
 def add_step(step: Step) -> None:
     """Put a step into the view's intervention, in place of one of its kind."""
-    kept = tuple(other for other in current().steps if kind_of(other) != kind_of(step))
+    kept = tuple(other for other in current().steps if family_of(other) != family_of(step))
     put(Intervention((*kept, step)))
 
 
@@ -97,24 +92,38 @@ def remove_only(concept: int) -> None:
 
 def build(builder: Builder, intervention: Intervention) -> None:
     """Draw the chips and the settings of what is on."""
-    on = [kind_of(step) for step in intervention.steps]
-    possible = {"hybrid": bool(builder.partners), "pool": len(builder.store.variants) > 1}
-    chips = [chip for chip in builder.chips if possible.get(chip, True)]
+    chips = builder.chips
+    on = [family_of(step).name for step in intervention.steps]
     chips_key = f"_{builder.key}_chips"
     st.session_state[chips_key] = [chip for chip in chips if chip in on]
     st.pills(
-        "After: what is done to the embeddings", chips, selection_mode="multi", format_func=lambda chip: CHIPS[chip],
-        key=chips_key, on_change=_switch, args=(builder, chips_key), wrap=True,
-        help="\n\n".join(f"**{CHIPS[chip]}**: {HELP[chip]}" for chip in chips),
+        "After: what is done to the embeddings", list(chips), selection_mode="multi",
+        format_func=lambda chip: chips[chip][0].title, key=chips_key, on_change=_switch, args=(builder, chips_key), wrap=True,
+        help="\n\n".join(f"**{family.title}**: {family.help}" for family, _ in chips.values()),
     )  # fmt: skip
-    drawn = [step for step in intervention.steps if kind_of(step) in chips]
-    for step in drawn[:-1]:
+    drawn = [(place, step) for place, step in enumerate(intervention.steps) if family_of(step).name in chips]
+    for place, step in drawn[:-1]:
         with _row():
-            method_fields.settings(builder, step, _change)
+            _settings(builder, place, step, on)
     with _row():  # what is done in words and as text stands beside the last settings, so that the lists stand higher
-        for step in drawn[-1:]:
-            method_fields.settings(builder, step, _change)
+        for place, step in drawn[-1:]:
+            _settings(builder, place, step, on)
         _as_text(builder, intervention)
+
+
+def _settings(builder: Builder, place: int, step: Step, on: Sequence[str]) -> None:
+    """Which kind of its family, and the settings of that kind. A step that a chain holds twice has keys of its own."""
+    twice = on.count(family_of(step).name) > 1
+    key = f"_{builder.key}_{step.name}{f'_{place}' if twice else ''}"
+    kinds = {kind.name: kind.title for kind in builder.chips[family_of(step).name][1]}
+    if len(kinds) > 1:
+        method_fields.select(
+            f"_{builder.key}_{family_of(step).name}_kind", "How", tuple(kinds), step.name, kinds,
+            lambda name: _swap(builder, place, name), 240,
+        )  # fmt: skip
+    method_fields.settings(
+        builder.store, builder.offer, step, key, lambda name, value: _change(builder, place, name, value)
+    )
 
 
 def _row() -> Any:
@@ -136,30 +145,40 @@ def _as_text(builder: Builder, intervention: Intervention) -> None:
         st.caption(label)
 
 
-def kind_of(step: Step) -> str:
-    return "hybrid" if step.name in ("rerank", "fusion") else step.name
-
-
-def describe(step: Step) -> str:
-    return HELP[kind_of(step)]
-
-
 def _switch(builder: Builder, chips_key: str) -> None:
     """A chip was switched on or off: keep the other steps in their order, append what is new."""
     wanted: Sequence[str] = st.session_state[chips_key] or []
-    steps = [step for step in current().steps if kind_of(step) in wanted or kind_of(step) not in builder.chips]
-    known = {kind_of(step) for step in steps}
-    steps += [method_fields.first(builder, chip) for chip in wanted if chip not in known]
-    put(Intervention(tuple(steps)))
+    chips = builder.chips
+    steps = [step for step in current().steps if (name := family_of(step).name) in wanted or name not in chips]
+    known = {family_of(step).name for step in steps}
+    steps += [chips[chip][1][0].start(builder.offer) for chip in wanted if chip not in known]
+    _put_steps(steps)
 
 
-def _change(position_kind: str, field: str, value: Any) -> None:
+def _change(builder: Builder, place: int, name: str, value: Any) -> None:
     """One setting of one step was changed."""
+    steps = list(current().steps)
     try:
-        steps = tuple(
-            replace(step, **{field: value}) if kind_of(step) == position_kind else step for step in current().steps
-        )
-        put(Intervention(steps))
+        steps[place] = steps[place].changed(name, value, builder.offer)
+    except AnalysisError as error:
+        state.notice(str(error))
+        return
+    _put_steps(steps)
+
+
+def _swap(builder: Builder, place: int, name: str) -> None:
+    """Another kind of the same family, with the settings that both have."""
+    steps = list(current().steps)
+    kind = next(kind for _, kinds in builder.chips.values() for kind in kinds if kind.name == name)
+    shared = {part.name for part in fields(steps[place])} & {part.name for part in fields(kind)}  # type: ignore[arg-type]
+    kept = {field: getattr(steps[place], field) for field in shared if field in ("first", "bank")}
+    steps[place] = kind(**kept) if kept else kind.start(builder.offer)
+    _put_steps(steps)
+
+
+def _put_steps(steps: Sequence[Step]) -> None:
+    try:
+        put(Intervention(tuple(steps)))
     except AnalysisError as error:
         state.notice(str(error))
 

@@ -8,8 +8,7 @@ import pytest
 
 from analysis.retrieval.evaluation.catalogue import catalogue
 from analysis.retrieval.evaluation.evaluate import evaluate, lab_engine
-from analysis.retrieval.interventions import parse
-from analysis.retrieval.interventions import SCORES, STEPS, Removal
+from analysis.retrieval.interventions import SCORES, STEPS, Removal, parse
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store

@@ -16,8 +16,7 @@ from analysis.retrieval.evaluation.controls import (
     with_first_stages,
 )
 from analysis.retrieval.evaluation.evaluate import evaluate, first_stage, lists_under
-from analysis.retrieval.interventions import BASE, Intervention, parse
-from analysis.retrieval.interventions import Removal
+from analysis.retrieval.interventions import BASE, Intervention, Removal, parse
 from analysis.retrieval.ranking.ranks import target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from tests.retrieval.planted import world

@@ -11,8 +11,8 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.bootstrap import bootstrap_interval
 from analysis.retrieval.evaluation.evaluate import evaluate, lab_engine, lists_under, long_form, ranks_under
-from analysis.retrieval.interventions.fitting import apply
 from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.interventions.fitting import apply
 from analysis.retrieval.recall import hits_of_lists, recall_at_k
 from analysis.retrieval.search import search
 from tests.retrieval.planted import world

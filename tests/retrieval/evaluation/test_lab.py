@@ -14,8 +14,8 @@ from analysis.retrieval.evaluation.curves import WHOLE, at, behind, control_band
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab, recall_frame
 from analysis.retrieval.evaluation.movement import side_by_side
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store

@@ -18,9 +18,8 @@ from analysis.retrieval.evaluation.sweeps import (
     rank_curve,
     share_curve,
 )
-from analysis.retrieval.interventions import parse
+from analysis.retrieval.interventions import Removal, parse
 from analysis.retrieval.interventions.linear_steps import removal_basis
-from analysis.retrieval.interventions import Removal
 from analysis.retrieval.realign import statistics
 from analysis.retrieval.recall import hits_of_ranks
 from tests.retrieval.planted import world

@@ -10,8 +10,8 @@ from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import ScoreLists
 from analysis.retrieval.evaluation.why import SHIFT, UNEXPLAINED, explain, explain_places, explains, removed_concepts
-from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.interventions import BASE, Intervention, parse
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
