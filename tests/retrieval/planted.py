@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from analysis.retrieval.realign import Statistics, statistics
@@ -124,3 +125,8 @@ def world(n: int = 60, width: int = 32, n_concepts: int = 40, *, seed: int = 0, 
 
 def _support(h: np.ndarray) -> Statistics:
     return statistics(h)
+
+
+def row_of(table: pd.DataFrame, spec: str, k: int) -> pd.Series:
+    """The row of one method and cut-off in a table of `evaluate`."""
+    return table[(table["spec"] == spec) & (table["k"] == k)].iloc[0]

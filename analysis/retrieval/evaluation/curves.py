@@ -200,7 +200,7 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
     declared = step.curve_values(setting)
     if declared:
         most = lab.space.n_candidates if step.acts == "lists" and setting == "n" else np.inf
-        if isinstance(step, MapsRows) and step.projects and step.rank_setting == setting and not lab.in_blocks:
+        if step.rank_setting == setting and not lab.in_blocks:  # all directions cannot be removed
             most = lab.base.queries.shape[1] - 1
         return sorted({min(value, most) for value in declared})
     assert isinstance(step, MapsRows)

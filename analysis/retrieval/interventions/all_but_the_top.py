@@ -20,6 +20,7 @@ class AllButTheTop(MapsRows):
     name = "all_but_the_top"
     title = "All-but-the-top"
     help = "Subtract each side's mean and project away its leading principal components (Mu and Viswanath 2018)."
+    rank_setting = "n"
 
     n: int = whole(
         4, low=1, high=100_000, label="Components a side", what="number of components", written=True,

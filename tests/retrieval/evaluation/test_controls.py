@@ -15,7 +15,8 @@ from analysis.retrieval.evaluation.controls import (
     reference,
     with_first_stages,
 )
-from analysis.retrieval.evaluation.evaluate import evaluate, first_stage, lists_under
+from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, Intervention, Removal, parse
 from analysis.retrieval.ranking.ranks import target_ranks
 from analysis.retrieval.recall import hits_of_ranks
@@ -77,12 +78,12 @@ def test_the_first_stage_alone_is_the_other_model():
     other = replace(other, qrels=mine.qrels)
     alone = first_stage_alone(parse("rerank:n=5,first=clip-mini"))
     assert alone.label == "clip-mini alone"
-    expected = evaluate(other, [BASE], ks=(1, 5)).iloc[0]
-    found = evaluate(mine, [alone], ks=(1, 5), first=other).iloc[0]
-    assert (found["R@1"], found["R@5"]) == (expected["R@1"], expected["R@5"])
-    hits = hits_of_ranks(target_ranks(first_stage(mine, other), mine.qrels), (1,))
-    assert found["R@1"] == hits.mean() != evaluate(mine, [BASE], ks=(1,))["R@1"].iloc[0]
-    lists, own = lists_under(mine, alone, first=other), lists_under(other, BASE)
+    lab = Lab(mine, lambda name: other)
+    found = evaluate(mine, [alone], ks=(1, 5), lab=lab)["recall"].tolist()
+    assert found == evaluate(other, [BASE], ks=(1, 5))["recall"].tolist()
+    hits = hits_of_ranks(target_ranks(lab.first_stage("clip-mini"), mine.qrels), (1,))
+    assert found[0] == hits.mean() != evaluate(mine, [BASE], ks=(1,))["recall"].iloc[0]
+    lists, own = lab.lists(alone), Lab(other).lists(BASE)
     assert np.array_equal(lists.top(3, 8).ids, own.top(3, 8).ids)
 
 

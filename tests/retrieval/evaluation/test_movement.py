@@ -8,14 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation.movement import (
-    FusedLists,
-    ScoreLists,
-    TwoStageLists,
-    changed,
-    movement,
-    side_by_side,
-)
+from analysis.retrieval.evaluation.movement import changed, movement, side_by_side
+from analysis.retrieval.ranking.lists import FusedLists, ScoreLists, TwoStageLists
 from analysis.retrieval.ranking.ranks import TargetRanks
 from analysis.retrieval.ranking.similarities import RowScores
 from tests.retrieval.planted import cloud, dense_order, random_qrels

@@ -8,10 +8,10 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.evaluation.movement import ScoreLists
-from analysis.retrieval.evaluation.why import SHIFT, UNEXPLAINED, explain, explain_places, explains, removed_concepts
+from analysis.retrieval.evaluation.why import CORRECTION, SHIFT, UNEXPLAINED, explain, explain_places
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.ranking.lists import ScoreLists
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
@@ -21,7 +21,8 @@ SPLIT = (
     "pool:last+removal:energy,share=0.1", "removal:random,share=0.1,seeds=3", "realign:alpha=0.3", "centring:side",
     "centring:joint", "centring:modality", "edit:3=0,5=2", "codes:idf", "codes:equal", "edit:1=0.5+codes:idf",
     "removal:energy,share=0.05+realign", "centring:side+removal:concepts=2+realign:statistics=joint",
-    "pool:queries=last+edit:2=3+realign", "codes:idf+realign",
+    "pool:queries=last+edit:2=3+realign", "codes:idf+realign", "sae_edit:energy,share=0.1", "bimodal:low=0.2,high=0.8",
+    "all_but_the_top:n=2", "nnn:alpha=0.5,k=8", "realign+sinkhorn:beta=10", "qb_norm:beta=10",
 )  # fmt: skip
 
 
@@ -41,11 +42,13 @@ def comparison(lab: Lab, after: Intervention, query: int) -> Comparison:
 def test_bars_add_up_to_the_similarity_of_the_list(lab: Lab, spec: str, query: int) -> None:
     after = parse(spec)
     found = explain(lab, comparison(lab, after, query), "after", after)
-    fitted = fit(after, lab.space)
+    scores = fit(after, lab.space).scores()
     for pair, candidate in ((found.target, found.target_candidate), (found.rival, found.rival_candidate)):
-        parts = pair.contribution.sum() + pair.shift + pair.unexplained
+        parts = pair.contribution.sum() + pair.shift + pair.correction + pair.unexplained
         assert parts == pytest.approx(pair.similarity, abs=1e-9)
-        assert pair.similarity == pytest.approx(float(fitted.queries[query] @ fitted.candidates[candidate]), abs=1e-5)
+        assert pair.similarity == pytest.approx(scores.pairs(np.array([query]), np.array([candidate]))[0], abs=1e-5)
+    corrected = CORRECTION in found.table()["concept"].tolist()
+    assert corrected == any(pair.correction for pair in (found.target, found.rival))
 
 
 def test_target_and_rival_are_the_best_of_their_kind(lab: Lab) -> None:
@@ -60,7 +63,7 @@ def test_target_and_rival_are_the_best_of_their_kind(lab: Lab) -> None:
 
 @pytest.mark.parametrize("spec", ["fusion:first=a", "realign+rerank:n=5,first=a"])
 def test_two_models_do_not_split(lab: Lab, spec: str) -> None:
-    assert "two models" in explains(parse(spec))
+    assert "two models" in parse(spec).unexplained()
     with pytest.raises(RetrievalError, match="two models"):
         explain(lab, comparison(lab, BASE, 0), "after", parse(spec))
 
@@ -129,8 +132,8 @@ def test_two_places_of_a_live_query_are_explained(lab: Lab, spec: str) -> None:
 
 
 def test_the_concepts_that_an_intervention_removes(lab: Lab) -> None:
-    assert removed_concepts(parse("removal:concepts=3,7+realign"), lab.space) == {3, 7}
-    assert removed_concepts(parse("realign"), lab.space) == frozenset()
+    assert parse("removal:concepts=3,7+realign").removed_concepts(lab.space) == {3, 7}
+    assert parse("realign").removed_concepts(lab.space) == frozenset()
     best = int(np.nanargmax(lab.space.score("energy")))
     share = 1 / len(lab.space.dictionary)
-    assert removed_concepts(parse(f"removal:energy,share={share}"), lab.space) == {best}
+    assert parse(f"removal:energy,share={share}").removed_concepts(lab.space) == {best}

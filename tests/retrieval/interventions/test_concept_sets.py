@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.interventions import Removal
 from analysis.retrieval.interventions.concept_sets import concept_ids
-from analysis.retrieval.interventions.steps import Removal
 
 TABLE = {
     "energy": np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.5, 0.4, 0.3]),

@@ -9,10 +9,8 @@ import pytest
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.interventions.concept_sets import concept_ids
-from analysis.retrieval.interventions.fitting import apply, apply_query, embeddings, fit, projection_basis
-from analysis.retrieval.interventions.intervention import BASE, parse
-from analysis.retrieval.interventions.steps import Removal
+from analysis.retrieval.interventions import BASE, Removal, parse
+from analysis.retrieval.interventions.fitting import apply, embeddings, fit
 from analysis.retrieval.realign import statistics
 from analysis.sae.codes import Codes
 from tests.retrieval.planted import unit, world
@@ -43,7 +41,7 @@ def test_the_base_only_normalises(planted, sides):
 
 def test_removal_projects_both_sides(planted, sides):
     removal = Removal("attribution", share=0.1, r=3)
-    atoms = planted.sae.dictionary[concept_ids(removal, planted.space.score)].astype(np.float64)
+    atoms = planted.sae.dictionary[removal.ids(planted.space)].astype(np.float64)
     directions = np.linalg.svd(atoms, full_matrices=False)[2][:3]
     projector = np.eye(32) - directions.T @ directions
     for found, rows in zip(apply(parse("removal:attribution,share=0.1,r=3"), planted.space), sides, strict=True):
@@ -76,7 +74,7 @@ def test_centring_per_modality_takes_the_mean_over_both_sides(planted, sides):
     assert np.allclose(queries, unit(q - means[1]), atol=1e-12)
     assert np.allclose(candidates, unit(c - np.stack([means[kind] for kind in kinds])), atol=1e-12)
     h = planted.embeddings["queries"][4]
-    assert np.allclose(apply_query(parse("centring:modality"), space, h), queries[4], atol=1e-12)
+    assert np.allclose(fit(parse("centring:modality"), space).query(h), queries[4], atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +91,7 @@ def test_a_row_without_a_modality_is_not_centred_per_modality(planted, sides):
         fit(parse("centring:modality"), planted.space)
     mixed = of_modalities(planted, np.arange(len(sides[0])) % 2, np.zeros(len(sides[1])))
     with pytest.raises(RetrievalError, match="of 2 modalities"):
-        apply_query(parse("centring:modality"), mixed, planted.embeddings["queries"][0])
+        fit(parse("centring:modality"), mixed).query(planted.embeddings["queries"][0])
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -106,7 +104,7 @@ def test_components_are_those_of_both_sides_together(planted, sides, centred):
 
 def test_wide_embeddings_find_the_same_components(planted, sides, monkeypatch):
     expected = apply(parse("pca:n=3"), planted.space)[1]
-    monkeypatch.setattr("analysis.retrieval.interventions.linear_steps._FULL_EIGH", 1)
+    monkeypatch.setattr("analysis.retrieval.ranking.transforms._FULL_EIGH", 1)
     assert np.allclose(apply(parse("pca:n=3"), planted.space)[1], expected, atol=1e-8)
 
 
@@ -164,8 +162,8 @@ def test_an_uploaded_query_gets_the_similarities_of_its_twin_in_the_store(plante
     h = planted.space.rows("queries", intervention.pool.queries)[13]
     codes = planted.space.codes("queries", intervention.pool.queries)[[13]]
     assert np.allclose(fitted.query(h, codes), fitted.queries[13], atol=1e-6)
-    assert np.allclose(apply_query(intervention, planted.space, 3 * h, codes) if "edit" not in spec else
-                       fitted.query(h, codes), fitted.queries[13], atol=1e-6)  # fmt: skip
+    if "edit" not in spec:
+        assert np.allclose(fitted.query(3 * h, codes), fitted.queries[13], atol=1e-6)
 
 
 def test_codes_of_a_query_are_made_when_they_are_needed(planted):
@@ -196,7 +194,7 @@ def test_stored_statistics_stand_in_for_missing_queries(planted):
 
 def test_given_statistics_win_over_the_queries_of_the_space(planted):
     other = statistics(planted.embeddings["candidates"])
-    found = apply_query(parse("realign"), planted.space, planted.embeddings["queries"][0], support=other)
+    found = fit(parse("realign"), planted.space, support=other).query(planted.embeddings["queries"][0])
     expected = other.whitening().apply(unit(planted.embeddings["queries"][:1].astype(np.float64)))[0]
     assert np.allclose(found, expected, atol=1e-9)
 
@@ -242,8 +240,37 @@ def test_impossible_requests_are_refused(planted, spec, message):
         fit(parse(spec), planted.space)
 
 
-def test_only_a_lone_projection_is_a_low_rank_update(planted):
-    assert projection_basis(parse("removal:concepts=1,2"), planted.space).shape == (2, 32)
-    assert projection_basis(parse("pca:n=3"), planted.space).shape == (3, 32)
+def test_only_a_lone_projection_is_a_low_rank_update():
+    for spec in ("removal:concepts=1,2", "pca:n=3"):
+        assert parse(spec).single_projection is parse(spec).steps[0]
     for spec in ("base", "realign", "removal:concepts=1+realign", "pool:last+removal:concepts=1", "edit:1=0"):
-        assert projection_basis(parse(spec), planted.space) is None
+        assert parse(spec).single_projection is None
+
+
+def test_an_sae_edit_takes_out_what_its_concepts_put_there(planted):
+    dictionary = planted.sae.dictionary.astype(np.float64)
+    h, z = planted.embeddings["queries"].astype(np.float64), planted.codes["queries"].to_csr().toarray()
+    chosen = Removal("energy", share=0.1).ids(planted.space)
+    expected = h - z[:, chosen] @ dictionary[chosen]
+    found = embeddings(parse("sae_edit:energy,share=0.1"), planted.space, "queries")
+    assert np.allclose(found, expected, atol=1e-9)
+    picked = embeddings(parse("sae_edit:concepts=0,7"), planted.space, "queries")
+    assert np.allclose(picked, embeddings(parse("edit:0=0,7=0"), planted.space, "queries"), atol=1e-12)
+
+
+def test_keeping_bimodal_concepts_takes_out_both_ends(planted):
+    n = len(planted.sae.dictionary)
+    modality = np.linspace(0, 1, n)
+    modality[3] = np.nan
+    space = replace(planted.space, scores={**planted.space.scores, "modality_score": modality})
+    gone = np.flatnonzero((modality < 0.2) | (modality > 0.7))
+    h, z = planted.embeddings["queries"].astype(np.float64), planted.codes["queries"].to_csr().toarray()
+    expected = h - z[:, gone] @ planted.sae.dictionary[gone].astype(np.float64)
+    assert np.allclose(embeddings(parse("bimodal:low=0.2,high=0.7"), space, "queries"), expected, atol=1e-9)
+
+
+def test_all_but_the_top_is_its_formula(planted, sides):
+    for found, rows in zip(apply(parse("all_but_the_top:n=3"), planted.space), sides, strict=True):
+        centred = rows - rows.mean(axis=0)
+        directions = np.linalg.svd(centred, full_matrices=False)[2][:3]
+        assert np.allclose(found, unit(centred - centred @ directions.T @ directions), atol=1e-9)

@@ -7,17 +7,19 @@ import json
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
-from analysis.retrieval.interventions.steps import (
+from analysis.retrieval.interventions import (
+    BASE,
     Centring,
     ConceptSpace,
     Edit,
     Fusion,
+    Intervention,
     Pool,
     PrincipalComponents,
     ReAlign,
     Removal,
     Rerank,
+    parse,
 )
 
 CANONICAL = (
@@ -33,6 +35,13 @@ CANONICAL = (
     "centring:joint+realign:alpha=0.5,eps=0.001,statistics=support",
     "realign:alpha=0.1+rerank:n=20,first=clip-mini",
     "fusion:weight=0.25",
+    "sae_edit:energy,share=0.02,base=live",
+    "sae_edit:concepts=3,9",
+    "bimodal:low=0.05,high=0.9",
+    "all_but_the_top:n=4",
+    "realign:alpha=0.1+nnn:alpha=0.75,k=128",
+    "csls:k=10,bank=queries",
+    "sinkhorn:beta=20,rounds=5",
 )
 
 
@@ -91,7 +100,7 @@ def test_linear_steps_keep_their_order():
         ("edit:a=1", "no scaled concept"),
         ("edit:3=1,3=2", "each once"),
         ("edit", "one or more"),
-        ("pca:n=0", "from 1 on"),
+        ("pca:n=0", "components is 0; expected a whole number from 1"),
         ("pca:n=2,centred=yes", "value true or false"),
         ("realign:alpha=2", "from 0 to 1"),
         ("realign:statistics=mine", "statistics 'mine' is unknown"),
@@ -99,6 +108,14 @@ def test_linear_steps_keep_their_order():
         ("fusion:weight=-1", "from 0 to 1"),
         ("rerank+fusion", "two steps of one kind"),
         ("codes:idf+codes:equal", "two steps of one kind"),
+        ("nnn+sinkhorn", "two steps of one kind"),
+        ("removal:random,seeds=999999999", "number of seeds is 999999999; expected a whole number from 1 to 100"),
+        ("realign:eps=1e308", "eps is 1e\\+308; expected a number from 0 to 1"),
+        ("pca:n=1e9", "n of pca"),
+        ("bimodal:low=0.9,high=0.1", "expected low below high"),
+        ("nnn:bank=mine", "bank 'mine' is unknown"),
+        ("+".join(["realign"] * 13), "at most 12"),
+        ("removal:concepts=" + ",".join(["1"] * 4000), "at most 4,000"),
     ],
 )
 def test_what_is_wrong_is_named(text, message):
@@ -118,8 +135,8 @@ def test_labels_say_what_is_done():
 def test_parts_are_found_and_a_hybrid_can_be_left_out():
     found = parse("pool:last+edit:3=0+removal+centring+fusion:weight=0.3")
     assert found.pool == Pool("last", "last")
-    assert found.edit == Edit(((3, 0.0),))
-    assert found.concept_space is None
+    assert found.weighing == (Edit(((3, 0.0),)),)
+    assert found.correction is None
     assert found.linear == (Removal(), Centring())
     assert found.hybrid == Fusion(0.3)
     assert found.without_hybrid().spec == "pool:last+edit:3=0+removal:attribution,share=0.01+centring:side"

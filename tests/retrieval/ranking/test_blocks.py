@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation import evaluate, standard
-from analysis.retrieval.evaluation.evaluate import ranks_under
+from analysis.retrieval.evaluation import lab as lab_module
+from analysis.retrieval.evaluation import standard
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.ranking import blocks
-from analysis.retrieval.ranking.blocks import BlockRows, block_ranks, is_large, support_statistics
+from analysis.retrieval.ranking.blocks import BlockRows, fits_in_memory, support_statistics
 from analysis.retrieval.realign import statistics
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
@@ -31,6 +32,10 @@ SPECS = [
     "realign:alpha=0.1,statistics=queries",
     "removal:energy,share=0.1+realign:alpha=0.2",
     "centring:joint+pca:n=2",
+    "all_but_the_top:n=2",
+    "nnn:alpha=0.5,k=4",
+    "realign:alpha=0.1+sinkhorn:beta=10",
+    "qb_norm:beta=10",
 ]
 
 
@@ -38,6 +43,12 @@ SPECS = [
 def space(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("cache"), n_pairs=60)
     return space_from_store(open_store(path), "i2t")
+
+
+def in_blocks(space, spec):
+    """(ranks, queries without a direction) as a lab without memory finds them."""
+    measured = Lab(space, memory=0).measure(parse(spec))
+    return measured.ranks[0], measured.void
 
 
 @pytest.fixture
@@ -49,16 +60,22 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_ranks_are_those_of_the_whole_arrays(space, small_blocks, spec):
-    ranks, void = block_ranks(space, parse(spec))
-    expected, expected_void = ranks_under(space, parse(spec))
-    np.testing.assert_array_equal(ranks.rank, expected.rank)
-    np.testing.assert_array_equal(void, expected_void)
+    ranks, void = in_blocks(space, spec)
+    expected = Lab(space).measure(parse(spec))
+    np.testing.assert_array_equal(ranks.rank, expected.ranks[0].rank)
+    assert void == expected.void
+
+
+@pytest.mark.parametrize("spec", ["base", "realign:alpha=0.1", "csls:k=4"])
+def test_lists_of_one_query_are_those_of_the_whole_arrays(space, small_blocks, spec):
+    found, expected = (Lab(space, memory=memory).lists(parse(spec)).top(3, 9) for memory in (0, None))
+    np.testing.assert_array_equal(found.ids, expected.ids)
 
 
 def test_means_of_modalities_over_two_sides_of_one(space, small_blocks):
     alike = replace(space, stored_modalities=lambda side: np.full(len(space.rows(side, "mean")), "text"))
-    ranks, _ = block_ranks(alike, parse("centring:modality"))
-    np.testing.assert_array_equal(ranks.rank, block_ranks(alike, parse("centring:joint"))[0].rank)
+    ranks, _ = in_blocks(alike, "centring:modality")
+    np.testing.assert_array_equal(ranks.rank, in_blocks(alike, "centring:joint")[0].rank)
 
 
 def test_a_mixed_pool_is_not_centred_in_blocks(space):
@@ -66,7 +83,7 @@ def test_a_mixed_pool_is_not_centred_in_blocks(space):
         return np.resize(["image", "text"], len(space.rows(side, "mean")))
 
     with pytest.raises(RetrievalError, match="mixes modalities"):
-        block_ranks(replace(space, stored_modalities=mixed), parse("centring:modality"))
+        in_blocks(replace(space, stored_modalities=mixed), "centring:modality")
 
 
 def test_no_reading_is_larger_than_a_block(space, small_blocks):
@@ -77,7 +94,7 @@ def test_no_reading_is_larger_than_a_block(space, small_blocks):
         return space.read_rows(side, variant, positions)
 
     watched = replace(space, read_rows=read)
-    block_ranks(watched, parse("realign:alpha=0.1"))
+    in_blocks(watched, "realign:alpha=0.1")
     targets = space.qrels.nnz
     assert max(n for side, n in asked if side == "candidates") <= max(11, targets)
     assert len(asked) > 2 * space.n_candidates / 11
@@ -100,25 +117,24 @@ def test_moments_about_any_point_follow_from_one_pass(space):
 
 @pytest.mark.parametrize("spec", ["edit:1=0", "codes:idf", "rerank:n=5"])
 def test_what_needs_all_candidates_at_once_is_refused(space, spec):
-    with pytest.raises(RetrievalError, match="in memory, more than is free"):
-        block_ranks(space, parse(spec))
+    with pytest.raises(RetrievalError, match="more than fit into memory"):
+        in_blocks(space, spec)
 
 
 def test_large_is_a_matter_of_memory(space):
-    assert not is_large(space)
-    assert is_large(space, memory=1000)
-    assert not is_large(replace(space, read_rows=None), memory=1000)
+    assert fits_in_memory(space)
+    assert not fits_in_memory(space, memory=1000)
+    assert fits_in_memory(replace(space, read_rows=None), memory=1000)
 
 
 def test_the_standard_results_of_a_large_task_are_those_of_a_small_one(space, monkeypatch):
     small = standard.standard_results(space)
-    for module in (evaluate, blocks):
-        monkeypatch.setattr(module, "is_large", lambda space: True)
+    monkeypatch.setattr(lab_module, "fits_in_memory", lambda space, memory: False)
     large = standard.standard_results(space)
     kept = small[small["method"] != "removal, chosen r"].reset_index(drop=True)
     assert large["method"].tolist() == kept["method"].tolist()
     np.testing.assert_allclose(large["recall"], kept["recall"])
-    np.testing.assert_allclose(large["delta"], kept["delta"], atol=1e-12)
+    np.testing.assert_allclose(large["difference"], kept["difference"], atol=1e-12)
 
 
 def test_a_row_in_the_removed_subspace_is_void_in_blocks_too(space):
@@ -127,7 +143,7 @@ def test_a_row_in_the_removed_subspace_is_void_in_blocks_too(space):
         space, read_rows=lambda side, variant, p: np.repeat(dictionary[:1], len(p), axis=0) if side == "queries" else
         space.read_rows(side, variant, p),
     )  # fmt: skip
-    ranks, void = block_ranks(inside, parse("removal:concepts,concepts=0"))
-    assert void.all()
+    ranks, void = in_blocks(inside, "removal:concepts,concepts=0")
+    assert void == inside.n_queries
     assert (ranks.rank == space.n_candidates + 1).all()
-    assert not block_ranks(inside, BASE)[1].any()
+    assert in_blocks(inside, BASE.spec)[1] == 0

@@ -95,12 +95,6 @@ def test_all_the_weight_on_one_model_is_that_model(scores):
     assert np.array_equal(second.rank, target_ranks(scores[1], QRELS).rank)
 
 
-def test_reciprocal_ranks():
-    left, right = np.array([[0.9, 0.1, 0.5]]), np.array([[0.0, 0.2, 0.1]])
-    expected = 0.5 / (60 + np.array([[1, 3, 2]])) + 0.5 / (60 + np.array([[3, 1, 2]]))
-    assert np.allclose(fuse(left, right, 0.5, rule="rrf"), expected)
-
-
 def test_constant_rows_say_nothing():
     assert np.allclose(fuse(np.ones((1, 3)), np.array([[1.0, 2, 3]]), 0.5), 0.5 * fuse(
         np.ones((1, 3)), np.array([[1.0, 2, 3]]), 1.0))  # fmt: skip
@@ -113,8 +107,6 @@ def test_what_does_not_fit_is_refused(scores):
         two_stage_ranks(*scores, QRELS, [0])
     with pytest.raises(RetrievalError, match="weight of the second model"):
         fuse(np.ones((1, 2)), np.ones((1, 2)), 1.5)
-    with pytest.raises(RetrievalError, match="Fusion rule 'max' is unknown"):
-        fuse(np.ones((1, 2)), np.ones((1, 2)), 0.5, rule="max")
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 10), (20, 10), (89, 10), (500, 10), (5, 500)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from analysis.retrieval.interventions.linear_steps import Side
 from analysis.retrieval.ranking.length_series import length_series
 from analysis.retrieval.ranking.ranks import target_ranks
+from analysis.retrieval.ranking.rows import Side
 from analysis.retrieval.ranking.whitened import WhitenedRows, WhitenedScores
 from analysis.retrieval.realign import Statistics, Whitening, statistics
 from analysis.retrieval.search import best_candidates, similarities
