@@ -115,7 +115,7 @@ def test_recall_by_fraction_divides_by_the_missing_targets_too(checkpoint, tmp_p
     space = space_from_store(built(root, checkpoint, tmp_path / "cache"), "t2i")
     for definition, expected in (("hit", 3 / 4), ("fraction", (0.5 + 0 + 1 + 1) / 4)):
         table = evaluate(space, [BASE], ks=(9,), definition=definition)
-        assert table["R@9"].item() == pytest.approx(expected)
+        assert table["recall"].item() == pytest.approx(expected)
 
 
 def test_two_folders_of_one_code_are_two_tasks(checkpoint, tmp_path):

@@ -153,8 +153,8 @@ def test_retrieve_prints_the_numbers_of_the_library(store, definition):
         space_from_store(open_store(store), "i2t"), [BASE, parse(REMOVAL)], ks=(1, 3), definition=definition
     )
     rows = pd.DataFrame(found["rows"])
-    assert rows["spec"].tolist() == ["base", parse(REMOVAL).spec]
-    for column in ("R@1", "R@3", "R@1_low", "R@3_high", "diff@1", "diff@3_low"):
+    assert rows["spec"].tolist() == ["base"] * 2 + [parse(REMOVAL).spec] * 2
+    for column in ("k", "recall", "low", "high", "difference", "difference_low"):
         np.testing.assert_allclose(rows[column], expected[column], atol=1e-9)
     assert found["queries"] == 30
 
@@ -162,7 +162,7 @@ def test_retrieve_prints_the_numbers_of_the_library(store, definition):
 def test_retrieve_as_text_shows_percent(store):
     done = run("retrieve", store, "--task", "t2i", "--k", "1")
     assert done.exit_code == 0
-    expected = evaluate(space_from_store(open_store(store), "t2i"), [BASE], ks=(1,))["R@1"].item()
+    expected = evaluate(space_from_store(open_store(store), "t2i"), [BASE], ks=(1,))["recall"].item()
     assert f"{100 * expected:.1f} [" in done.output
     assert "60 queries, 30 candidates" in done.output
 

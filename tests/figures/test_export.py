@@ -28,7 +28,7 @@ def test_bars_come_back_with_their_interval():
 def test_curves_come_back_with_interval_and_without_decoration():
     y = np.array([0.1, 0.2])
     curve = Curve("removal", np.array([4.0, 8.0]), y, method_style("removal"), y - 0.05, y + 0.1)
-    table = figure_data(recall.recall_curve([curve], setting="r", k=1))
+    table = figure_data(recall.recall_curve([curve], title="rank", k=1))
     assert len(table) == 2
     assert np.allclose(table["low"], [5, 15])
     assert np.allclose(table["high"], [20, 30])

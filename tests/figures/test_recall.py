@@ -73,9 +73,8 @@ def test_the_table_has_percent_interval_and_difference_to_base():
     assert np.allclose(table["R@1 change"], [0, 2, -1])
 
 
-@pytest.mark.parametrize("name", ["difference", "delta"])
-def test_a_paired_difference_wins_over_the_plain_one(name):
-    rows = frame((1,)).assign(**{name: 0.5, f"{name}_low": 0.4, f"{name}_high": 0.6})
+def test_a_paired_difference_wins_over_the_plain_one():
+    rows = frame((1,)).assign(difference=0.5, difference_low=0.4, difference_high=0.6)
     table = recall.recall_table(rows)
     assert np.allclose(table["R@1 change"], 50)
     assert set(table["R@1 change interval"]) == {"[40.0, 60.0]"}
@@ -95,7 +94,7 @@ def test_the_curve_draws_methods_intervals_levels_and_the_control_band():
     control = curve("random, 10 seeds", (0.02, 0.015, 0.01))
     level = Curve("base", np.zeros(1), np.array([0.025]), method_style("base"))
     figure = recall.recall_curve(
-        [curve()], setting="share", k=1, bands=[control], levels=[level], current=0.01, chosen=0.1
+        [curve()], title="share", percent=True, k=1, bands=[control], levels=[level], current=0.01, chosen=0.1
     )
     assert_sound(figure)
     assert [part.name for part in figure.data if part.meta != DECORATION] == [
@@ -112,15 +111,14 @@ def test_the_curve_draws_methods_intervals_levels_and_the_control_band():
 
 
 def test_an_interval_never_leaves_zero_to_one_hundred_percent():
-    figure = recall.recall_curve([curve(y=(0.01, 0.995, 0.5))], setting="share", k=1)
+    figure = recall.recall_curve([curve(y=(0.01, 0.995, 0.5))], title="share", percent=True, k=1)
     area = next(part for part in figure.data if part.meta == DECORATION)
     assert min(area.y) >= 0
     assert max(area.y) <= 100
 
 
-@pytest.mark.parametrize("setting", ["r", "alpha", "n", "weight"])
-def test_every_setting_has_a_titled_axis(setting):
-    figure = recall.recall_curve([curve()], setting=setting, k=5)
-    assert figure.layout.xaxis.title.text == recall.X_TITLES[setting]
+def test_the_axis_says_what_it_is_its_unit_and_its_scale():
+    figure = recall.recall_curve([curve()], title="share of concepts", percent=True, k=5)
+    assert figure.layout.xaxis.title.text == "share of concepts (%), log scale"
     assert figure.layout.yaxis.title.text == "R@5 (%)"
-    assert_sound(recall.recall_curve([], setting=setting, k=5))
+    assert_sound(recall.recall_curve([], title="shrinkage", k=5))

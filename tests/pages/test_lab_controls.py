@@ -71,7 +71,7 @@ def test_the_control_has_the_other_steps_and_each_part_stands_alone(
     app = lab(cache, monkeypatch, method)
     assert sentences(app) == []
     shown = app.dataframe[0].value.set_index("method")
-    table = evaluate(spaces[0], [BASE, *(parse(m) for m in (method, *beside, "realign"))], first=spaces[1])
+    table = wide(evaluate(spaces[0], [BASE, *(parse(m) for m in (method, *beside, "realign"))], first=spaces[1]))
     assert shown.index.tolist() == table["method"].tolist()
     for _, row in table.iterrows():
         assert shown.loc[row["method"], "R@5"].startswith(f"{100 * row['R@5']:.1f} ")
@@ -85,7 +85,7 @@ def test_the_range_of_the_seeds_is_the_same_in_table_bars_and_command(
 ) -> None:
     app = lab(cache, monkeypatch, REMOVAL, ks="5")
     control = parse("removal:random,share=0.2,seeds=10")
-    row = evaluate(spaces[0], [control], ks=(5,)).iloc[0]
+    row = wide(evaluate(spaces[0], [control], ks=(5,))).iloc[0]
     low, high = 100 * row["band@5_low"], 100 * row["band@5_high"]
     assert (low, high) != (100 * row["R@5_low"], 100 * row["R@5_high"])
     cell = f"{100 * row['R@5']:.1f} (seeds {low:.1f} to {high:.1f})"
@@ -144,8 +144,8 @@ def test_the_headline_of_a_hybrid_names_both_models(
 ) -> None:
     app = lab(cache, monkeypatch, method, k="5")
     own = parse(method).without_hybrid()
-    mine = evaluate(spaces[0], [parse(method), own], ks=(5,), first=spaces[1])["R@5"]
-    other = evaluate(spaces[1], [BASE], ks=(5,))["R@5"].iloc[0]
+    mine = evaluate(spaces[0], [parse(method), own], ks=(5,), first=spaces[1])["recall"]
+    other = evaluate(spaces[1], [BASE], ks=(5,))["recall"].iloc[0]
     line = next(part for part in words(app).splitlines() if part.startswith("Recall@5"))
     assert [float(number) for number in re.findall(r"\*\*([\d.]+) %\*\*", line)] == pytest.approx(
         [100 * mine.iloc[0], 100 * mine.iloc[1], 100 * other], abs=0.0501
@@ -162,7 +162,7 @@ def test_the_other_model_alone_is_a_line_in_the_curve_of_a_hybrid(
     app = lab(cache, monkeypatch, HYBRID, curve="n", ks="5")
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-curve-n" in c.proto.id).proto.spec)
     line = next(trace for trace in chart["data"] if trace.get("name") == "clip-mini alone")
-    expected = evaluate(spaces[1], [BASE], ks=(5,))["R@5"].iloc[0]
+    expected = evaluate(spaces[1], [BASE], ks=(5,))["recall"].iloc[0]
     assert values(line["y"]) == pytest.approx([100 * expected] * 2, abs=1e-4)
 
 

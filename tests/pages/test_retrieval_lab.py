@@ -27,6 +27,7 @@ from pages.components.lab import query_lists
 from pages.components.shared import method_fields, state
 from tests.pages.opening import ranked, two_models, values
 from tests.synthetic_store import make_store
+from tests.wide import wide
 
 PAGE = Path(__file__).parents[2] / "pages/retrieval_lab.py"
 METHOD = "removal:attribution,share=0.2"
@@ -94,12 +95,12 @@ def test_the_table_is_that_of_evaluate(cache: Path, monkeypatch: pytest.MonkeyPa
     methods = [BASE, *(parse(m) for m in (METHOD, "removal:random,share=0.2,seeds=10", "realign", "realign:alpha=0.3"))]
     methods += [parse(m) for m in ("pca:n=2", "centring:side", "rerank:n=5,first=clip-mini")]
     methods += [parse("fusion:weight=0,first=clip-mini")]  # the other model alone beside the hybrid
-    table = evaluate(space, methods, first=other).set_index("method")
+    table = wide(evaluate(space, methods, first=other)).set_index("method")
     assert shown.index.tolist() == table.index.tolist()
     for method, row in table.iterrows():
         for k in (1, 5, 10):
             assert shown.loc[method, f"R@{k}"].startswith(f"{100 * row[f'R@{k}']:.1f} ")
-            change = f"{100 * row[f'diff@{k}']:+.1f}".replace("-", "\N{MINUS SIGN}")
+            change = f"{100 * row[f'difference@{k}']:+.1f}".replace("-", "\N{MINUS SIGN}")
             assert shown.loc[method, f"change@{k}"].startswith(change)
     low, high = (100 * table.loc["base", f"R@1_{end}"] for end in ("low", "high"))
     assert shown.loc["base", "R@1"].endswith(f"[{low:.1f}, {high:.1f}]")

@@ -125,7 +125,7 @@ class Lab:
                 isinstance(step, MapsRows) and intervention.single_projection is step and setting == step.rank_setting
             )
             if nested and isinstance(step, MapsRows) and not self.in_blocks:
-                projection, _ = self.projection(step)
+                projection, _ = self.projection(step.at(setting, 1) or step)  # also where not all can be removed
                 return self.engine.rank_curve(projection, [int(value) for value in values])
             moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
             return [self._ranks(single.seeds()[0])[0] for single in moved]
