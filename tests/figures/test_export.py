@@ -32,7 +32,6 @@ def test_curves_come_back_with_interval_and_without_decoration():
     assert len(table) == 2
     assert np.allclose(table["low"], [5, 15])
     assert np.allclose(table["high"], [20, 30])
-    assert recall.X_TITLES["r"] in table
 
 
 def test_several_panels_are_named():

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from analysis.figures.palette import TEXT, channels
+from analysis.retrieval.interventions import parse
 from analysis.store import open_store
 from pages.components.overview import sentences
 from pages.components.shared import caching, commands, concept_cards, gallery, layout, scores, state
@@ -70,9 +71,9 @@ def test_removal_sentence_says_when_nothing_is_shown() -> None:
                 "method": ["base", "removal", "random control"],
                 "k": [10, 10, 10],
                 "recall": [0.5, after, 0.4],
-                "delta": [0, after - 0.5, -0.1],
-                "delta_low": [0, low, -0.2],
-                "delta_high": [0, after - 0.4, 0],
+                "difference": [0, after - 0.5, -0.1],
+                "difference_low": [0, low, -0.2],
+                "difference_high": [0, after - 0.4, 0],
             }
         )
 
@@ -105,7 +106,7 @@ def test_every_command_is_valid_python_or_a_subcommand(tmp_path: Path) -> None:
         parts = shlex.split(command)
         assert parts[:2] == ["python", "-c"]
         ast.parse(parts[2])
-    assert commands.retrieve(store, "i2t", ("removal:concepts=1",)).startswith("python -m analysis retrieve ")
+    assert commands.retrieve(store, "i2t", (parse("removal:concepts=1"),)).startswith("python -m analysis retrieve ")
 
 
 def test_error_outside_every_guard_is_a_sentence_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
@@ -16,11 +17,11 @@ from analysis.cli import main as cli
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, parse
-from analysis.retrieval.interventions.linear_steps import removal_basis
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
 from pages.components.lab import lab_view
 from tests.pages.opening import open_page, sentences, two_models, values, words
+from tests.wide import wide
 
 REMOVAL = "removal:attribution,share=0.2"
 HYBRID = "rerank:n=5,first=clip-mini"
@@ -75,9 +76,9 @@ def test_the_control_has_the_other_steps_and_each_part_stands_alone(
     assert shown.index.tolist() == table["method"].tolist()
     for _, row in table.iterrows():
         assert shown.loc[row["method"], "R@5"].startswith(f"{100 * row['R@5']:.1f} ")
-    rows = printed(app)["rows"]
-    assert [row["method"] for row in rows] == table["method"].tolist()
-    assert [row["R@5"] for row in rows] == pytest.approx(table["R@5"].tolist())
+    rows = wide(pd.DataFrame(printed(app)["rows"]))
+    assert rows["method"].tolist() == table["method"].tolist()
+    assert rows["R@5"].tolist() == pytest.approx(table["R@5"].tolist())
 
 
 def test_the_range_of_the_seeds_is_the_same_in_table_bars_and_command(
@@ -128,9 +129,9 @@ def test_every_control_has_the_other_steps_and_as_many_components(
     cache: Path, monkeypatch: pytest.MonkeyPatch, spaces: tuple[RetrievalSpace, RetrievalSpace]
 ) -> None:
     app = lab(cache, monkeypatch, f"{REMOVAL}+centring:joint")
-    next(button for button in app.button if button.label == "Every control of this removal").click().run()
+    next(button for button in app.button if button.label == "Every control of this method").click().run()
     assert sentences(app) == []
-    r = len(removal_basis(parse(REMOVAL).steps[0], spaces[0]))
+    r = Lab(spaces[0]).projection(parse(REMOVAL).steps[0])[1]
     assert r > 2
     names = app.dataframe[0].value["method"].tolist()
     for spec in (f"pca:n={r}+centring:joint", f"pca:n={r},centred=true+centring:joint", "realign+centring:joint"):
@@ -176,7 +177,7 @@ def test_a_missing_other_model_is_a_sentence_and_the_page_goes_on(
     assert "Showing the base" in said
     assert "Recall@10 of the base is" in words(app)
     assert printed(app)["rows"][0]["method"] == "base"
-    other = next(select for select in app.selectbox if select.label == "Other store")
+    other = next(select for select in app.selectbox if select.label == "Other model")
     other.set_value("clip-mini").run()
     assert sentences(app) == []
     assert "of both models together" in words(app)

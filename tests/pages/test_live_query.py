@@ -15,9 +15,10 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main
 from analysis.models.backbones import load_backbone
+from analysis.query.applied import rank_query
 from analysis.query.masks import parse_mask
 from analysis.query.query import embed_query
-from analysis.retrieval.evaluation.comparison import Comparison, rank_query
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store

@@ -19,8 +19,9 @@ from streamlit.testing.v1.element_tree import Block, Multiselect, Slider, TextIn
 from analysis.cli import main as cli
 from analysis.figures.style import score
 from analysis.retrieval.evaluation.evaluate import evaluate
-from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.interventions import BASE, Edit, parse
 from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.interventions.settings import settings_of
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from pages.components.lab import query_lists
@@ -113,7 +114,7 @@ def test_the_command_of_the_page_prints_the_same_numbers(cache: Path, monkeypatc
     assert done.exit_code == 0, done.output
     assert "--definition fraction" in command
     assert (address(app, "definition"), said(app)) == ("fraction", "")
-    rows = {row["method"]: row for row in json.loads(done.output)["rows"]}
+    rows = wide(pd.DataFrame(json.loads(done.output)["rows"])).set_index("method").to_dict("index")
     shown = app.dataframe[0].value.set_index("method")
     assert set(shown.index) == set(rows)
     for method, row in rows.items():
@@ -237,7 +238,7 @@ def test_the_pool_is_a_control_and_its_numbers_are_the_commands(
     assert f"**{everything.n_candidates}** candidates (global pool: 80 texts, 40 images; 40 queries are" in words(app)
     command = next(code.value for code in app.code if "analysis retrieve" in code.value and "--query" not in code.value)
     assert "--pool global" in command
-    rows = {row["method"]: row for row in json.loads(invoke(command))["rows"]}
+    rows = wide(pd.DataFrame(json.loads(invoke(command))["rows"])).set_index("method").to_dict("index")
     shown = app.dataframe[0].value.set_index("method")
     assert set(shown.index) == set(rows)
     local = run(cache, monkeypatch, also="pca:n=2").dataframe[0].value.set_index("method")
@@ -512,13 +513,19 @@ def test_numbers_can_be_typed_into_the_list(
 ) -> None:
     told, notices = [], []
     monkeypatch.setattr(state, "notice", notices.append)
-    method_fields._scales(typed, {5: 2.0}, lambda *change: told.append(change))
-    assert told == ([("edit", "scales", expected)] if expected else [])
-    assert len(notices) == (not expected)
+    asked = {}
+    monkeypatch.setattr(method_fields, "picker", lambda *given, help: asked.update(then=given[4]))
+    setting = settings_of(Edit)["scales"]
+    monkeypatch.setattr(method_fields, "FACTORS", 0)  # no field of its own for a factor
+    method_fields._scales(None, setting, "key", ((5, 2.0),), told.append)
+    asked["then"]([*typed])
+    assert told == ([expected] if expected else [()] if not typed else [])
+    assert len(notices) == (typed == [5, "dog"])
     told.clear(), notices.clear()
-    method_fields._ids([entry for entry in typed if "=" not in str(entry)], lambda *change: told.append(change))
+    method_fields._concepts(None, setting, "key", (), told.append)
+    asked["then"]([entry for entry in typed if "=" not in str(entry)])
     if typed == [5, "7, 9"]:
-        assert told == [("removal", "concepts", (5, 7, 9))]
+        assert told == [(5, 7, 9)]
     assert len(told) + len(notices) == 1
 
 
@@ -624,7 +631,7 @@ def test_every_tab_of_every_task_opens_by_link(
         ({"curve": "spiral"}, "spiral"),
         ({"method": "realign:alpha=7"}, "alpha"),
         ({"method": "pool:last+realign:statistics=support"}, "support"),
-        ({"method": "removal:concepts=-4"}, "Concept -4 does not exist"),
+        ({"method": "removal:concepts=-4"}, "concept is -4"),
         ({"method": "removal:attribution,share=nan"}, "cannot be read"),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_planted_hub_loses_its_place():
     candidates[5] = queries.mean(axis=0)
     scores = RowScores(unit(queries), unit(candidates))
     plain = (unit(queries) @ unit(candidates).T).argmax(axis=1)
-    assert (plain == 5).mean() > 0.2
+    assert (plain == 5).mean() > 0.15
     for spec in ("nnn:alpha=1,k=8", "inverted_softmax:beta=40", "sinkhorn:beta=40"):
         bias = measure_bias(parse(spec).correction, scores)
         corrected = (unit(queries) @ unit(candidates).T - bias.values[bias.group]).argmax(axis=1)
