@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from analysis.concepts.scores import removal_values
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions.steps import Removal
 
@@ -29,7 +30,7 @@ def concept_ids(removal: Removal, column: ScoreColumn) -> np.ndarray:
         chosen = np.random.default_rng(removal.seed).choice(live, min(m, len(live)), replace=False)
         ids = np.sort(chosen)
     else:
-        score = _score(removal.score, column)
+        score = removal_values(removal.score, column)
         known = np.flatnonzero(np.isfinite(score) & ((energy > 0) | (removal.base == "all")))
         ids = known[np.lexsort((known, -energy[known], -score[known]))][:m]
     if not len(ids):
@@ -37,10 +38,3 @@ def concept_ids(removal: Removal, column: ScoreColumn) -> np.ndarray:
             f"No concept has a score for removal by {removal.score!r}; expected at least one live one."
         )
     return ids
-
-
-def _score(name: str, column: ScoreColumn) -> np.ndarray:
-    if name in ("modality_text", "modality_image"):
-        modality = np.asarray(column("modality_score"), np.float64)  # 1 = text, 0 = image
-        return modality if name == "modality_text" else -modality
-    return np.asarray(column(name), np.float64)

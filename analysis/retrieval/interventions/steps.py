@@ -9,23 +9,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeAlias
 
+from analysis.concepts.scores import removal_ends
 from analysis.errors import RetrievalError
 
-SCORES = (
-    "attribution", "energy", "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum",
-    "modality_text", "modality_image", "concepts", "random",
-)  # fmt: skip
 UNRANKED = ("concepts", "random")  # chosen by hand or by lot: no score orders them
-SCORE_LABELS = {
-    "attribution": "attribution",
-    "energy": "energy",
-    "bridge_max": "bridge (max)",
-    "bridge_diagonal": "bridge (diagonal)",
-    "bridge_off_diagonal": "bridge (off-diagonal)",
-    "bridge_abs_sum": "bridge (absolute sum)",
-    "modality_text": "text extreme",
-    "modality_image": "image extreme",
-}
+SCORES = (*removal_ends(), *UNRANKED)
+SCORE_LABELS = {name: end.label for name, (_, end) in removal_ends().items()}
 VARIANT_LABELS = {
     "mean": "mean pooling",
     "last": "last token",
@@ -107,7 +96,7 @@ class Removal:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        one_of("score", self.score, SCORES)
+        one_of("score", self.score, (*removal_ends(), *UNRANKED))
         one_of("percentage base", self.base, ("all", "live"))
         _number("share of concepts", self.share, 0, 1)
         _whole("seed", self.seed)
@@ -131,7 +120,7 @@ class Removal:
         if self.score == "random":
             which = f"{self.seeds} seeds" if self.seeds > 1 else f"seed {self.seed}"
             return f"random concepts, {amount} ({which})"
-        return f"removal by {SCORE_LABELS[self.score]}, top {amount}"
+        return f"removal by {removal_ends()[self.score][1].label}, top {amount}"
 
 
 @dataclass(frozen=True)
