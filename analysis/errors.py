@@ -28,6 +28,10 @@ class StoreError(AnalysisError):
     """A store is missing, damaged or of another schema."""
 
 
+class NewerStore(StoreError):
+    """A store that a newer version of this software wrote."""
+
+
 class RetrievalError(AnalysisError):
     """An intervention or a search was asked for something that has no defined answer."""
 

@@ -23,10 +23,6 @@ from pages.components.shared.errors import guard
 
 PICTURES, CAPTIONS, BIN = 12, 10, 6
 NEIGHBOURS = 6
-SHOWN = (
-    "energy", "modality_score", "attribution", "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum",
-    "frequency_image", "frequency_text",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -127,18 +123,17 @@ def score_table(store: Store, concept: int) -> pd.DataFrame:
     """Score, value, rank among all concepts, equation, and one line of explanation."""
     row, ranks = store.concepts.iloc[concept], caching.ranks(store)
     records = []
-    for column in SHOWN:
-        score, value = scores.SCORES[column], float(row[column])
-        rank = int(ranks[column][concept])
+    for score in scores.at("concept"):
+        value, rank = float(row[score.name]), int(ranks[score.name][concept])
         records.append(
             {
                 "score": score.label,
-                "value": scores.text(score, value),
+                "value": score.text(value),
                 "rank": ""
-                if column == "modality_score" or not rank
+                if score.notable == "both" or not rank
                 else f"{rank:,} of {store.n_concepts:,}".replace(" ", "\N{NO-BREAK SPACE}"),
                 "paper": score.equation,
-                "what it says": score.explanation,
+                "what it says": score.sentence,
             }
         )
     return pd.DataFrame(records)

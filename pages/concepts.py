@@ -15,7 +15,6 @@ from pages.components.shared.errors import guard
 
 ROWS = 50
 VIEWS = ["table", "map", "histogram"]
-COLUMNS = ("energy", "modality_score", "attribution", "bridge_max", "frequency_image", "frequency_text")
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -54,7 +53,7 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
     table = store.concepts
     color = filter_widgets.score("Colour", state.COLOR, default="modality")
-    values = table[color.column].to_numpy(float)[ids]
+    values = table[color.name].to_numpy(float)[ids]
     names = None
     if len(ids) <= NAMED:
         names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
@@ -67,7 +66,7 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
         chart,
         f"{store.name}-map",
         select=("points", "box", "lasso"),
-        command=commands.concepts_table(store, color.column, False),
+        command=commands.concepts_table(store, color.name, False),
     )
     selected = selected_ids(event)
     region = event["selection"].get("box") or event["selection"].get("lasso")
@@ -79,14 +78,14 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
 def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     """How a score is distributed; a brushed range fills the list below."""
     score = filter_widgets.score("Score", state.SCORE, default="modality")
-    values = store.concepts[score.column].to_numpy(float)[ids]
+    values = store.concepts[score.name].to_numpy(float)[ids]
     chart = score_histogram(values, title=score.axis, data=store.caption, height=320)
     event = downloads.figure(
         chart,
-        f"{store.name}-{score.column}",
+        f"{store.name}-{score.name}",
         select=("box",),
         note=score.help,
-        command=commands.concepts_table(store, score.column, False),
+        command=commands.concepts_table(store, score.name, False),
     )
     return browse.brushed(event, values, ids)
 
@@ -124,9 +123,8 @@ def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
     table["name"] = caching.concept_names(store, shown)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
-    for column in COLUMNS:
-        percent = scores.SCORES[column].decimals == "percent"
-        table[column] = part[column].to_numpy() * (100 if percent else 1)
+    for score in scores.at("table"):
+        table[score.name] = part[score.name].to_numpy() * (100 if score.format == "percent" else 1)
     return table
 
 
@@ -147,10 +145,9 @@ def column_config() -> dict[str, Any]:
             "fires on", options=list(kinds), color=list(kinds.values()), width=120
         ),
     }
-    for column in COLUMNS:
-        score = scores.SCORES[column]
-        style = "%.1f %%" if score.decimals == "percent" else score.decimals
-        config[column] = st.column_config.NumberColumn(
+    for score in scores.at("table"):
+        style = "%.1f %%" if score.format == "percent" else score.format
+        config[score.name] = st.column_config.NumberColumn(
             score.label.removeprefix("fires "), help=score.help, format=style, width=92
         )
     return config

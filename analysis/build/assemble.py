@@ -20,8 +20,8 @@ from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one, save_blocks
 from analysis.build.plan import BuildPlan, Config
 from analysis.build.quality import as_facts, is_poor, measure
+from analysis.build.rescore import rescore
 from analysis.build.score import (
-    PairRows,
     caption_pairs,
     neighbour_table,
     retrieval_pairs,
@@ -31,11 +31,14 @@ from analysis.build.score import (
 from analysis.build.shards import read_shards
 from analysis.build.stored_tasks import StoredTask, stored_tasks, write_results, write_tasks
 from analysis.build.token_views import choose_rows, write_token_views
+from analysis.concepts.scores import PairRows
+from analysis.errors import NewerStore, StoreError
 from analysis.models.devices import cuda_or_cpu
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.sae.quality import R2_WARN, Quality
+from analysis.store.read import open_base, open_store
 from analysis.store.schema import MANIFEST, SAMPLE_COLUMNS, store_key
 from analysis.store.write import StoreWriter
 
@@ -64,12 +67,12 @@ def assemble_store(
     progress: Progress,
 ) -> Path:
     """Encode, score, retrieve and publish; with `until` before "publish" the tables stay in the work folder, which is
-    returned. A store of this configuration that stands is returned as it is."""
+    returned. A store of this configuration that stands is returned; older tables of it are computed again, and one that
+    cannot be opened is replaced."""
     work = plan.cache / "work" / f"store-{store_key(config)}"
     target = plan.cache / extraction.config["backbone"]["key"] / f"{extraction.corpus.name}-{store_key(config)}"
     with only_one(work, "assembling a store"):
-        if until == "publish" and (target / MANIFEST).is_file():
-            say(f"This configuration is already built: {target}")
+        if until == "publish" and _stands(target, say):
             shutil.rmtree(work, ignore_errors=True)
             return target
         with disk_errors_of(f"The store of {extraction.corpus.name}"):
@@ -101,6 +104,29 @@ def assemble_store(
         shutil.rmtree(work, ignore_errors=True)
     say(f"Published {path}")
     return path
+
+
+def _stands(target: Path, say: Say) -> bool:
+    """Is the store built, and current? Older tables are brought up to date here; a store that cannot be opened is built
+    again, unless a newer version made it."""
+    if not (target / MANIFEST).is_file():
+        return False
+    try:
+        manifest = open_base(target).manifest
+    except NewerStore:
+        raise
+    except StoreError as error:
+        say(f"What stands at {target} is replaced: {error}")
+        return False
+    try:
+        older = bool(open_store(target).older)
+    except StoreError as error:
+        say(str(error))
+        older = True
+    if older:
+        rescore(target, say=say)
+    say(f"This configuration is already built: {target} ({manifest.created[:10]})")
+    return True
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.build.score import PairRows
+from analysis.concepts.scores import PairRows
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.quality import R2_WARN, Quality, reconstruction

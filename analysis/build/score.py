@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.concepts.bridges import bridges
-from analysis.concepts.metrics import attribution_score, energy, frequency, modality_score
+from analysis.concepts.scores import PairRows, ScoreInputs, compute
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
-from analysis.store.schema import CONCEPT_COLUMNS, NO_PAIRS
+from analysis.store.schema import NO_PAIRS, concept_columns
 
-BRIDGES_KEPT = 2000
 NEIGHBOURS_KEPT = 16
 FROM_CAPTIONS = "image-caption pairs"
-
-
-@dataclass(frozen=True)
-class PairRows:
-    """Positions of the samples that the concept scores are computed on.
-
-    images (I,), texts (T,), both (B,): each image, text and image + text sample once; `both` counts in the energy over all
-    samples, in neither modality. pair_image, pair_text (P,): the pairs over which bridges and attribution are averaged,
-    one entry a pair. source: where the pairs come from.
-    """
-
-    images: np.ndarray
-    texts: np.ndarray
-    both: np.ndarray
-    pair_image: np.ndarray
-    pair_text: np.ndarray
-    source: str
 
 
 def caption_pairs(pair_id: np.ndarray, modality: np.ndarray) -> PairRows:
@@ -87,21 +67,15 @@ def score_tables(
     the data lack one of the two. bridges: the strongest pairs of an image concept and a text concept beside their
     permutation null.
     """
-    image, text = codes[rows.pair_image], codes[rows.pair_text]
-    reductions, pairs = bridges(image, text, dictionary, n=BRIDGES_KEPT, groups=rows.pair_image)
-    table = _energies(codes, rows, weighting)
-    if len(rows.pair_image):
-        for reduction, bridge in reductions.items():
-            table[f"bridge_{reduction}"] = bridge.score
-        table["bridge_partner"] = reductions["max"].partner
-        attribution = attribution_score(image, text, dictionary)
-        table["attribution"] = attribution.total
-        table["attribution_image"] = attribution.image
-        table["attribution_text"] = attribution.text
-    for column in CONCEPT_COLUMNS:
-        if column not in table:
-            table[column] = {"name": "", "bridge_partner": -1}.get(column, np.nan)
-    return table.loc[:, list(CONCEPT_COLUMNS)], pairs
+    inputs = ScoreInputs(codes, dictionary, rows, weighting)
+    table = pd.DataFrame(compute(inputs))
+    table = table.assign(bridge_partner=bridge_partner(inputs), map_x=np.nan, map_y=np.nan, name="")
+    return table.loc[:, list(concept_columns())], inputs.bridges[1]
+
+
+def bridge_partner(inputs: ScoreInputs) -> np.ndarray:
+    """(K,) the concept of the other side with which each has its strongest bridge; -1 where it has none."""
+    return inputs.bridges[0]["max"].partner if inputs.has_pairs else np.full(inputs.n_concepts, -1)
 
 
 def words_of_samples(texts: Sequence[str], rows: PairRows) -> list[list[str]]:
@@ -116,32 +90,3 @@ def neighbour_table(sae: Sae) -> np.ndarray:
     from analysis.concepts.neighbours import nearest_concepts
 
     return nearest_concepts(sae.dictionary, m=min(NEIGHBOURS_KEPT, sae.n_concepts - 1))
-
-
-def _energies(codes: Codes, rows: PairRows, weighting: str) -> pd.DataFrame:
-    parts = {name: codes[found] for name, found in (("image", rows.images), ("text", rows.texts), ("both", rows.both))}
-    energies = {name: energy(part) for name, part in parts.items()}
-    frequencies = {name: frequency(part) for name, part in parts.items()}
-    counts = {name: len(part) for name, part in parts.items()}
-    equal = dict.fromkeys((name for name, count in counts.items() if count), 1)
-    modality = modality_score(energies["image"], energies["text"])
-    if not counts["image"] or not counts["text"]:
-        modality = np.full(codes.n_concepts, np.nan)
-    return pd.DataFrame(
-        {
-            "energy": _mean(energies, equal if weighting == "balanced" else counts),
-            "energy_image": energies["image"],
-            "energy_text": energies["text"],
-            "modality_score": modality,
-            "frequency": _mean(frequencies, counts),
-            "frequency_image": frequencies["image"],
-            "frequency_text": frequencies["text"],
-        }
-    )
-
-
-def _mean(parts: dict[str, np.ndarray], weights: dict[str, int]) -> np.ndarray:
-    total = np.zeros(len(next(iter(parts.values()))))
-    for name, weight in weights.items():
-        total += parts[name] * weight
-    return total / max(sum(weights.values()), 1)

@@ -1,4 +1,4 @@
-"""list, verify: what lies in the cache and whether it is intact."""
+"""list, verify, rescore: what lies in the cache, whether it is intact, and its tables brought up to date."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import cache_option
+from analysis.cli.options import Bars, cache_option
 
 
 @click.command("list")
@@ -29,6 +29,8 @@ def list_stores(cache: Path) -> None:
             f"K={sae['n_concepts']} top_k={sae['top_k']} {sae['unit']}, tasks {' '.join(store.tasks) or '-'}"
             f"{'  [demo]' if store.is_demo else ''}"
         )
+        if store.older:
+            click.echo(f"  {store.older_note}")
 
 
 @click.command()
@@ -41,5 +43,16 @@ def verify(store: Path) -> None:
     for name, problem in report.checks:
         click.echo(f"{'ok  ' if not problem else 'BAD '} {name}{': ' + problem if problem else ''}")
     if not report.ok:
-        raise click.ClickException(f"{store} failed {len(report.problems)} check(s); rebuild it or copy it again.")
+        raise click.ClickException(f"{store} failed {len(report.problems)} check(s); see what to do above.")
     click.echo(f"{store} is what its manifest says.")
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Compute every table again, also those that are current.")
+def rescore(store: Path, everything: bool) -> None:
+    """Compute the scores, bridges, names, neighbours and results of STORE again where their code is newer, without the
+    backbone. Its samples, embeddings and codes stay as they are."""
+    from analysis.build.rescore import rescore as run
+
+    run(store, everything=everything, say=click.echo, progress=Bars())

@@ -1,12 +1,14 @@
-"""Reading stores: lazy, memory-mapped, read-only. Opening checks the manifest and the sizes of all files; hashes and
-invariants are `verify`'s work."""
+"""Reading stores: lazy, memory-mapped, read-only. Opening checks the manifests and the sizes of all files; an array is
+checked for its shape and for values that point nowhere when it is first used; hashes and invariants are `verify`'s work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,23 @@ import scipy.sparse as sp
 from analysis.concepts.postings import Postings
 from analysis.errors import AnalysisError, StoreError
 from analysis.sae.codes import Codes
-from analysis.store.schema import MANIFEST, SIDES, Manifest
+from analysis.store.manifest import Derived, FileFacts, Manifest, split_schema_1
+from analysis.store.schema import (
+    BRIDGE_COLUMNS,
+    DERIVED,
+    MANIFEST,
+    OTHER_CONCEPT_COLUMNS,
+    SAMPLE_COLUMNS,
+    SCHEMA,
+    SIDES,
+    concept_columns,
+    current_versions,
+)
 
 FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
 DEMO_NOTE = "demo: small models trained on EmojiScenes"
+MAPPED_FROM = 2**20  # bytes; a smaller array is read: each map holds a file descriptor for as long as it is used
+SAMPLED = 4096  # values of an array of real numbers that are looked at when it is first used
 
 
 @dataclass(frozen=True)
@@ -77,9 +92,11 @@ class StoreRef:
 class Store:
     """An open store. Use `open_store`."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, derived: Derived) -> None:
         self.path = path
         self.manifest = manifest
+        self.derived = derived
+        self._maps: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
     # --- identity -------------------------------------------------------------------------------------------------
     @property
@@ -128,21 +145,48 @@ class Store:
             f"{self.backbone} @ {self.config['backbone']['tap']}{note}"
         )
 
+    # --- versions -------------------------------------------------------------------------------------------------
+    @property
+    def older(self) -> tuple[str, ...]:
+        """Parts of the derived tables that this version of the code would compute otherwise (see schema.current_versions);
+        "layout" for a store of an older schema. Empty where everything is current."""
+        stale = [part for part, version in current_versions().items() if self.derived.versions.get(part) != version]
+        return tuple(stale if self.manifest.schema == SCHEMA else ["layout", *stale])
+
+    @property
+    def older_note(self) -> str:
+        """What is older, and the command that brings it up to date; "" where everything is current."""
+        if not self.older:
+            return ""
+        parts = ", ".join(self.older[:4]) + (" ..." if len(self.older) > 4 else "")
+        return (
+            f"Tables of {self.name} were made by an older version ({parts}); bring them up to date: "
+            f"`{rescore_command(self.path)}`."
+        )
+
     # --- tables ---------------------------------------------------------------------------------------------------
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row per sample; the row number is the position everywhere else."""
-        return self._table("samples.parquet")
+        return self._table("samples.parquet", SAMPLE_COLUMNS, self.n_samples)
 
     @cached_property
     def concepts(self) -> pd.DataFrame:
-        """One row per concept, the row number is the concept id. Columns: schema.CONCEPT_COLUMNS."""
-        return self._table("concepts.parquet")
+        """One row per concept, the row number is the concept id. Columns: schema.concept_columns(); a score that is newer
+        than the store's tables is NaN, see `older_note`."""
+        table = self._table("concepts.parquet", OTHER_CONCEPT_COLUMNS, self.n_concepts)
+        scores = [column for column in concept_columns() if column not in OTHER_CONCEPT_COLUMNS]
+        for column in scores:
+            if column not in table:
+                table[column] = np.nan
+            elif not pd.api.types.is_numeric_dtype(table[column]):
+                raise StoreError(self._damaged("concepts.parquet", f"its column {column} holds no numbers"))
+        return table.loc[:, list(concept_columns())]
 
     @cached_property
     def bridges(self) -> pd.DataFrame:
         """Strongest image-concept/text-concept pairs with their permutation null."""
-        return self._table("bridges.parquet")
+        return self._table("bridges.parquet", BRIDGE_COLUMNS)
 
     def results(self, task: str) -> pd.DataFrame:
         """Recall of the standard methods as measured when the store was built. Older tables call a difference delta."""
@@ -227,8 +271,13 @@ class Store:
 
     # --- pictures and tokens --------------------------------------------------------------------------------------
     def thumb_path(self, row: int) -> Path | None:
-        name = self.samples["thumb"].iat[int(row)]
-        return self.path / name if name else None
+        """The picture of a sample, None without one. Raises StoreError for a path that leads out of `thumbs/`."""
+        name = str(self.samples["thumb"].iat[int(row)] or "")
+        if not name:
+            return None
+        if not name.startswith("thumbs/") or name.count("/") != 1 or name in ("thumbs/.", "thumbs/.."):
+            raise StoreError(self._damaged("samples.parquet", f"the thumbnail of row {int(row)} is not in thumbs/"))
+        return self._inside(self.path / name, name)
 
     @cached_property
     def token_rows(self) -> np.ndarray:
@@ -300,7 +349,33 @@ class Store:
         return self.path.parent.parent
 
     def has(self, name: str) -> bool:
-        return name in self.manifest.files
+        return name in self.manifest.files or name in self.derived.files
+
+    def file_facts(self) -> dict[str, FileFacts]:
+        """Every listed file, by its path in the store."""
+        tables = {self._place(name): facts for name, facts in self.derived.files.items()}
+        return {**self.manifest.files, **tables}
+
+    def file_path(self, name: str) -> Path:
+        """Where a part lies. Raises StoreError for one that the store does not have, or that a link leads out of it."""
+        if not self.has(name):
+            raise StoreError(f"{self.name} was built without {name}; build the store again to see this.")
+        return self._inside(self.path / self._place(name), name)
+
+    def _place(self, name: str) -> str:
+        return name if self.derived.folder == "." or name not in self.derived.files else f"{self.derived.folder}/{name}"
+
+    def _inside(self, path: Path, name: str) -> Path:
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise StoreError(f"{name} of {self.name} is a link that leads out of the store; put the file itself there.")
+        return path
+
+    def _damaged(self, name: str, what: str) -> str:
+        if name in self.derived.files:
+            remedy = f"`{rescore_command(self.path)} --all` computes it again"
+        else:
+            remedy = "copy the store again, or remove its folder and build it again"
+        return f"{name} of {self.name} cannot be read ({what}); {remedy}."
 
     def _facts(self, name: str) -> tuple[int, ...]:
         facts = self.manifest.files.get(name)
@@ -309,29 +384,109 @@ class Store:
         return facts.shape
 
     def _array(self, name: str) -> np.ndarray:
-        if not self.has(name):
-            raise StoreError(f"{self.name} was built without {name}; build the store again to see this.")
+        """A part as an array, one map of a large file for all who use it; the map is closed with the last of them."""
+        known = self._maps.get(name)
+        if known is not None:
+            return known
+        path = self.file_path(name)
+        facts = self.manifest.files.get(name) or self.derived.files[name]
         try:
-            return np.load(self.path / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`."
-            ) from error
+            array: np.ndarray = np.load(path, mmap_mode="r" if facts.bytes >= MAPPED_FROM else None, allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
+            raise StoreError(self._damaged(name, f"{type(error).__name__}: {str(error)[:120]}")) from error
+        if (facts.shape is not None and array.shape != facts.shape) or (
+            facts.dtype and str(array.dtype) != facts.dtype
+        ):
+            raise StoreError(self._damaged(name, f"it is {array.dtype} {array.shape}, not {facts.dtype} {facts.shape}"))
+        problem = self._nonsense(name, array)
+        if problem:
+            raise StoreError(self._damaged(name, problem))
+        if array.nbytes >= MAPPED_FROM:
+            self._maps[name] = array
+        return array
 
-    def _table(self, name: str) -> pd.DataFrame:
-        if not self.has(name):
-            raise StoreError(f"{self.name} was built without {name}; build the store again to see this.")
+    def _nonsense(self, name: str, array: np.ndarray) -> str:
+        """What no sound file of this name holds: positions outside of what they point into, and numbers that are none
+        (looked for in SAMPLED values: garbage shows there, a single altered value is for `verify`)."""
+        if array.dtype.kind == "f":
+            step = max(1, array.size // SAMPLED)
+            return "" if np.isfinite(array.reshape(-1)[::step]).all() else "it holds values that are not finite"
+        if name == "postings/offsets.npy":
+            ends = self._facts("postings/rows.npy")[0]
+            sound = (
+                len(array) == self.n_concepts + 1
+                and array[0] == 0
+                and array[-1] == ends
+                and (np.diff(array) >= 0).all()
+            )
+            return "" if sound else f"the offsets do not rise from 0 to {ends}"
+        if name.endswith("/qrels.npy"):
+            folder = name.removesuffix("/qrels.npy")
+            if array.ndim != 2 or array.shape[1] != 3:
+                return "it is no table of three columns"
+            sides = [self._facts(f"{folder}/{side}.npy")[0] for side in SIDES]
+            return next((p for p in (_outside(array[:, i], n) for i, n in enumerate(sides)) if p), "")
+        for pattern, bound in (
+            ("codes/indices.npy", self.n_concepts),
+            ("tokens/indices.npy", self.n_concepts),
+            ("neighbours.npy", self.n_concepts),
+            ("postings/rows.npy", self._rows),
+            ("embeddings/*.rows.npy", self._rows),
+            ("retrieval/*/queries.npy", self._rows),
+            ("retrieval/*/candidates.npy", self._rows),
+        ):
+            if fnmatch(name, pattern):
+                return _outside(array, bound)
+        return ""
+
+    @property
+    def _rows(self) -> int:
+        """Number of samples, also of a store that is being written and has no codes yet."""
+        return self._facts("codes/indices.npy" if self.has("codes/indices.npy") else "embeddings/mean.npy")[0]
+
+    def _table(self, name: str, columns: tuple[str, ...] = (), rows: int | None = None) -> pd.DataFrame:
+        path = self.file_path(name)
         try:
-            return pd.read_parquet(self.path / name)
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{name} of {self.name} cannot be read ({error}); run `python -m analysis verify`."
-            ) from error
+            table = pd.read_parquet(path)
+        except (OSError, ValueError, KeyError, TypeError, MemoryError, NotImplementedError) as error:
+            raise StoreError(self._damaged(name, f"{type(error).__name__}: {str(error)[:120]}")) from error
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise StoreError(self._damaged(name, f"it lacks the columns {', '.join(missing)}"))
+        if rows is not None and len(table) != rows:
+            raise StoreError(self._damaged(name, f"it has {len(table)} rows, expected {rows}"))
+        return table
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store read-only. Raises StoreError when it is missing, of another schema, or a file is missing or has
-    another size than the manifest says."""
+    """Open a store read-only. Raises StoreError when it is missing, altered, of a schema that cannot be read, or a file is
+    missing or has another size than the manifests say. A store with older derived tables opens: see `Store.older_note`."""
+    path = Path(path)
+    store = open_base(path)
+    if store.manifest.schema == 1:
+        _check_sizes(path, store.derived.files)
+        return store
+    where = path / DERIVED
+    try:
+        derived = Derived.from_json(where.read_text(encoding="utf-8"), where=str(where))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path.name} lacks {DERIVED}; `{rescore_command(path)}` computes its tables again."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{where} cannot be read ({error}); `{rescore_command(path)}` computes it again.") from error
+    if derived.of != store.manifest.digest:
+        raise StoreError(
+            f"{where} belongs to another {MANIFEST} than the one beside it; `{rescore_command(path)}` computes the tables "
+            "again."
+        )
+    opened = Store(path, store.manifest, derived)
+    _check_sizes(path, {opened._place(name): facts for name, facts in derived.files.items()})
+    return opened
+
+
+def open_base(path: str | Path) -> Store:
+    """A store without its derived tables: samples, embeddings, codes, tokens and tasks. What `rescore` starts from."""
     path = Path(path)
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
@@ -342,20 +497,44 @@ def open_store(path: str | Path) -> Store:
     try:
         manifest = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), where=str(manifest_path))
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{manifest_path} cannot be read ({error}); rebuild the store.") from error
-    for name, facts in manifest.files.items():
+        raise StoreError(
+            f"{manifest_path} cannot be read ({error}); copy the store again, or run its build again."
+        ) from error
+    derived = Derived("", ".", {}, {})
+    if manifest.schema == 1:
+        manifest, derived = split_schema_1(manifest)
+    _check_sizes(path, manifest.files)
+    return Store(path, manifest, derived)
+
+
+def rescore_command(path: Path) -> str:
+    """The command that computes the derived tables of a store again."""
+    try:
+        shown = path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        shown = path
+    return f"python -m analysis rescore {shown}"
+
+
+def _check_sizes(path: Path, files: dict[str, FileFacts]) -> None:
+    for name, facts in files.items():
         if name.endswith("/"):
             continue
         try:
             size = (path / name).stat().st_size
         except OSError as error:
-            raise StoreError(f"{path.name} lacks {name}; copy the store again or rebuild it.") from error
+            raise StoreError(f"{path.name} lacks {name}; copy the store again, or run its build again.") from error
         if size != facts.bytes:
             raise StoreError(
                 f"{name} of {path.name} has {size} bytes, the manifest says {facts.bytes}; "
-                "the file is truncated or altered: copy the store again or rebuild it."
+                "the file is truncated or altered: copy the store again, or run its build again."
             )
-    return Store(path, manifest)
+
+
+def _outside(array: np.ndarray, bound: int) -> str:
+    if array.size and (array.min() < 0 or array.max() >= bound):
+        return f"it points outside 0..{bound - 1}"
+    return ""
 
 
 def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
@@ -369,6 +548,6 @@ def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
         try:
             store = open_store(path)
             found.append(StoreRef(path, store.backbone, store.dataset, store.label, "", store.manifest.created))
-        except (AnalysisError, KeyError) as error:
+        except AnalysisError as error:
             found.append(StoreRef(path, backbone, dataset, path.name, str(error)))
     return found

@@ -1,81 +1,52 @@
-"""The cache contract in code: file names, columns, the manifest and the key of a store. cache/README.md says the same in
-words; the two change together with SCHEMA."""
+"""The cache contract in code: file names, columns, versions of derived tables and the key of a store. cache/README.md says
+the same in words; the two change together with SCHEMA."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import StoreError
+from analysis.concepts.scores import SCORES, score_names
 
-SCHEMA = 1
+SCHEMA = 2  # of manifest.json and of what it lists; an older one that can be read is brought up to date by `rescore`
+OLDEST_SCHEMA = 1
 MANIFEST = "manifest.json"
+DERIVED = "derived.json"
 SAMPLE_COLUMNS = (
     "sample_id", "pair_id", "modality", "text", "instruction", "thumb", "source", "split", "licence",
 )  # fmt: skip
-CONCEPT_COLUMNS = (
-    "energy", "energy_image", "energy_text", "modality_score", "frequency", "frequency_image", "frequency_text",
-    "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum", "bridge_partner",
-    "attribution", "attribution_image", "attribution_text", "map_x", "map_y", "name",
-)  # fmt: skip
+OTHER_CONCEPT_COLUMNS = ("bridge_partner", "map_x", "map_y", "name")  # beside one column a score
 BRIDGE_COLUMNS = ("image_concept", "text_concept", "coactivation", "cosine", "bridge", "null_quantile", "excess")
 SIDES = ("queries", "candidates")
 NO_PAIRS = "none"  # facts.pairs_from of a store without image-text pairs: bridges and attribution are then missing
+PART_VERSIONS = {"bridges": 1, "map": 1, "names": 1, "neighbours": 1, "results": 1}  # raised when the numbers change
+_OF_SCHEMA_1 = (
+    "energy", "energy_image", "energy_text", "modality_score", "frequency", "frequency_image", "frequency_text",
+    "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum", "attribution", "attribution_image",
+    "attribution_text",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What the manifest promises about one file. `shape` and `dtype` are None for files that are no .npy array."""
-
-    bytes: int
-    sha256: str
-    shape: tuple[int, ...] | None = None
-    dtype: str | None = None
+def concept_columns() -> tuple[str, ...]:
+    """Columns of concepts.parquet: the scores, then the rest."""
+    return (*score_names(), *OTHER_CONCEPT_COLUMNS)
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """Everything a reader needs to know before it opens a file.
+def is_derived(name: str) -> bool:
+    """Follows from codes, embeddings and dictionary, and is computed again by `rescore`."""
+    tables = ("concepts.parquet", "bridges.parquet", "neighbours.npy")
+    return name in tables or (name.startswith("retrieval/") and name.endswith("/results.parquet"))
 
-    config: what changes a number; its hash is the store's key. facts: what was measured or noted while building
-    (R², defects, counts, versions, commit) and changes no number. tasks: task -> prompts, missing targets and notes.
-    """
 
-    config: dict[str, Any]
-    files: dict[str, FileFacts]
-    facts: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    created: str = ""
-    schema: int = SCHEMA
+def current_versions() -> dict[str, int]:
+    """Part of the derived tables -> its version in this code. Each score is a part of its own."""
+    return {**{f"score {name}": score.version for name, score in SCORES.items()}, **PART_VERSIONS}
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str, *, where: str) -> Manifest:
-        try:
-            raw = json.loads(text)
-            schema = raw["schema"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{where} is not a store manifest ({error}); expected the JSON that `build` writes: rebuild the store."
-            ) from error
-        if schema != SCHEMA:
-            raise StoreError(
-                f"{where} has schema {schema}; this version reads schema {SCHEMA}: "
-                "rebuild the store with `python -m analysis build`."
-            )
-        try:
-            files = {
-                name: FileFacts(**{**facts, "shape": tuple(facts["shape"]) if facts.get("shape") is not None else None})
-                for name, facts in raw["files"].items()
-            }
-            return cls(raw["config"], files, raw.get("facts", {}), raw.get("tasks", {}), raw.get("created", ""), schema)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{where} lacks a part of the contract ({error}): rebuild the store.") from error
+def versions_of_schema_1() -> dict[str, int]:
+    return {**{f"score {name}": 1 for name in _OF_SCHEMA_1}, **dict.fromkeys(PART_VERSIONS, 1)}
 
 
 def store_key(config: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@ exists completely or not at all, and is never changed afterwards."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -14,19 +15,24 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import StoreError
-from analysis.store.read import Store
+from analysis.store.files import move_into_place, sync_tree, write_durably
+from analysis.store.manifest import Derived, FileFacts, Manifest
+from analysis.store.read import Store, open_store
 from analysis.store.schema import (
     BRIDGE_COLUMNS,
-    CONCEPT_COLUMNS,
+    DERIVED,
     MANIFEST,
     SAMPLE_COLUMNS,
     SIDES,
-    FileFacts,
-    Manifest,
+    concept_columns,
+    current_versions,
     file_sha256,
     folder_sha256,
+    is_derived,
     store_key,
 )
+
+NEW = "derived/new"  # where derived tables are collected until their hashes name the folder
 
 
 class StoreWriter:
@@ -55,7 +61,7 @@ class StoreWriter:
 
     def path(self, name: str) -> Path:
         """Where a part is to be written by the caller (its folder exists)."""
-        path = self._folder / name
+        path = self._folder / (f"{NEW}/{name}" if is_derived(name) else name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -66,7 +72,7 @@ class StoreWriter:
         self._table("samples.parquet", frame, SAMPLE_COLUMNS)
 
     def concepts(self, frame: pd.DataFrame) -> None:
-        self._table("concepts.parquet", frame, CONCEPT_COLUMNS)
+        self._table("concepts.parquet", frame, concept_columns())
 
     def bridges(self, frame: pd.DataFrame) -> None:
         self._table("bridges.parquet", frame, BRIDGE_COLUMNS)
@@ -100,44 +106,142 @@ class StoreWriter:
             self.array(f"{stem}_lengths.npy", np.asarray(length_series, np.float64))
 
     def publish(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Path:
-        """Write the manifest and move the folder into place. An equal store that already stands there wins: its
-        key says that the same configuration made it."""
-        manifest = self._manifest(facts, tasks, hashed=True)
+        """Write the manifests, see everything onto the disk and move the folder into place. A sound store of the same
+        configuration that already stands there wins; one that cannot be opened is replaced."""
+        manifest, derived = self._manifests(facts, tasks, hashed=True)
+        (self._folder / NEW).rename(self._folder / derived.folder)
+        (self._folder / DERIVED).write_text(derived.to_json(), encoding="utf-8")
         (self._folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        sync_tree(self._folder)
         try:
-            os.replace(self._folder, self.target)
+            move_into_place(self._folder, self.target)
         except OSError as error:
             if not (self.target / MANIFEST).is_file():
                 raise StoreError(
                     f"The store could not be moved to {self.target} ({error.strerror}); "
                     "remove what stands there and build again."
                 ) from error
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._settle_with_the_other()
         self._published = True
         return self.target
 
     def preview(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Store:
         """What is written so far, readable through the ordinary reader (hashes left out): the retrieval step of a
         build measures its results on exactly the arrays that are published."""
-        return Store(self._folder, self._manifest(facts, tasks, hashed=False))
+        return Store(self._folder, *self._manifests(facts, tasks, hashed=False))
 
-    def _manifest(self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], *, hashed: bool) -> Manifest:
-        files: dict[str, FileFacts] = {}
-        for path in sorted(p for p in self._folder.rglob("*") if p.is_file()):
-            name = path.relative_to(self._folder).as_posix()
-            if not name.startswith("thumbs/"):
-                files[name] = _facts(path, hashed=hashed)
-        thumbs = self._folder / "thumbs"
-        if thumbs.is_dir() and hashed:
-            count, size, digest = folder_sha256(thumbs)
-            files["thumbs/"] = FileFacts(size, digest, shape=(count,))
-        return Manifest(self.config, files, facts, tasks, datetime.now(UTC).isoformat(timespec="seconds"))
+    def _settle_with_the_other(self) -> None:
+        """A store stands where ours belongs."""
+        try:
+            open_store(self.target)
+        except StoreError:  # it cannot be used: ours takes its place
+            aside = self.target.with_name(f".{self.target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            os.replace(self.target, aside)
+            move_into_place(self._folder, self.target)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _manifests(
+        self, facts: dict[str, Any], tasks: dict[str, dict[str, Any]], *, hashed: bool
+    ) -> tuple[Manifest, Derived]:
+        (self._folder / NEW).mkdir(parents=True, exist_ok=True)
+        files = files_of(self._folder, hashed=hashed)
+        base = {name: found for name, found in files.items() if not name.startswith("derived/")}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = Manifest(self.config, base, facts, tasks, now)
+        tables = files_of(self._folder / NEW, hashed=hashed)
+        folder = folder_of(tables) if hashed else NEW
+        return manifest, Derived(manifest.digest if hashed else "", folder, tables, current_versions(), now)
 
     def _table(self, name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
         missing = [column for column in columns if column not in frame]
         if missing:
             raise ValueError(f"{name} lacks the columns {missing}")
         frame.loc[:, list(columns)].to_parquet(self.path(name), index=False)
+
+
+class DerivedWriter:
+    """Collects the derived tables of a store that stands, and publishes them together.
+
+    with DerivedWriter(path) as writer:
+        writer.table("concepts.parquet", frame)
+        writer.publish(manifest, versions)
+    Until the last step of `publish`, which replaces derived.json, readers see the tables that were there before.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._folder = store / f".derived.{uuid.uuid4().hex[:8]}.tmp"
+
+    def __enter__(self) -> DerivedWriter:
+        self._folder.mkdir()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def path(self, name: str) -> Path:
+        """Where a part is to be written by the caller (its folder exists)."""
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def array(self, name: str, array: np.ndarray) -> None:
+        np.save(self.path(name), np.ascontiguousarray(array), allow_pickle=False)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        frame.to_parquet(self.path(name), index=False)
+
+    def publish(self, manifest: Manifest, versions: dict[str, int]) -> Derived:
+        """Tables into place, then derived.json, which names them; then what nobody reads any more is removed."""
+        files = files_of(self._folder, hashed=True)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        folder, salt = folder_of(files), 0
+        while (self._store / folder).exists():  # the same tables again: those that are read stay until the last step
+            salt += 1
+            folder = folder_of(files, salt)
+        derived = Derived(manifest.digest, folder, files, versions, now)
+        target = self._store / folder
+        target.parent.mkdir(exist_ok=True)
+        sync_tree(self._folder)
+        move_into_place(self._folder, target)
+        write_durably(self._store / DERIVED, derived.to_json())
+        return derived
+
+    def adopt(self, manifest: Manifest) -> None:
+        """Bring the manifest of a store of an older schema up to date, after `publish`; its own files stay as they are."""
+        write_durably(self._store / MANIFEST, manifest.to_json())
+
+
+def remove_unread(store: Path, derived: Derived) -> None:
+    """Delete derived tables that derived.json does not name: of an older version, of schema 1, or of a killed run."""
+    for folder in [*store.glob(".derived.*.tmp"), *(store / "derived").iterdir()]:
+        if folder != store / derived.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in [p for p in store.rglob("*") if p.is_file() and is_derived(p.relative_to(store).as_posix())]:
+        path.unlink(missing_ok=True)
+
+
+def files_of(folder: Path, *, hashed: bool) -> dict[str, FileFacts]:
+    """What a manifest says of the files under a folder: one entry a file, one for all thumbnails."""
+    files: dict[str, FileFacts] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not name.startswith("thumbs/"):
+            files[name] = _facts(path, hashed=hashed)
+    thumbs = folder / "thumbs"
+    if thumbs.is_dir() and hashed:
+        count, size, digest = folder_sha256(thumbs)
+        files["thumbs/"] = FileFacts(size, digest, shape=(count,))
+    return files
+
+
+def folder_of(tables: dict[str, FileFacts], salt: int = 0) -> str:
+    """The folder of a set of derived tables, named by their hashes; salt: another name for the same tables."""
+    lines = "".join(f"{name} {facts.sha256}\n" for name, facts in sorted(tables.items()))
+    lines += f"{salt}\n" if salt else ""
+    return f"derived/{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
 
 def _facts(path: Path, *, hashed: bool) -> FileFacts:

@@ -11,7 +11,7 @@ from analysis.build.score import (
 )
 from analysis.concepts import bridges as bridges_module
 from analysis.sae.codes import Codes
-from analysis.store.schema import BRIDGE_COLUMNS, CONCEPT_COLUMNS, NO_PAIRS
+from analysis.store.schema import BRIDGE_COLUMNS, NO_PAIRS, concept_columns
 
 IMAGE, TEXT, BOTH = "image", "text", "image_text"
 
@@ -74,7 +74,7 @@ def test_balanced_energy_is_the_mean_of_the_modalities_that_occur():
 def test_without_one_modality_no_concept_has_a_modality_score(modality):
     codes = codes_of([[1, 0], [2, 1], [0, 1]])
     table, _ = score_tables(codes, np.eye(2), retrieval_pairs(np.array(modality), []))
-    assert list(table.columns) == list(CONCEPT_COLUMNS)
+    assert list(table.columns) == list(concept_columns())
     assert table["modality_score"].isna().all()
     assert table[["attribution", "attribution_image", "attribution_text", "bridge_max"]].isna().all(axis=None)
     assert (table["bridge_partner"] == -1).all()

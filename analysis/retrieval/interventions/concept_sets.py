@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from analysis.concepts.scores import removal_ends, removal_values
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions.settings import (
     MOST,
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 ScoreColumn = Callable[[str], np.ndarray]  # name of a column of the concept table -> (K,)
 Self = TypeVar("Self", bound="TakesConcepts")
 
-SCORE_LABELS = {
-    "attribution": "attribution",
-    "energy": "energy",
-    "bridge_max": "bridge (max)",
-    "bridge_diagonal": "bridge (diagonal)",
-    "bridge_off_diagonal": "bridge (off-diagonal)",
-    "bridge_abs_sum": "bridge (absolute sum)",
-    "modality_text": "text extreme",
-    "modality_image": "image extreme",
-}
 UNRANKED = {"concepts": "hand-picked concepts", "random": "random concepts (control)"}  # by hand or by lot
 _BESIDE = ("attribution", "energy", "bridge_max", "modality_text", "modality_image")  # scores that controls go by
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
@@ -44,9 +35,7 @@ MOST_SEEDS = 100
 
 
 def score_setting() -> Any:
-    return choice(
-        "attribution", {**SCORE_LABELS, **UNRANKED}, label="Concepts by", what="score", positional=True, width=210
-    )
+    return choice("attribution", _Choices(), label="Concepts by", what="score", positional=True, width=210)
 
 
 def concepts_setting() -> Any:
@@ -75,6 +64,24 @@ def seed_setting() -> Any:
 
 def seeds_setting() -> Any:
     return whole(1, low=1, high=MOST_SEEDS, label="Seeds", what="number of seeds", width=140)
+
+
+class _Choices(Mapping[str, str]):
+    """Every score that ranks concepts, as they are registered now, and the two sets that no score orders."""
+
+    def __getitem__(self, name: str) -> str:
+        return score_labels()[name] if name not in UNRANKED else UNRANKED[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*score_labels(), *UNRANKED))
+
+    def __len__(self) -> int:
+        return len(score_labels()) + len(UNRANKED)
+
+
+def score_labels() -> dict[str, str]:
+    """Name of a set -> what people read, of every score that ranks concepts (see `analysis.concepts.scores`)."""
+    return {name: end.label for name, (_, end) in removal_ends().items()}
 
 
 class TakesConcepts:
@@ -129,7 +136,7 @@ class TakesConcepts:
             repeats = self.step.repeats()
             which = f"{len(repeats)} seeds" if len(repeats) > 1 else f"seed {self.seed}"
             return f"random concepts, {amount} ({which})"
-        return f"by {SCORE_LABELS[self.score]}, top {amount}"
+        return f"by {score_labels()[self.score]}, top {amount}"
 
     def ids(self, space: RetrievalSpace) -> np.ndarray:
         return concept_ids(self, space.score)
@@ -178,7 +185,7 @@ class TakesConcepts:
 
     def by_every_score(self) -> list[Any]:
         """The same by each score that ranks concepts."""
-        return [replace(self, score=score, concepts=(), seed=0, seeds=1) for score in SCORE_LABELS]  # type: ignore[type-var]
+        return [replace(self, score=score, concepts=(), seed=0, seeds=1) for score in score_labels()]  # type: ignore[type-var]
 
 
 def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
@@ -197,7 +204,7 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
         drawn = np.random.default_rng(chosen.seed).choice(live, min(m, len(live)), replace=False)
         ids = np.sort(drawn)
     else:
-        score = _score(chosen.score, column)
+        score = removal_values(chosen.score, column)
         known = np.flatnonzero(np.isfinite(score) & ((energy > 0) | (chosen.base == "all")))
         ids = known[np.lexsort((known, -energy[known], -score[known]))][:m]
     if not len(ids):
@@ -208,10 +215,3 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
 def how_many(share: float, n: int) -> int:
     """Concepts in a share of n: at least one. 0.07 * 100 is 7.000000000000001, and 0.29 * 100 is 28.99..."""
     return max(1, int(np.floor(share * n + 1e-9)))
-
-
-def _score(name: str, column: ScoreColumn) -> np.ndarray:
-    if name in ("modality_text", "modality_image"):
-        modality = np.asarray(column("modality_score"), np.float64)  # 1 = text, 0 = image
-        return modality if name == "modality_text" else -modality
-    return np.asarray(column(name), np.float64)

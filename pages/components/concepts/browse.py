@@ -20,6 +20,8 @@ class Filters:
     frequency: tuple[float, float] = (0.0, 100.0)  # percent of all samples
     alive: bool = True
     words: str = ""
+    score: str = ""  # a column of the table, whose percentiles bound the concepts
+    percentile: tuple[float, float] = (0.0, 100.0)
 
 
 def select(
@@ -41,9 +43,20 @@ def select(
     if (low, high) != (0.0, 100.0):
         fires = 100 * table["frequency"].to_numpy(float)
         keep &= (fires >= low) & (fires <= high)
+    if filters.score and tuple(filters.percentile) != (0, 100):
+        keep &= _between(table[filters.score].to_numpy(float), filters.percentile)
     if matches is not None:
         keep &= matches
     return np.flatnonzero(keep)
+
+
+def _between(values: np.ndarray, percentile: tuple[float, float]) -> np.ndarray:
+    """(K,) bool: the concepts whose value lies between two percentiles of those that have one."""
+    known = np.isfinite(values)
+    if not known.any():
+        return known
+    low, high = np.percentile(values[known], percentile)
+    return known & (values >= low) & (values <= high)
 
 
 def order(table: pd.DataFrame, ids: np.ndarray, by: str, *, descending: bool) -> np.ndarray:

@@ -9,14 +9,17 @@ import streamlit as st
 from pages.components.concepts.browse import Filters
 from pages.components.shared import scores, state
 
+UNSCORED = ("id", "name")  # what sorts beside the scores
 ORDERS = ["descending", "ascending"]
-SORTS = [*scores.BY_LABEL, "id", "name"]
 TOP_ENERGY = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0]
 FREQUENCY = [0.0, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0]
+NO_SCORE = "any score"
 DEFAULTS: dict[str, Any] = {
     state.MODALITY: (0.0, 1.0),
     state.ENERGY: 100.0,
     state.FREQUENCY: (0.0, 100.0),
+    state.BY: NO_SCORE,
+    state.PERCENTILE: (0, 100),
     state.ALIVE: True,
     state.WORDS: "",
     state.PAGE: 1,
@@ -33,17 +36,19 @@ def words() -> str:
 
 def sorting() -> tuple[str, bool]:
     """(column to sort by, "id" or "name"; descending?)"""
-    state.check_choice(state.SORT, SORTS, default=SORTS[0], what="a sorting by")
+    labels = scores.by_label()
+    sorts = [*labels, *UNSCORED]
+    state.check_choice(state.SORT, sorts, default=sorts[0], what="a sorting by")
     state.check_choice(state.ORDER, ORDERS, default=ORDERS[0], what="an order")
-    by = st.selectbox("Sort by", SORTS, key=state.SORT, bind="query-params", width=160, on_change=first_page)
+    by = st.selectbox("Sort by", sorts, key=state.SORT, bind="query-params", width=160, on_change=first_page)
     order = st.selectbox("Order", ORDERS, key=state.ORDER, bind="query-params", width=132, on_change=first_page)
-    return scores.BY_LABEL[by].column if by in scores.BY_LABEL else by, order == ORDERS[0]
+    return labels[by].name if by in labels else by, order == ORDERS[0]
 
 
 def sort_by(column: str) -> None:
     """Sort by a column of the table; by the one that already sorts: the other way round. For callbacks."""
     by = scores.SCORES[column].label if column in scores.SCORES else column
-    if by not in SORTS:
+    if by not in (*scores.by_label(), *UNSCORED):
         return
     again = st.session_state.get(state.SORT) == by and st.session_state.get(state.ORDER) == ORDERS[0]
     st.session_state[state.SORT] = by
@@ -66,17 +71,35 @@ def filters(words: str) -> Filters:
         "Fires on (% of samples)", FREQUENCY, DEFAULTS[state.FREQUENCY], format_func=lambda value: f"{value:g}",
         key=state.FREQUENCY, bind="query-params", width=180, on_change=first_page,
     )  # fmt: skip
+    by, percentile = _score_filter()
     alive = st.toggle("Hide never active", True, key=state.ALIVE, bind="query-params", on_change=first_page)
-    return Filters((modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip())
+    return Filters(
+        (modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip(), by, percentile
+    )
+
+
+def _score_filter() -> tuple[str, tuple[int, int]]:
+    """(column or "", percentiles): the concepts between two percentiles of any score."""
+    options = [NO_SCORE, *scores.by_label()]
+    state.check_choice(state.BY, options, default=NO_SCORE, what="a filter by")
+    by = st.selectbox("Filter by", options, key=state.BY, bind="query-params", width=190, on_change=first_page)
+    if by == NO_SCORE:
+        return "", (0, 100)
+    state.check_number(state.PERCENTILE, low=0, high=100, default=0, what="a percentile of")
+    low, high = st.slider(
+        f"Percentile by {by}", 0, 100, (0, 100), key=state.PERCENTILE, bind="query-params", width=190,
+        help=f"99 to 100: the hundredth of the concepts with the largest value. {scores.by_label()[by].help}",
+        on_change=first_page,
+    )  # fmt: skip
+    return scores.by_label()[by].name, (low, high)
 
 
 def score(label: str, key: str, default: str) -> scores.Score:
     """One of the scores, for a colour or a histogram. default: its label."""
-    options = list(scores.BY_LABEL)
+    labels = scores.by_label()
+    options = list(labels)
     state.check_choice(key, options, default=default, what="a score")
-    return scores.BY_LABEL[
-        st.selectbox(label, options, options.index(default), key=key, bind="query-params", width=230)
-    ]
+    return labels[st.selectbox(label, options, options.index(default), key=key, bind="query-params", width=230)]
 
 
 def first_page() -> None:

@@ -100,9 +100,9 @@ def _open(path: str, stamp: int) -> Store:
     return open_store(path)
 
 
-def key_of(store: Store) -> tuple[str, str]:
-    """What tells two open stores apart: cached functions hash a Store by it."""
-    return str(store.path), store.manifest.created
+def key_of(store: Store) -> tuple[str, str, str]:
+    """What tells two open stores apart, also before and after a rescore: cached functions hash a Store by it."""
+    return str(store.path), store.manifest.created, store.derived.folder
 
 
 BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {

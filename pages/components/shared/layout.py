@@ -91,6 +91,8 @@ def store_line(store: Store) -> None:
         if store.is_demo:
             demo_badge()
         st.caption(store.caption.removesuffix(f" · {DEMO_NOTE}"))
+    if store.older:
+        st.info(store.older_note, icon=":material/update:")
     warn_poor_sae(store)
 
 

@@ -52,6 +52,8 @@ WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
 FREQUENCY = "frequency"
+BY = "by"  # label of the score whose percentiles filter the concepts
+PERCENTILE = "percentile"
 ALIVE = "alive"
 SORT = "sort"
 ORDER = "order"
@@ -112,7 +114,7 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, ALIVE, PAGE, COLOR, SCORE),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",

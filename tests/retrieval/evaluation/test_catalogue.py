@@ -9,7 +9,7 @@ import pytest
 from analysis.retrieval.evaluation.catalogue import catalogue
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.interventions import KINDS, Removal, parse
-from analysis.retrieval.interventions.concept_sets import SCORE_LABELS, UNRANKED
+from analysis.retrieval.interventions.concept_sets import UNRANKED, score_labels
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.synthetic_store import make_store
@@ -27,7 +27,7 @@ def every(space, **options):
 def test_every_kind_of_step_every_score_and_every_statistics_is_there(space):
     steps = [step for method in every(space, partner="other") for step in method.steps]
     assert {step.name for step in steps} == set(KINDS)
-    assert {step.score for step in steps if isinstance(step, Removal)} == {*SCORE_LABELS, *UNRANKED}
+    assert {step.score for step in steps if isinstance(step, Removal)} == {*score_labels(), *UNRANKED}
     assert {step.statistics for step in steps if step.name == "realign"} == {
         "own", "joint", "queries", "candidates", "support",
     }  # fmt: skip

@@ -1,0 +1,150 @@
+"""The derived tables of a store that stands, computed again from its codes, embeddings and dictionary: no backbone, no data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from analysis.build.extraction import Progress, Say
+from analysis.build.files import disk_errors_of, link_or_copy, only_one
+from analysis.build.score import bridge_partner, caption_pairs, neighbour_table, retrieval_pairs, words_of_samples
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, score_names
+from analysis.errors import StoreError
+from analysis.sae.checkpoint import Sae
+from analysis.store.manifest import Derived, Manifest
+from analysis.store.read import Store, open_base, open_store
+from analysis.store.schema import concept_columns, current_versions
+from analysis.store.write import DerivedWriter, remove_unread
+
+SCORE = "score "  # how parts that are scores are called in schema.current_versions
+
+
+def rescore(
+    path: Path, *, everything: bool = False, say: Say = print, progress: Progress | None = None
+) -> tuple[str, ...]:
+    """Bring the derived tables of the store at `path` up to date and return the parts that were computed.
+
+    Only parts of another version than the code's are computed, the others are taken over as they are; everything: all of
+    them. Samples, embeddings, codes and tasks are only read. The new tables are published together: a reader sees the old
+    ones or the new ones, also after a kill. Raises StoreError where the store itself cannot be read or its SAE is gone.
+    """
+    path = Path(path)
+    progress = progress or (lambda step, done, total: None)
+    work = path.parent.parent / "work" / f"rescore-{path.name}"
+    with only_one(work, "rescoring this store"):
+        base = open_base(path)
+        old = _tables_of(path, say)
+        parts = tuple(current_versions())
+        stale = parts if everything or old is None else tuple(part for part in old.older if part in parts)
+        if old is not None and not everything and not old.older:
+            remove_unread(path, old.derived)
+            shutil.rmtree(work, ignore_errors=True)
+            say(f"The tables of {path.name} are current.")
+            return ()
+        was = base.manifest
+        manifest = Manifest(was.config, was.files, was.facts, was.tasks, was.created)
+        with disk_errors_of(f"The tables of {path.name}"), DerivedWriter(path) as writer:
+            _write(writer, base, old, set(stale), progress)
+            derived = writer.publish(manifest, current_versions())
+            if base.manifest.schema != manifest.schema:
+                writer.adopt(manifest)
+        remove_unread(path, derived)
+        shutil.rmtree(work, ignore_errors=True)
+    say(f"Computed again for {path.name}: {', '.join(stale) or 'nothing, only the layout is new'}.")
+    return stale
+
+
+def _tables_of(path: Path, say: Say) -> Store | None:
+    """The store with its present tables where all of them can be read, None otherwise."""
+    try:
+        store = open_store(path)
+        _ = store.concepts, store.bridges, store.neighbours
+    except StoreError as error:
+        say(f"{error} All tables are computed again.")
+        return None
+    return store
+
+
+def _write(writer: DerivedWriter, base: Store, old: Store | None, stale: set[str], progress: Progress) -> None:
+    scores = [name for name in score_names() if f"{SCORE}{name}" in stale]
+    if old is None or scores or stale & {"bridges", "names", "map"}:
+        _write_concepts(writer, base, old, scores, stale, progress)
+    else:
+        link_or_copy(old.file_path("concepts.parquet"), writer.path("concepts.parquet"))
+        link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
+    if old is None or "neighbours" in stale:
+        writer.array("neighbours.npy", neighbour_table(base.sae()))
+    else:
+        link_or_copy(old.file_path("neighbours.npy"), writer.path("neighbours.npy"))
+    for done, task in enumerate(base.tasks):
+        progress("retrieve", done, len(base.tasks))
+        name = f"retrieval/{task}/results.parquet"
+        if old is None or "results" in stale or not old.has(name):
+            from analysis.retrieval.evaluation.standard import standard_results
+            from analysis.retrieval.task import space_from_store
+
+            concepts = pd.read_parquet(writer.path("concepts.parquet"))
+            writer.table(name, standard_results(space_from_store(_with(base, concepts), task)))
+        else:
+            link_or_copy(old.file_path(name), writer.path(name))
+
+
+def _with(base: Store, concepts: pd.DataFrame) -> Store:
+    """The store as retrieval reads it while its tables are being written: removal sets come from the new scores."""
+    store = Store(base.path, base.manifest, Derived("", ".", {}, current_versions()))
+    store.__dict__["concepts"] = concepts  # where cached_property keeps what it has computed
+    return store
+
+
+def _write_concepts(
+    writer: DerivedWriter, base: Store, old: Store | None, scores: list[str], stale: set[str], progress: Progress
+) -> None:
+    sae, rows = base.sae(), pair_rows(base)
+    inputs = ScoreInputs(base.codes, sae.dictionary, rows, base.config.get("weighting", "samples"))
+    progress("score", 0, 3)
+    columns = {} if old is None else {name: old.concepts[name].to_numpy() for name in old.concepts}
+    columns |= compute(inputs, scores)
+    if old is None or "bridges" in stale:
+        columns["bridge_partner"] = bridge_partner(inputs)
+        writer.table("bridges.parquet", inputs.bridges[1])
+    else:
+        link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
+    progress("score", 1, 3)
+    if old is None or "names" in stale:
+        columns["name"] = concept_names(base, rows)
+    progress("score", 2, 3)
+    if old is None or "map" in stale:
+        columns["map_x"], columns["map_y"] = concept_positions(base, sae, columns["energy"])
+    progress("score", 3, 3)
+    writer.table("concepts.parquet", pd.DataFrame({name: columns[name] for name in concept_columns()}))
+
+
+def pair_rows(store: Store) -> PairRows:
+    """Which samples and pairs the scores of a store are about: the same rule as while it was built."""
+    modality, pair_id = store.samples["modality"].to_numpy(), store.samples["pair_id"].to_numpy()
+    if (pair_id >= 0).any():
+        return caption_pairs(pair_id, modality)
+    tasks: list[tuple[str, np.ndarray, np.ndarray, sp.csr_array]] = []
+    for name in store.manifest.tasks:
+        task = store.task(name)
+        tasks.append((name, task.query_rows, task.candidate_rows, task.qrels))
+    return retrieval_pairs(modality, tasks)
+
+
+def concept_names(store: Store, rows: PairRows) -> list[str]:
+    from analysis.concepts.names import name_concepts
+
+    words = words_of_samples(store.samples["text"].tolist(), rows)
+    return name_concepts(store.codes, words, n_concepts=store.n_concepts)
+
+
+def concept_positions(store: Store, sae: Sae, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from analysis.concepts.map2d import concept_map
+
+    seed = store.config["data"].get("seed", 0)
+    position = concept_map(sae.dictionary, alive=np.asarray(energy) > 0, seed=seed)
+    return position[:, 0], position[:, 1]
