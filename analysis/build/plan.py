@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError
+from analysis.models.specs import slug as slug  # kept here for those who import it from the plan
 
 ALL_VARIANTS = ("mean", "last", "mean_no_instruction", "mean_no_image", "mean_no_prompt")
 EMBEDDING_DTYPES = ("float32", "float16")
@@ -90,12 +91,6 @@ class BuildPlan:
                 raise AnalysisError(f"{name} is {value!r}; expected one of {', '.join(legal)}.")
         if self.shard_size < 1:
             raise AnalysisError(f"shard_size is {self.shard_size}; expected at least 1.")
-
-
-def slug(name: str) -> str:
-    """A folder name from a dataset name, hub id or path: its last part, in lower case, without odd characters."""
-    last = Path(name.rstrip("/")).name or "data"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last.lower())
 
 
 Config = dict[str, Any]

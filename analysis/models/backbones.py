@@ -23,7 +23,7 @@ from analysis.models.embedding import Backbone
 from analysis.models.families import TAPS, Family, at_path, family_of
 from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
-from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec
+from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec, slug
 from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder, read_config
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Opened",
+    "backbone_config",
     "estimate_memory",
     "find_spec",
     "load_backbone",
@@ -132,6 +133,25 @@ def open_backbone(
         dash="solid" if family.contrastive else spec.dash,
     )
     return Opened(known, checkpoint, family)
+
+
+def backbone_config(backbone: Backbone) -> dict[str, Any]:
+    """What identifies a backbone and the way it is run: a store's config holds it, and a live query compares it before it
+    mixes vectors."""
+    spec = backbone.spec
+    return {
+        "key": slug(spec.key),
+        "model": spec.hub_id,
+        "model_type": spec.model_type,
+        "revision": backbone.revision,
+        "tap": spec.tap,
+        "dtype": backbone.dtype,
+        "width": backbone.width,
+        "contrastive": backbone.contrastive,
+        "fusion": backbone.options.fusion,
+        "dummy_image": backbone.options.dummy_image,
+        "demo": spec.demo,
+    }
 
 
 def estimate_memory(

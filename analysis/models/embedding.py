@@ -195,13 +195,30 @@ class Backbone:
             waiting.append(part)
 
     def _readable(self, batch: Batch, row: int, tokens: SampleTokens) -> TokenStates:
-        own = batch.rows[row]
-        placeholder = self._inputs.image_token_id
-        words = [s for s, i in zip(own.strings(self._inputs.tokenizer), own.ids, strict=True) if i != placeholder]
-        of_words = iter(words)
-        strings = ["" if i in (-1, placeholder) else next(of_words) for i in tokens.ids.tolist()]
+        own, picture, tokenizer = batch.rows[row], batch.picture(row), self._inputs.tokenizer
+        words = own.strings(tokenizer)
+        if picture is None:
+            start = 0
+            if own.frame.dummy:  # its tokens are pooled as template, or not at all
+                n_dummy = len(tokens) - len(words) + 1
+                place = int(np.flatnonzero(own.roles == Role.IMAGE)[0])
+                words[place : place + 1] = [""] * n_dummy
+        elif self.contrastive:  # the patches of a dual encoder stand before the words, its class token before them
+            start = int(np.flatnonzero(tokens.roles == Role.IMAGE)[0])
+            words[:0] = [""] * (start + len(picture))
+        else:
+            start = int(np.flatnonzero(own.roles == Role.IMAGE)[0])
+            names = iter(tokenizer.convert_ids_to_tokens(picture.ids[~picture.patches].tolist()))
+            words[start : start + 1] = ["" if patch else next(names) for patch in picture.patches]
         return TokenStates(
-            tokens.states, tokens.roles, tokens.ids, strings, batch.grid(row), own.truncated, tokens.pooled
+            tokens.states,
+            tokens.roles,
+            tokens.ids,
+            words,
+            picture.grid if picture else None,
+            own.truncated,
+            tokens.pooled,
+            cells=picture.cells + start if picture else None,
         )
 
     def _check_finite(self, values: np.ndarray, batch: Batch, row: int | None = None) -> None:

@@ -25,6 +25,9 @@ class SampleTokens:
     ids: np.ndarray
     pooled: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.roles)
+
 
 class LanguageForward:
     """An MLLM: one sequence a sample, one state a token, taken before or after the final norm."""
@@ -107,8 +110,8 @@ class DualForward:
             inputs = _pixel_inputs(batch, self._model.device, self._pixel_dtype)
             output = self._model.vision_model(**inputs)
             states = self._through(self._family.patch_heads, output.last_hidden_state)
-            for row, (h, w), state in zip(batch.picture_rows, batch.pixels.grids, states, strict=True):
-                roles = np.array([Role.TEMPLATE] * self._family.class_token + [Role.IMAGE] * (h * w), np.int8)
+            for row, picture, state in zip(batch.picture_rows, batch.pixels.pictures, states, strict=True):
+                roles = np.array([Role.TEMPLATE] * self._family.class_token + [Role.IMAGE] * len(picture), np.int8)
                 parts[row].append(SampleTokens(state[: len(roles)], roles, np.full(len(roles), -1)))
         text_rows = _text_rows(batch)
         if text_rows:

@@ -182,3 +182,9 @@ def find_spec(key_or_path: str | Path) -> BackboneSpec:
         f"No backbone or folder is called {name!r}; expected one of {', '.join(BACKBONES)}, a folder, or a hub id "
         f"such as Qwen/Qwen2-VL-2B-Instruct.{hint}"
     )
+
+
+def slug(name: str) -> str:
+    """A folder name from a dataset name, hub id or path: its last part, in lower case, without odd characters."""
+    last = Path(name.rstrip("/")).name or "data"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last.lower())

@@ -8,7 +8,7 @@ import pytest
 from analysis.errors import BackboneError
 from analysis.models.families import FAMILIES, TAPS
 from analysis.models.inputs import BUILDERS
-from analysis.models.pixels import _LAYOUTS
+from analysis.models.layouts import LAYOUTS
 from analysis.models.specs import BACKBONES, ROOT, find_spec
 
 
@@ -45,7 +45,7 @@ def test_rows_are_complete_and_tell_apart():
 def test_every_family_names_a_builder_a_layout_and_a_tap():
     for family in FAMILIES.values():
         assert family.builder in BUILDERS
-        assert family.grid in _LAYOUTS
+        assert family.grid in LAYOUTS
         assert family.tap in TAPS
         assert bool(family.norm) != family.contrastive
 
