@@ -44,7 +44,7 @@ class ModelPlan:
     fusion: str | None = None  # dual encoders: what image + text means
     dummy_image: str = "exclude"  # PaliGemma: the black picture of a text-only sample
     batch_tokens: int | None = None
-    tap: str | None = None  # MLLMs: "post_norm" or "pre_norm"; None = the backbone's own
+    tap: str | None = None  # MLLMs: one of models.families.TAPS; None = the backbone's own
     weights: str | None = None  # the folder of a known backbone's weights, where they are not fetched from the hub
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from analysis.cli.options import Bars, cache_option
+from analysis.models.families import TAPS
 
 
 def build_options(function: Callable) -> Callable:
@@ -42,8 +43,9 @@ def build_options(function: Callable) -> Callable:
         click.option("--revision", default=None, help="Revision of a hub model."),
         click.option("--weights", default=None, metavar="FOLDER",
                      help="Where the weights of a known backbone lie; from the hub by default."),
-        click.option("--tap", type=click.Choice(["post_norm", "pre_norm"]), default=None,
-                     help="MLLMs: hidden states after or before the final norm; the backbone's own by default."),
+        click.option("--tap", type=click.Choice(TAPS), default=None,
+                     help="MLLMs: hidden states after or before the final norm, or before the last MLP; the backbone's own "
+                     "by default."),
         click.option("--fusion", type=click.Choice(["sum_of_unit_vectors"]), default=None,
                      help="What image + text means to a dual encoder; without it such samples are refused."),
         click.option("--dummy-image", type=click.Choice(["exclude", "include"]), default="exclude", show_default=True,

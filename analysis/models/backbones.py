@@ -23,6 +23,7 @@ from analysis.models.embedding import Backbone
 from analysis.models.families import TAPS, Family, at_path, family_of
 from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
+from analysis.models.layouts import image_token_of
 from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec, slug
 from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder, read_config
 
@@ -82,7 +83,7 @@ def load_backbone(
     # Given the hub id, from_pretrained asks the hub for every optional file that a repository does not have.
     folder = checkpoint.folder or fetch(checkpoint, told)
     model, processor = _from_pretrained(known, checkpoint, folder, where, precision)
-    _check_tokenizer(known, processor, model.config)
+    _check_tokenizer(known, processor, model.config, family)
     if family.keep_float32:
         at_path(model, family.keep_float32).float()
     from analysis.models.forward import forward_of
@@ -119,7 +120,7 @@ def open_backbone(
             f"{checkpoint.source} has model_type {family.model_type!r}; {spec.key} expects {spec.model_type!r}: give the "
             "path itself instead of the key."
         )
-    if family.contrastive and tap == "pre_norm":
+    if family.contrastive and tap not in (None, "post_norm"):
         raise BackboneError(
             f"{spec.label} is a dual encoder: its embedding is the projected feature, there is no tap to choose."
         )
@@ -263,7 +264,7 @@ def _from_pretrained(
     )
 
 
-def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
+def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any, family: Family) -> None:
     """Where tokenizer files are missing, transformers makes an empty tokenizer without a word."""
     if not getattr(processor, "image_processor", None) or not getattr(processor.tokenizer, "is_fast", False):
         raise BackboneError(
@@ -272,7 +273,7 @@ def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
         )
     known, expected = len(processor.tokenizer), config.get_text_config().vocab_size
     image_id = getattr(config, "image_token_id", None)
-    if 2 * known < expected or (image_id is not None and image_id != processor.image_token_id):
+    if 2 * known < expected or (image_id is not None and image_id != image_token_of(processor, family)):
         raise BackboneError(
             f"The tokenizer of {spec.label} ({known} tokens) does not belong to its model ({expected}); expected the "
             "checkpoint's own tokenizer files beside its weights: copy or download them."

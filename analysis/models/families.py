@@ -25,7 +25,7 @@ class Family:
     positions: str  # config path of the number of positions of the language side
     vision: str  # model path of the part that reads pixels; pixels are cast to its dtype
     grid: str  # how a picture is laid out as tokens: a row of layouts.LAYOUTS
-    tap: str = "post_norm"  # default tap: the final norm's output ("post_norm") or its input ("pre_norm")
+    tap: str = "post_norm"  # default tap, one of TAPS: see forward.LanguageForward
     norm: str = ""  # model path of the final norm; empty for dual encoders, which have no tap
     token_types: tuple[str, int] | None = None  # extra input and its value at image tokens (0 elsewhere)
     repeated: str = "image_token"  # processor path of the token that stands for one patch

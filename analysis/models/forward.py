@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.errors import BackboneError
 from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
 from analysis.models.pooling import Role, pooling_weights
@@ -30,7 +31,8 @@ class SampleTokens:
 
 
 class LanguageForward:
-    """An MLLM: one sequence a sample, one state a token, taken before or after the final norm."""
+    """An MLLM: one sequence a sample, one state a token. Taps: "post_norm", the final norm's output; "pre_norm", its input;
+    "pre_mlp", the residual stream after the last layer's attention, before its MLP (FreeRet, arXiv 2509.24621)."""
 
     def __init__(self, model: Any, family: Family, tap: str) -> None:
         self._model, self._family, self._tap = model, family, tap
@@ -66,11 +68,34 @@ class LanguageForward:
             inputs[name] = types.to(device)
         if batch.pixels is not None:
             inputs |= _pixel_inputs(batch, device, self._pixel_dtype)
-        with _input_of(at_path(self._model, self._family.norm)) as before_norm:
+        with _input_of(self._tapped()) as entering:
             output = self._model(**inputs, use_cache=False).last_hidden_state
-        states = before_norm[0] if self._tap == "pre_norm" else output
+        states = output if self._tap == "post_norm" else entering[0]
         padding = torch.from_numpy(batch.roles == Role.PAD).to(device)
         return states.float().masked_fill_(padding[..., None], 0.0)
+
+    def _decoder(self) -> Any:
+        """The part of the model that holds the layers: the one that holds the final norm."""
+        parent, _, _ = self._family.norm.rpartition(".")
+        return at_path(self._model, parent) if parent else self._model
+
+    def _tapped(self) -> torch.nn.Module:
+        """The module whose input is the tapped state."""
+        if self._tap != "pre_mlp":
+            return at_path(self._model, self._family.norm)
+        layer = self._decoder().layers[-1]
+        if getattr(self._model.config, "swin_norm", False):  # Chameleon-30B normalises behind attention and MLP
+            return layer.mlp
+        for name in (
+            "pre_feedforward_layernorm",
+            "post_attention_layernorm",
+        ):  # Gemma has both; the first reads the sum
+            if hasattr(layer, name):
+                return getattr(layer, name)
+        raise BackboneError(
+            f"The layers of this {self._family.label} have no norm before their MLP; expected post_attention_layernorm or "
+            "pre_feedforward_layernorm: choose tap pre_norm or post_norm."
+        )
 
 
 class DualForward:
@@ -163,7 +188,9 @@ def forward_of(model: Any, family: Family, tap: str) -> DualForward | LanguageFo
 def _input_of(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
     """The input of `module` during the block, as the only entry of the list."""
     seen: list[torch.Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    handle = module.register_forward_pre_hook(
+        lambda _, args, named: seen.append(args[0] if args else next(iter(named.values()))), with_kwargs=True
+    )
     try:
         yield seen
     finally:

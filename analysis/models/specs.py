@@ -24,7 +24,7 @@ class BackboneSpec:
     revision: str = "main"  # hub commit; "main" where none is pinned
     model_type: str | None = None  # row of FAMILIES; None = as the checkpoint says
     dtype: str = "bfloat16"  # on accelerators; a CPU computes in float32 unless told otherwise
-    tap: str | None = None  # "post_norm" | "pre_norm"; None = the family's
+    tap: str | None = None  # one of families.TAPS; None = the family's
     width: int | None = None  # D; None = known once loaded
     parameters: float | None = None  # of the whole checkpoint, about
     sae_file: str | None = None  # the authors' released SAE

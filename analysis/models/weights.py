@@ -84,7 +84,7 @@ def count_parameters(folder: Path) -> int | None:
         _size(entry["shape"])
         for file in files
         for name, entry in _header(file).items()
-        if name != "__metadata__" and not name.startswith("lm_head.")
+        if name != "__metadata__" and "lm_head" not in name.split(".")  # LLaVA keeps it inside language_model
     )
 
 
