@@ -10,6 +10,8 @@ import click
 
 from analysis.cli.options import Bars, cache_option
 from analysis.models.families import TAPS
+from analysis.models.prompts import PROMPTS
+from analysis.models.specs import find_spec
 
 
 def build_options(function: Callable) -> Callable:
@@ -35,7 +37,8 @@ def build_options(function: Callable) -> Callable:
         click.option("--concepts", type=click.IntRange(min=2), default=None, help="K of a trained SAE."),
         click.option("--top-k", type=click.IntRange(min=1), default=None, help="Active concepts per vector."),
         click.option("--sae-steps", type=click.IntRange(min=1), default=None, help="Training steps."),
-        click.option("--prompts", type=click.Choice(["uniform", "paper"]), default="uniform", show_default=True),
+        click.option("--prompts", type=click.Choice(list(PROMPTS)), default=None,
+                     help="Instruction sentences; the backbone's own by default, uniform where it has none."),
         click.option("--variants", default=None, metavar="mean,last,...", help="Pooling variants; all by default."),
         click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:0|mps"),
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
@@ -132,8 +135,9 @@ def _plan(options: dict[str, Any]) -> Any:
     model = ModelPlan(
         **{
             name: options[name]
-            for name in ("backbone", "revision", "device", "dtype", "prompts", "fusion", "dummy_image", "weights")
+            for name in ("backbone", "revision", "device", "dtype", "fusion", "dummy_image", "weights")
         },
+        prompts=options["prompts"] or find_spec(options["backbone"]).prompts,
         **{name: options[name] for name in ("batch_tokens", "tap")},
         variants=listed(options["variants"]),
     )

@@ -84,6 +84,9 @@ def load_backbone(
     folder = checkpoint.folder or fetch(checkpoint, told)
     model, processor = _from_pretrained(known, checkpoint, folder, where, precision)
     _check_tokenizer(known, processor, model.config, family)
+    if known.pixels is not None:
+        shortest, longest = known.pixels
+        processor.image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
     if family.keep_float32:
         at_path(model, family.keep_float32).float()
     from analysis.models.forward import forward_of
@@ -91,8 +94,8 @@ def load_backbone(
     return Backbone(
         known,
         model,
-        InputBuilder(processor, model.config, family, options, known.label),
-        forward_of(model, family, known.tap or family.tap),
+        InputBuilder(processor, model.config, family, options, known.label, known.template),
+        forward_of(model, family, known.tap or family.tap, known.positions),
         revision=checkpoint.revision,
         width=int(at_path(model.config, family.width)),
         contrastive=family.contrastive,
@@ -152,7 +155,7 @@ def backbone_config(backbone: Backbone) -> dict[str, Any]:
         "fusion": backbone.options.fusion,
         "dummy_image": backbone.options.dummy_image,
         "demo": spec.demo,
-    }
+    } | ({"pooling": spec.pooling} if spec.trained_to_embed else {})
 
 
 def estimate_memory(

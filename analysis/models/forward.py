@@ -34,12 +34,12 @@ class LanguageForward:
     """An MLLM: one sequence a sample, one state a token. Taps: "post_norm", the final norm's output; "pre_norm", its input;
     "pre_mlp", the residual stream after the last layer's attention, before its MLP (FreeRet, arXiv 2509.24621)."""
 
-    def __init__(self, model: Any, family: Family, tap: str) -> None:
-        self._model, self._family, self._tap = model, family, tap
+    def __init__(self, model: Any, family: Family, tap: str, positions: str = "model") -> None:
+        self._model, self._family, self._tap, self._positions = model, family, tap, positions
         self._pixel_dtype = next(at_path(model, family.vision).parameters()).dtype
 
     def with_tap(self, tap: str) -> LanguageForward:
-        return LanguageForward(self._model, self._family, tap)
+        return LanguageForward(self._model, self._family, tap, self._positions)
 
     @torch.inference_mode()
     def pooled(self, batch: Batch, variants: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +62,8 @@ class LanguageForward:
         """(B, L, D) float32, zero where a token is never pooled, so that nothing there can reach a mean."""
         device = self._model.device
         inputs = {"input_ids": batch.ids.to(device), "attention_mask": batch.mask.to(device)}
+        if self._positions == "sequential":  # one number for each of M-RoPE's three axes
+            inputs["position_ids"] = torch.arange(batch.ids.shape[1], device=device).expand(3, len(batch), -1)
         if self._family.token_types:
             name, at_image = self._family.token_types
             types = torch.from_numpy((batch.roles == Role.IMAGE).astype(np.int64) * at_image)
@@ -179,9 +181,9 @@ class DualForward:
         return states.float().cpu().numpy()
 
 
-def forward_of(model: Any, family: Family, tap: str) -> DualForward | LanguageForward:
+def forward_of(model: Any, family: Family, tap: str, positions: str = "model") -> DualForward | LanguageForward:
     """The forward pass that fits an architecture."""
-    return DualForward(model, family) if family.contrastive else LanguageForward(model, family, tap)
+    return DualForward(model, family) if family.contrastive else LanguageForward(model, family, tap, positions)
 
 
 @contextmanager

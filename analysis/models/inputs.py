@@ -50,9 +50,21 @@ class Options:
 class InputBuilder:
     """Everything between samples and the model's forward pass, for one loaded processor."""
 
-    def __init__(self, processor: Any, config: Any, family: Family, options: Options, name: str) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        config: Any,
+        family: Family,
+        options: Options,
+        name: str,
+        template: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._family, self.options, self._name = family, options, name
-        self._frames = BUILDERS[family.builder](processor, family)
+        self._frames = (
+            {modality: _written_frame(text, processor, family) for modality, text in template}
+            if template
+            else BUILDERS[family.builder](processor, family)
+        )
         self._pixels = PixelBuilder(processor, config, family)
         self._positions = int(at_path(config, family.positions))
         self.image_token_id = None if family.contrastive else image_token_of(processor, family)
@@ -163,6 +175,21 @@ class InputBuilder:
 def _dual_frames(processor: Any, family: Family) -> dict[str, Frame]:
     """Bare text, pictures apart."""
     return {modality: Frame("", "", picture=False) for modality in MODALITIES}
+
+
+def _written_frame(template: str, processor: Any, family: Family) -> Frame:
+    """The frame of a whole prompt as an embedding model's authors wrote it, with {instruction} and {text} once at most."""
+    shown = family.picture.format(**_control_tokens(processor, family))
+    picture = processor.image_token in template
+    template = template.replace(processor.image_token, shown)
+    first, second = sorted(("{text}", "{instruction}"), key=lambda mark: template.find(mark) % (len(template) + 1))
+    before, _, rest = template.partition(first)
+    if second not in rest:  # a picture alone has no text
+        return Frame(before, rest, picture)
+    between, _, after = rest.partition(second)
+    if first == "{instruction}":
+        return Frame(before, after, picture, between=between)
+    return Frame(before, between + after, picture)
 
 
 def _chat_frames(processor: Any, family: Family) -> dict[str, Frame]:

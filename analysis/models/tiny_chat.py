@@ -70,8 +70,8 @@ CHATML_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role']
 {% endfor %}"""
 SHOWN = "{% for item in message['content'] %}{% if item['type'] == 'image' %}TOKEN\n{% endif %}{% endfor %}"
 
-CLIP_TOWER = {**tiny.TOWER, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
-LLAMA = {**tiny.LANGUAGE, "max_position_embeddings": 4096}
+CLIP_TOWER: dict[str, Any] = {**tiny.TOWER, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+LLAMA: dict[str, Any] = {**tiny.LANGUAGE, "max_position_embeddings": 4096}
 
 
 def make_metaclip_2(folder: Path, *, padding_side: str = "right") -> Path:
@@ -249,8 +249,8 @@ def _idefics(folder: Path, padding_side: str, config_class: Any, model_class: An
     tokenizer = _tokenizer(
         [*special, "<global-img>", "<end_of_utterance>", *tags], padding_side, bos_token="<|im_start|>"
     )
-    sizes = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 28}}
-    common = {"image_seq_len": 4, "chat_template": SMOL_TEMPLATE}
+    sizes: dict[str, Any] = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 28}}
+    common: dict[str, Any] = {"image_seq_len": 4, "chat_template": SMOL_TEMPLATE}
     if config_class is SmolVLMConfig:
         video = SmolVLMVideoProcessor(size={"longest_edge": 28}, max_image_size={"longest_edge": 28})
         processor: Any = SmolVLMProcessor(SmolVLMImageProcessor(**sizes), tokenizer, video, **common)
@@ -280,7 +280,7 @@ def _tokenizer(special: list[str], padding_side: str, *, frame: str = "", **opti
     if frame:
         named = [(token, shifted[token]) for token in frame.split() if token != "$A"]
         backend.post_processor = TemplateProcessing(single=frame, special_tokens=named)
-    named_tokens = {"bos_token": special[0], "pad_token": "<pad>", "unk_token": "<unk>", **options}
+    named_tokens: dict[str, Any] = {"bos_token": special[0], "pad_token": "<pad>", "unk_token": "<unk>", **options}
     return PreTrainedTokenizerFast(tokenizer_object=backend, padding_side=padding_side, **named_tokens)
 
 
