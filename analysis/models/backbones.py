@@ -21,6 +21,7 @@ from analysis.models.devices import (
 )
 from analysis.models.embedding import Backbone
 from analysis.models.families import TAPS, Family, at_path, family_of
+from analysis.models.folders import refuse_quantised, refuse_unreadable
 from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
 from analysis.models.layouts import image_token_of
@@ -79,6 +80,9 @@ def load_backbone(
     precision = choose_dtype(dtype, spec.dtype, where)
     opened = open_backbone(key_or_path, revision=revision, tap=tap, weights=weights)
     known, checkpoint, family = opened.spec, opened.checkpoint, opened.family
+    if checkpoint.folder is not None:
+        refuse_unreadable(checkpoint.folder, checkpoint.config)
+    refuse_quantised(checkpoint.config, checkpoint.source)
     _check_room(known, checkpoint, where, str(precision).removeprefix("torch."))
     # Given the hub id, from_pretrained asks the hub for every optional file that a repository does not have.
     folder = checkpoint.folder or fetch(checkpoint, told)
@@ -254,6 +258,11 @@ def _from_pretrained(
             release_memory(device)
             raise BackboneError(
                 f"{spec.label} does not fit into the memory of {device};{_smaller(str(dtype))}"
+            ) from error
+        if isinstance(error, ImportError):
+            raise BackboneError(
+                f"{spec.label} needs a package that is not installed ({first_line(error)}); install it, or all of "
+                "requirements.txt."
             ) from error
         if checkpoint.folder is None:
             raise explain(error, spec.hub_id, checkpoint.revision) from error

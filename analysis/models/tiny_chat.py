@@ -76,7 +76,7 @@ LLAMA: dict[str, Any] = {**tiny.LANGUAGE, "max_position_embeddings": 4096}
 
 def make_metaclip_2(folder: Path, *, padding_side: str = "right") -> Path:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = _tokenizer(special, padding_side, frame="<s> $A </s>", model_max_length=77, eos_token="</s>")
+    tokenizer: Any = _tokenizer(special, padding_side, frame="<s> $A </s>", model_max_length=77, eos_token="</s>")
     text = {
         **tiny.TOWER,
         "vocab_size": len(tokenizer),
@@ -92,7 +92,7 @@ def make_metaclip_2(folder: Path, *, padding_side: str = "right") -> Path:
 
 
 def make_qwen2_5_vl(folder: Path, *, padding_side: str = "left") -> Path:
-    tokenizer = tiny._qwen_tokenizer(padding_side)
+    tokenizer: Any = tiny._qwen_tokenizer(padding_side)
     config = Qwen2_5_VLConfig(
         text_config={
             **LLAMA,
@@ -134,7 +134,9 @@ def make_smolvlm(folder: Path, *, padding_side: str = "left") -> Path:
 def make_gemma3(folder: Path, *, padding_side: str = "left") -> Path:
     vocabulary, merges = tiny._gemma()
     names = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
-    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=merges, padding_side=padding_side, extra_special_tokens=names)
+    tokenizer: Any = GemmaTokenizer(
+        vocab=vocabulary, merges=merges, padding_side=padding_side, extra_special_tokens=names
+    )
     _add(tokenizer, [*names.values(), "<start_of_turn>", "<end_of_turn>"])
     tokenizer.add_tokens([AddedToken("\n" * n, special=False, normalized=False) for n in (2, 3)])  # Gemma has 2..31
     pictures = Gemma3ImageProcessor(size={"height": 56, "width": 56}, do_pan_and_scan=None)
@@ -156,15 +158,15 @@ def make_gemma3(folder: Path, *, padding_side: str = "left") -> Path:
             "vision_use_head": False,
         },
         mm_tokens_per_image=16,
-        image_token_id=tokenizer.image_token_id,
-        boi_token_id=tokenizer.boi_token_id,
-        eoi_token_id=tokenizer.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
     )
     return tiny._save(folder, Gemma3ForConditionalGeneration, config, processor)
 
 
 def make_llava_next(folder: Path, *, padding_side: str = "left") -> Path:
-    tokenizer = _tokenizer(["<s>", "</s>", "<unk>", "<pad>", "<image>"], padding_side, frame="<s> $A")
+    tokenizer: Any = _tokenizer(["<s>", "</s>", "<unk>", "<pad>", "<image>"], padding_side, frame="<s> $A")
     pinpoints = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
     pictures = LlavaNextImageProcessor(
         size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=pinpoints
@@ -188,7 +190,7 @@ def make_llava_next(folder: Path, *, padding_side: str = "left") -> Path:
 
 
 def make_llava_onevision(folder: Path, *, padding_side: str = "left") -> Path:
-    tokenizer = tiny._qwen_tokenizer(padding_side)
+    tokenizer: Any = tiny._qwen_tokenizer(padding_side)
     _add(tokenizer, ["<image>", "<video>"])
     pinpoints = [[28 * r, 28 * c] for r in range(1, 5) for c in range(1, 5)]
     processor = LlavaOnevisionProcessor(
@@ -224,7 +226,7 @@ def make_internvl(folder: Path, *, padding_side: str = "left") -> Path:
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    tokenizer = tiny._qwen_tokenizer(padding_side, extra_special_tokens=names)
+    tokenizer: Any = tiny._qwen_tokenizer(padding_side, extra_special_tokens=names)
     _add(tokenizer, list(names.values()))
     processor = InternVLProcessor(
         GotOcr2ImageProcessor(size={"height": 28, "width": 28}, crop_to_patches=True, min_patches=1, max_patches=6),
@@ -246,7 +248,7 @@ def make_internvl(folder: Path, *, padding_side: str = "left") -> Path:
 def _idefics(folder: Path, padding_side: str, config_class: Any, model_class: Any) -> Path:
     tags = [f"<row_{r}_col_{c}>" for r in range(1, 7) for c in range(1, 7)]
     special = ["<|im_start|>", "<|im_end|>", "<unk>", "<pad>", "<image>", "<fake_token_around_image>"]
-    tokenizer = _tokenizer(
+    tokenizer: Any = _tokenizer(
         [*special, "<global-img>", "<end_of_utterance>", *tags], padding_side, bos_token="<|im_start|>"
     )
     sizes: dict[str, Any] = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 28}}

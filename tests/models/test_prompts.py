@@ -2,7 +2,7 @@ import pytest
 
 from analysis.data.samples import MODALITIES, SHORT, TASKS
 from analysis.errors import AnalysisError
-from analysis.models.prompts import PROMPTS, instruction_for
+from analysis.models.prompts import instruction_for
 
 BOTH = "\nSummarize the above image and the sentence in one word: "
 
