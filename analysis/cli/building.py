@@ -74,8 +74,14 @@ def build_options(function: Callable) -> Callable:
 
 @click.command()
 @build_options
-def build(**options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, needed and written, and stop.")
+def build(dry_run: bool, **options: Any) -> None:
     """Build a store: extract, train or import an SAE, encode, score, retrieve, publish. Resumes what was begun."""
+    if dry_run:
+        from analysis.build.forecast import forecast
+
+        click.echo("\n".join(forecast(_plan(options)).lines()))
+        return
     _run_build(options, "publish")
 
 

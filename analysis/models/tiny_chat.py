@@ -139,7 +139,7 @@ def make_gemma3(folder: Path, *, padding_side: str = "left") -> Path:
     )
     _add(tokenizer, [*names.values(), "<start_of_turn>", "<end_of_turn>"])
     tokenizer.add_tokens([AddedToken("\n" * n, special=False, normalized=False) for n in (2, 3)])  # Gemma has 2..31
-    pictures = Gemma3ImageProcessor(size={"height": 56, "width": 56}, do_pan_and_scan=None)
+    pictures = Gemma3ImageProcessor(size={"height": 56, "width": 56}, do_pan_and_scan=False)
     processor = Gemma3Processor(pictures, tokenizer, chat_template=GEMMA_TEMPLATE, image_seq_length=16)
     config = Gemma3Config(
         text_config={
