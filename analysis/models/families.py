@@ -42,6 +42,7 @@ class Family:
     text_heads: tuple[str, ...] = ()  # dual encoders: the same for text tokens
     text_mask: bool = True  # dual encoders: whether the text tower is given the attention mask
     pad_text_to_end: bool = False  # dual encoders: text is always padded to all positions
+    lower_text: bool = False  # dual encoders: text is lower-cased here, whether or not the tokenizer does it
 
     @property
     def contrastive(self) -> bool:
@@ -76,7 +77,9 @@ FAMILIES: dict[str, Family] = {
             class_token=True,
             text_heads=("text_projection",),
         ),
-        # SigLIP pools its text at the last position, padding included, and was trained without a mask.
+        # SigLIP pools its text at the last position, padding included, and was trained without a mask and on lower-cased
+        # text. SiglipTokenizer and Siglip2Tokenizer lower it; GemmaTokenizer, which transformers before 5 took for SigLIP2,
+        # does not (huggingface/transformers#43054, #43101), so the row lowers it itself.
         Family(
             "siglip",
             "SigLIP, SigLIP2 (fixed resolution)",
@@ -88,6 +91,7 @@ FAMILIES: dict[str, Family] = {
             text_heads=("text_model.head",),
             text_mask=False,
             pad_text_to_end=True,
+            lower_text=True,
         ),
         Family(
             "siglip2",
@@ -100,6 +104,7 @@ FAMILIES: dict[str, Family] = {
             text_heads=("text_model.head",),
             text_mask=False,
             pad_text_to_end=True,
+            lower_text=True,
         ),
         Family(
             "qwen2_vl",

@@ -75,6 +75,7 @@ class InputBuilder:
             max_tokens=options.max_text_tokens,
             positions=self._positions,
             code_prefix=family.code_prefix,
+            lower=family.lower_text,
             special=not _begins_itself(self._frames, self.tokenizer),
         )
 

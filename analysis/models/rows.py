@@ -77,7 +77,8 @@ class RowBuilder:
 
     max_tokens: limit of the user's text; positions: limit of the whole row, picture included. Tokens of the text beyond
     either are cut from its end; template and instruction stay. special: the tokenizer adds its own control tokens (False
-    where the prompt begins with them). Control tokens are all that were added to the vocabulary
+    where the prompt begins with them); lower: the user's text is lower-cased. Control tokens are all that were added to the
+    vocabulary
     (markup that some tokenizers add, like Gemma's "<table>", included) and those that begin with `code_prefix`.
     """
 
@@ -90,8 +91,10 @@ class RowBuilder:
         positions: int,
         code_prefix: str = "",
         special: bool = True,
+        lower: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.lower = lower
         self.special = special
         self.image_token_id = image_token_id
         self.max_tokens = max_tokens
@@ -129,7 +132,8 @@ class RowBuilder:
     def _plain(self, sample: Sample) -> tuple[str, bool]:
         text = sample.text if "text" in sample.modality else ""
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return _encodable(text[:limit]), len(text) > limit
+        kept = _encodable(text[:limit])
+        return kept.lower() if self.lower else kept, len(text) > limit
 
     def _encode(self, prompts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         with self._lock:
