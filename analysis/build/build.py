@@ -15,7 +15,7 @@ from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say, b
 from analysis.build.files import only_one
 from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, slug
 from analysis.errors import AnalysisError
-from analysis.models.backbones import find_spec
+from analysis.models.backbones import BACKBONES, find_spec
 from analysis.models.families import TAPS
 from analysis.store.schema import store_key
 
@@ -71,6 +71,13 @@ def _check_names(plan: BuildPlan) -> int | None:
         )
     if plan.model.tap not in (None, *TAPS):
         raise AnalysisError(f"tap is {plan.model.tap!r}; expected one of {', '.join(TAPS)}.")
+    if spec.trained_to_embed != (plan.model.prompts in {row.prompts for row in BACKBONES.values() if row.template}) or (
+        spec.trained_to_embed and plan.model.prompts != spec.prompts
+    ):
+        raise AnalysisError(
+            f"Prompts {plan.model.prompts!r} do not belong to {spec.key}: an embedding model is read with the sentences it "
+            f"was trained with, and they mean nothing to another; build with --prompts {spec.prompts}."
+        )
     return spec.width
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from analysis.build.corpus import Corpus
 from analysis.build.files import only_one, write_atomically
-from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan, slug
+from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan
 from analysis.build.shards import ShardJob, open_backbone, read_shards, run_local
 from analysis.errors import AnalysisError, DataError, UnsupportedModality
-from analysis.models.backbones import Backbone
+from analysis.models.backbones import Backbone, backbone_config
 from analysis.store.schema import store_key
 
 Say = Callable[[str], None]
@@ -119,24 +119,6 @@ def extract(
         write_atomically(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         _run(job, config, corpus, opened, replace(plan, model=model), with_tasks, progress)
     return _read_back(corpus, job, config, say)
-
-
-def backbone_config(backbone: Backbone) -> Config:
-    """What identifies a backbone and the way it is run: the live page compares it before it mixes vectors."""
-    spec = backbone.spec
-    return {
-        "key": slug(spec.key),
-        "model": spec.hub_id,
-        "model_type": spec.model_type,
-        "revision": backbone.revision,
-        "tap": spec.tap,
-        "dtype": backbone.dtype,
-        "width": backbone.width,
-        "contrastive": backbone.contrastive,
-        "fusion": backbone.options.fusion,
-        "dummy_image": backbone.options.dummy_image,
-        "demo": spec.demo,
-    }
 
 
 def _run(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError
+from analysis.models.specs import slug as slug  # kept here for those who import it from the plan
 
 ALL_VARIANTS = ("mean", "last", "mean_no_instruction", "mean_no_image", "mean_no_prompt")
 EMBEDDING_DTYPES = ("float32", "float16")
@@ -43,7 +44,7 @@ class ModelPlan:
     fusion: str | None = None  # dual encoders: what image + text means
     dummy_image: str = "exclude"  # PaliGemma: the black picture of a text-only sample
     batch_tokens: int | None = None
-    tap: str | None = None  # MLLMs: "post_norm" or "pre_norm"; None = the backbone's own
+    tap: str | None = None  # MLLMs: one of models.families.TAPS; None = the backbone's own
     weights: str | None = None  # the folder of a known backbone's weights, where they are not fetched from the hub
 
 
@@ -90,12 +91,6 @@ class BuildPlan:
                 raise AnalysisError(f"{name} is {value!r}; expected one of {', '.join(legal)}.")
         if self.shard_size < 1:
             raise AnalysisError(f"shard_size is {self.shard_size}; expected at least 1.")
-
-
-def slug(name: str) -> str:
-    """A folder name from a dataset name, hub id or path: its last part, in lower case, without odd characters."""
-    last = Path(name.rstrip("/")).name or "data"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last.lower())
 
 
 Config = dict[str, Any]

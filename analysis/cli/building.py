@@ -9,6 +9,9 @@ from typing import Any
 import click
 
 from analysis.cli.options import Bars, cache_option
+from analysis.models.families import TAPS
+from analysis.models.prompts import PROMPTS
+from analysis.models.specs import find_spec
 
 
 def build_options(function: Callable) -> Callable:
@@ -34,7 +37,8 @@ def build_options(function: Callable) -> Callable:
         click.option("--concepts", type=click.IntRange(min=2), default=None, help="K of a trained SAE."),
         click.option("--top-k", type=click.IntRange(min=1), default=None, help="Active concepts per vector."),
         click.option("--sae-steps", type=click.IntRange(min=1), default=None, help="Training steps."),
-        click.option("--prompts", type=click.Choice(["uniform", "paper"]), default="uniform", show_default=True),
+        click.option("--prompts", type=click.Choice(list(PROMPTS)), default=None,
+                     help="Instruction sentences; the backbone's own by default, uniform where it has none."),
         click.option("--variants", default=None, metavar="mean,last,...", help="Pooling variants; all by default."),
         click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:0|mps"),
         click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
@@ -42,8 +46,9 @@ def build_options(function: Callable) -> Callable:
         click.option("--revision", default=None, help="Revision of a hub model."),
         click.option("--weights", default=None, metavar="FOLDER",
                      help="Where the weights of a known backbone lie; from the hub by default."),
-        click.option("--tap", type=click.Choice(["post_norm", "pre_norm"]), default=None,
-                     help="MLLMs: hidden states after or before the final norm; the backbone's own by default."),
+        click.option("--tap", type=click.Choice(TAPS), default=None,
+                     help="MLLMs: hidden states after or before the final norm, or before the last MLP; the backbone's own "
+                     "by default."),
         click.option("--fusion", type=click.Choice(["sum_of_unit_vectors"]), default=None,
                      help="What image + text means to a dual encoder; without it such samples are refused."),
         click.option("--dummy-image", type=click.Choice(["exclude", "include"]), default="exclude", show_default=True,
@@ -69,8 +74,14 @@ def build_options(function: Callable) -> Callable:
 
 @click.command()
 @build_options
-def build(**options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, needed and written, and stop.")
+def build(dry_run: bool, **options: Any) -> None:
     """Build a store: extract, train or import an SAE, encode, score, retrieve, publish. Resumes what was begun."""
+    if dry_run:
+        from analysis.build.forecast import forecast
+
+        click.echo("\n".join(forecast(_plan(options)).lines()))
+        return
     _run_build(options, "publish")
 
 
@@ -130,8 +141,9 @@ def _plan(options: dict[str, Any]) -> Any:
     model = ModelPlan(
         **{
             name: options[name]
-            for name in ("backbone", "revision", "device", "dtype", "prompts", "fusion", "dummy_image", "weights")
+            for name in ("backbone", "revision", "device", "dtype", "fusion", "dummy_image", "weights")
         },
+        prompts=options["prompts"] or find_spec(options["backbone"]).prompts,
         **{name: options[name] for name in ("batch_tokens", "tap")},
         variants=listed(options["variants"]),
     )

@@ -21,9 +21,11 @@ from analysis.models.devices import (
 )
 from analysis.models.embedding import Backbone
 from analysis.models.families import TAPS, Family, at_path, family_of
+from analysis.models.folders import refuse_quantised, refuse_unreadable
 from analysis.models.hub import Told, ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.inputs import MAX_TEXT_TOKENS, InputBuilder, Options
-from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec
+from analysis.models.layouts import image_token_of
+from analysis.models.specs import BACKBONES, ROOT, BackboneSpec, find_spec, slug
 from analysis.models.weights import Checkpoint, count_parameters, first_line, open_folder, read_config
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Opened",
+    "backbone_config",
     "estimate_memory",
     "find_spec",
     "load_backbone",
@@ -77,11 +80,17 @@ def load_backbone(
     precision = choose_dtype(dtype, spec.dtype, where)
     opened = open_backbone(key_or_path, revision=revision, tap=tap, weights=weights)
     known, checkpoint, family = opened.spec, opened.checkpoint, opened.family
+    if checkpoint.folder is not None:
+        refuse_unreadable(checkpoint.folder, checkpoint.config)
+    refuse_quantised(checkpoint.config, checkpoint.source)
     _check_room(known, checkpoint, where, str(precision).removeprefix("torch."))
     # Given the hub id, from_pretrained asks the hub for every optional file that a repository does not have.
     folder = checkpoint.folder or fetch(checkpoint, told)
     model, processor = _from_pretrained(known, checkpoint, folder, where, precision)
-    _check_tokenizer(known, processor, model.config)
+    _check_tokenizer(known, processor, model.config, family)
+    if known.pixels is not None:
+        shortest, longest = known.pixels
+        processor.image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
     if family.keep_float32:
         at_path(model, family.keep_float32).float()
     from analysis.models.forward import forward_of
@@ -89,8 +98,8 @@ def load_backbone(
     return Backbone(
         known,
         model,
-        InputBuilder(processor, model.config, family, options, known.label),
-        forward_of(model, family, known.tap or family.tap),
+        InputBuilder(processor, model.config, family, options, known.label, known.template),
+        forward_of(model, family, known.tap or family.tap, known.positions),
         revision=checkpoint.revision,
         width=int(at_path(model.config, family.width)),
         contrastive=family.contrastive,
@@ -118,7 +127,7 @@ def open_backbone(
             f"{checkpoint.source} has model_type {family.model_type!r}; {spec.key} expects {spec.model_type!r}: give the "
             "path itself instead of the key."
         )
-    if family.contrastive and tap == "pre_norm":
+    if family.contrastive and tap not in (None, "post_norm"):
         raise BackboneError(
             f"{spec.label} is a dual encoder: its embedding is the projected feature, there is no tap to choose."
         )
@@ -132,6 +141,25 @@ def open_backbone(
         dash="solid" if family.contrastive else spec.dash,
     )
     return Opened(known, checkpoint, family)
+
+
+def backbone_config(backbone: Backbone) -> dict[str, Any]:
+    """What identifies a backbone and the way it is run: a store's config holds it, and a live query compares it before it
+    mixes vectors."""
+    spec = backbone.spec
+    return {
+        "key": slug(spec.key),
+        "model": spec.hub_id,
+        "model_type": spec.model_type,
+        "revision": backbone.revision,
+        "tap": spec.tap,
+        "dtype": backbone.dtype,
+        "width": backbone.width,
+        "contrastive": backbone.contrastive,
+        "fusion": backbone.options.fusion,
+        "dummy_image": backbone.options.dummy_image,
+        "demo": spec.demo,
+    } | ({"pooling": spec.pooling} if spec.trained_to_embed else {})
 
 
 def estimate_memory(
@@ -231,6 +259,11 @@ def _from_pretrained(
             raise BackboneError(
                 f"{spec.label} does not fit into the memory of {device};{_smaller(str(dtype))}"
             ) from error
+        if isinstance(error, ImportError):
+            raise BackboneError(
+                f"{spec.label} needs a package that is not installed ({first_line(error)}); install it, or all of "
+                "requirements.txt."
+            ) from error
         if checkpoint.folder is None:
             raise explain(error, spec.hub_id, checkpoint.revision) from error
         raise BackboneError(
@@ -243,7 +276,7 @@ def _from_pretrained(
     )
 
 
-def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
+def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any, family: Family) -> None:
     """Where tokenizer files are missing, transformers makes an empty tokenizer without a word."""
     if not getattr(processor, "image_processor", None) or not getattr(processor.tokenizer, "is_fast", False):
         raise BackboneError(
@@ -252,7 +285,7 @@ def _check_tokenizer(spec: BackboneSpec, processor: Any, config: Any) -> None:
         )
     known, expected = len(processor.tokenizer), config.get_text_config().vocab_size
     image_id = getattr(config, "image_token_id", None)
-    if 2 * known < expected or (image_id is not None and image_id != processor.image_token_id):
+    if 2 * known < expected or (image_id is not None and image_id != image_token_of(processor, family)):
         raise BackboneError(
             f"The tokenizer of {spec.label} ({known} tokens) does not belong to its model ({expected}); expected the "
             "checkpoint's own tokenizer files beside its weights: copy or download them."

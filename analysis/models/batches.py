@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.models.pixels import Grid, Pixels
+from analysis.models.layouts import PictureTokens
+from analysis.models.pixels import Pixels
 from analysis.models.rows import Row
 
 if TYPE_CHECKING:
@@ -37,17 +38,17 @@ class Batch:
     @property
     def n_tokens(self) -> int:
         """Size with padding, of the longer side for a dual encoder."""
-        per_picture = 0 if self.pixels is None else max(h * w for h, w in self.pixels.grids)
+        per_picture = 0 if self.pixels is None else max(map(len, self.pixels.pictures))
         return len(self) * max(self.ids.shape[1], per_picture)
 
     def sample_id(self, row: int) -> str:
         return self.rows[row].sample.sample_id
 
-    def grid(self, row: int) -> Grid | None:
-        """The patch grid of a row's own picture."""
+    def picture(self, row: int) -> PictureTokens | None:
+        """The tokens of a row's own picture."""
         if self.pixels is None or row not in self.picture_rows or self.rows[row].frame.dummy:
             return None
-        return self.pixels.grids[self.picture_rows.index(row)]
+        return self.pixels.pictures[self.picture_rows.index(row)]
 
     def halves(self) -> tuple[Batch, Batch]:
         """The same rows as two batches, for when one does not fit in memory."""

@@ -56,8 +56,13 @@ class Backbone:
 
     @property
     def available_variants(self) -> tuple[str, ...]:
-        """Pooling variants that mean something here. A dual encoder has "mean" only: its projected pooled feature."""
-        return ("mean",) if self.contrastive else tuple(VARIANTS)
+        """Pooling variants that mean something here. A model that was trained to give one vector has "mean" only, the name
+        of the base embedding: a dual encoder's projected pooled feature, an embedding model's own token."""
+        return ("mean",) if self.contrastive or self.spec.trained_to_embed else tuple(VARIANTS)
+
+    def _pooled_by(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+        """What the forward pass pools for these variants."""
+        return (self.spec.pooling,) * len(variants) if self.spec.trained_to_embed else variants
 
     def embed(
         self,
@@ -83,7 +88,9 @@ class Backbone:
         counts = np.zeros((len(samples), len(Role)), np.int32)
         record = Record(samples, on_error)
         for batch in ahead(self._batches(samples, batch_tokens, record)):
-            for part, (values, is_defined) in self._run(batch, lambda b: self._forward.pooled(b, names)):
+            for part, (values, is_defined) in self._run(
+                batch, lambda b: self._forward.pooled(b, self._pooled_by(names))
+            ):
                 self._check_finite(values.reshape(len(part), -1), part)
                 vectors[:, part.positions] = values.transpose(1, 0, 2)
                 defined[:, part.positions] = is_defined.T
@@ -127,8 +134,8 @@ class Backbone:
             keep, _ = keep_tokens(tokens.roles, keep)
         elif tokens.pooled is not None:
             raise BackboneError(
-                f"{self.spec.label} is a dual encoder: its embedding is not a mean of tokens, so no token can be masked; "
-                "choose an MLLM for that."
+                f"{self.spec.label} was trained to give one vector: its embedding is not a mean of tokens, so no token can "
+                "be masked; choose an MLLM for that."
             )
         return pool_states(tokens.states, keep)
 
@@ -195,13 +202,33 @@ class Backbone:
             waiting.append(part)
 
     def _readable(self, batch: Batch, row: int, tokens: SampleTokens) -> TokenStates:
-        own = batch.rows[row]
-        placeholder = self._inputs.image_token_id
-        words = [s for s, i in zip(own.strings(self._inputs.tokenizer), own.ids, strict=True) if i != placeholder]
-        of_words = iter(words)
-        strings = ["" if i in (-1, placeholder) else next(of_words) for i in tokens.ids.tolist()]
+        own, picture, tokenizer = batch.rows[row], batch.picture(row), self._inputs.tokenizer
+        words = own.strings(tokenizer)
+        if picture is None:
+            start = 0
+            if own.frame.dummy:  # its tokens are pooled as template, or not at all
+                n_dummy = len(tokens) - len(words) + 1
+                place = int(np.flatnonzero(own.roles == Role.IMAGE)[0])
+                words[place : place + 1] = [""] * n_dummy
+        elif self.contrastive:  # the patches of a dual encoder stand before the words, its class token before them
+            start = int(np.flatnonzero(tokens.roles == Role.IMAGE)[0])
+            words[:0] = [""] * (start + len(picture))
+        else:
+            start = int(np.flatnonzero(own.roles == Role.IMAGE)[0])
+            names = iter(tokenizer.convert_ids_to_tokens(picture.ids[~picture.patches].tolist()))
+            words[start : start + 1] = ["" if patch else next(names) for patch in picture.patches]
+        pooled = tokens.pooled
+        if self.spec.trained_to_embed:
+            pooled = pool_states(tokens.states, keep_tokens(tokens.roles, self.spec.pooling)[0])
         return TokenStates(
-            tokens.states, tokens.roles, tokens.ids, strings, batch.grid(row), own.truncated, tokens.pooled
+            tokens.states,
+            tokens.roles,
+            tokens.ids,
+            words,
+            picture.grid if picture else None,
+            own.truncated,
+            pooled,
+            cells=picture.cells + start if picture else None,
         )
 
     def _check_finite(self, values: np.ndarray, batch: Batch, row: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """What differs between the supported architectures, as one row each, keyed by the checkpoint's `model_type`.
 
-Everything a row says was measured on transformers 5.23; the code that reads it has no branch on a model's name.
+Everything a row says was measured on transformers 5.24; the code that reads it has no branch on a model's name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.errors import BackboneError
 
-TAPS = ("post_norm", "pre_norm")
+TAPS = ("post_norm", "pre_norm", "pre_mlp")
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class Family:
     width: str  # config path of the width D
     positions: str  # config path of the number of positions of the language side
     vision: str  # model path of the part that reads pixels; pixels are cast to its dtype
-    grid: str  # how patches are laid out: "thw" (by picture, from the processor), "shapes" (the same, NaFlex), "square"
-    tap: str = "post_norm"  # default tap: the final norm's output ("post_norm") or its input ("pre_norm")
+    grid: str  # how a picture is laid out as tokens: a row of layouts.LAYOUTS
+    tap: str = "post_norm"  # default tap, one of TAPS: see forward.LanguageForward
     norm: str = ""  # model path of the final norm; empty for dual encoders, which have no tap
     token_types: tuple[str, int] | None = None  # extra input and its value at image tokens (0 elsewhere)
+    repeated: str = "image_token"  # processor path of the token that stands for one patch
+    picture: str = "{image}"  # chat templates: what the processor puts where the template shows a picture
     frame: tuple[str, str] = (
         "",
         "",
@@ -40,6 +42,7 @@ class Family:
     text_heads: tuple[str, ...] = ()  # dual encoders: the same for text tokens
     text_mask: bool = True  # dual encoders: whether the text tower is given the attention mask
     pad_text_to_end: bool = False  # dual encoders: text is always padded to all positions
+    lower_text: bool = False  # dual encoders: text is lower-cased here, whether or not the tokenizer does it
 
     @property
     def contrastive(self) -> bool:
@@ -61,7 +64,22 @@ FAMILIES: dict[str, Family] = {
             class_token=True,
             text_heads=("text_projection",),
         ),
-        # SigLIP pools its text at the last position, padding included, and was trained without a mask.
+        # MetaCLIP 2: CLIP's towers, the vocabulary of XLM-RoBERTa; the text is pooled at its end token.
+        Family(
+            "metaclip_2",
+            "MetaCLIP 2",
+            "dual_encoder",
+            width="projection_dim",
+            positions="text_config.max_position_embeddings",
+            vision="vision_model",
+            grid="square",
+            patch_heads=("vision_model.post_layernorm", "visual_projection"),
+            class_token=True,
+            text_heads=("text_projection",),
+        ),
+        # SigLIP pools its text at the last position, padding included, and was trained without a mask and on lower-cased
+        # text. SiglipTokenizer and Siglip2Tokenizer lower it; GemmaTokenizer, which transformers before 5 took for SigLIP2,
+        # does not (huggingface/transformers#43054, #43101), so the row lowers it itself.
         Family(
             "siglip",
             "SigLIP, SigLIP2 (fixed resolution)",
@@ -73,6 +91,7 @@ FAMILIES: dict[str, Family] = {
             text_heads=("text_model.head",),
             text_mask=False,
             pad_text_to_end=True,
+            lower_text=True,
         ),
         Family(
             "siglip2",
@@ -85,6 +104,7 @@ FAMILIES: dict[str, Family] = {
             text_heads=("text_model.head",),
             text_mask=False,
             pad_text_to_end=True,
+            lower_text=True,
         ),
         Family(
             "qwen2_vl",
@@ -122,6 +142,70 @@ FAMILIES: dict[str, Family] = {
             norm="language_model.norm",
             token_types=("token_type_ids", 0),
             frame=("{image}{bos}", "\n"),
+        ),
+        Family(
+            "qwen2_5_vl",
+            "Qwen2.5-VL",
+            "chat_template",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="visual",
+            grid="thw",
+            norm="language_model.norm",
+            token_types=("mm_token_type_ids", 1),
+        ),
+        *(
+            Family(
+                model_type,
+                label,
+                "chat_template",
+                width="text_config.hidden_size",
+                positions="text_config.max_position_embeddings",
+                vision="vision_model",
+                grid="tagged_tiles",
+                norm="text_model.norm",
+            )
+            for model_type, label in (("idefics3", "Idefics3, SmolVLM"), ("smolvlm", "SmolVLM2"))
+        ),
+        # Tokens of one picture see each other in both directions where token_type_ids is 1. Pan and scan, off as released,
+        # stays off. A text may begin where the line ends around the picture stand: they are part of the prompt.
+        Family(
+            "gemma3",
+            "Gemma 3",
+            "chat_template",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="vision_tower",
+            grid="square",
+            norm="language_model.norm",
+            token_types=("token_type_ids", 1),
+            repeated="tokenizer.image_token",
+            picture="\n\n{boi}{image}{eoi}\n\n",
+        ),
+        *(
+            Family(
+                model_type,
+                label,
+                "chat_template",
+                width="text_config.hidden_size",
+                positions="text_config.max_position_embeddings",
+                vision="vision_tower",
+                grid="unpadded_tiles",
+                norm="language_model.norm",
+            )
+            for model_type, label in (("llava_next", "LLaVA-NeXT"), ("llava_onevision", "LLaVA-OneVision"))
+        ),
+        # The weights whose names end in -hf: the original ones need code from the repository.
+        Family(
+            "internvl",
+            "InternVL (-hf)",
+            "chat_template",
+            width="text_config.hidden_size",
+            positions="text_config.max_position_embeddings",
+            vision="vision_tower",
+            grid="flat_tiles",
+            norm="language_model.norm",
+            picture="{boi}{image}{eoi}",
         ),
         # The picture becomes discrete codes: in bfloat16 an argmin may flip with the batch, so its encoder is float32.
         Family(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.errors import BackboneError
 from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
 from analysis.models.pooling import Role, pooling_weights
@@ -25,16 +26,20 @@ class SampleTokens:
     ids: np.ndarray
     pooled: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.roles)
+
 
 class LanguageForward:
-    """An MLLM: one sequence a sample, one state a token, taken before or after the final norm."""
+    """An MLLM: one sequence a sample, one state a token. Taps: "post_norm", the final norm's output; "pre_norm", its input;
+    "pre_mlp", the residual stream after the last layer's attention, before its MLP (FreeRet, arXiv 2509.24621)."""
 
-    def __init__(self, model: Any, family: Family, tap: str) -> None:
-        self._model, self._family, self._tap = model, family, tap
+    def __init__(self, model: Any, family: Family, tap: str, positions: str = "model") -> None:
+        self._model, self._family, self._tap, self._positions = model, family, tap, positions
         self._pixel_dtype = next(at_path(model, family.vision).parameters()).dtype
 
     def with_tap(self, tap: str) -> LanguageForward:
-        return LanguageForward(self._model, self._family, tap)
+        return LanguageForward(self._model, self._family, tap, self._positions)
 
     @torch.inference_mode()
     def pooled(self, batch: Batch, variants: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -57,17 +62,42 @@ class LanguageForward:
         """(B, L, D) float32, zero where a token is never pooled, so that nothing there can reach a mean."""
         device = self._model.device
         inputs = {"input_ids": batch.ids.to(device), "attention_mask": batch.mask.to(device)}
+        if self._positions == "sequential":  # one number for each of M-RoPE's three axes
+            inputs["position_ids"] = torch.arange(batch.ids.shape[1], device=device).expand(3, len(batch), -1)
         if self._family.token_types:
             name, at_image = self._family.token_types
             types = torch.from_numpy((batch.roles == Role.IMAGE).astype(np.int64) * at_image)
             inputs[name] = types.to(device)
         if batch.pixels is not None:
             inputs |= _pixel_inputs(batch, device, self._pixel_dtype)
-        with _input_of(at_path(self._model, self._family.norm)) as before_norm:
+        with _input_of(self._tapped()) as entering:
             output = self._model(**inputs, use_cache=False).last_hidden_state
-        states = before_norm[0] if self._tap == "pre_norm" else output
+        states = output if self._tap == "post_norm" else entering[0]
         padding = torch.from_numpy(batch.roles == Role.PAD).to(device)
         return states.float().masked_fill_(padding[..., None], 0.0)
+
+    def _decoder(self) -> Any:
+        """The part of the model that holds the layers: the one that holds the final norm."""
+        parent, _, _ = self._family.norm.rpartition(".")
+        return at_path(self._model, parent) if parent else self._model
+
+    def _tapped(self) -> torch.nn.Module:
+        """The module whose input is the tapped state."""
+        if self._tap != "pre_mlp":
+            return at_path(self._model, self._family.norm)
+        layer = self._decoder().layers[-1]
+        if getattr(self._model.config, "swin_norm", False):  # Chameleon-30B normalises behind attention and MLP
+            return layer.mlp
+        for name in (
+            "pre_feedforward_layernorm",
+            "post_attention_layernorm",
+        ):  # Gemma has both; the first reads the sum
+            if hasattr(layer, name):
+                return getattr(layer, name)
+        raise BackboneError(
+            f"The layers of this {self._family.label} have no norm before their MLP; expected post_attention_layernorm or "
+            "pre_feedforward_layernorm: choose tap pre_norm or post_norm."
+        )
 
 
 class DualForward:
@@ -107,8 +137,8 @@ class DualForward:
             inputs = _pixel_inputs(batch, self._model.device, self._pixel_dtype)
             output = self._model.vision_model(**inputs)
             states = self._through(self._family.patch_heads, output.last_hidden_state)
-            for row, (h, w), state in zip(batch.picture_rows, batch.pixels.grids, states, strict=True):
-                roles = np.array([Role.TEMPLATE] * self._family.class_token + [Role.IMAGE] * (h * w), np.int8)
+            for row, picture, state in zip(batch.picture_rows, batch.pixels.pictures, states, strict=True):
+                roles = np.array([Role.TEMPLATE] * self._family.class_token + [Role.IMAGE] * len(picture), np.int8)
                 parts[row].append(SampleTokens(state[: len(roles)], roles, np.full(len(roles), -1)))
         text_rows = _text_rows(batch)
         if text_rows:
@@ -151,16 +181,18 @@ class DualForward:
         return states.float().cpu().numpy()
 
 
-def forward_of(model: Any, family: Family, tap: str) -> DualForward | LanguageForward:
+def forward_of(model: Any, family: Family, tap: str, positions: str = "model") -> DualForward | LanguageForward:
     """The forward pass that fits an architecture."""
-    return DualForward(model, family) if family.contrastive else LanguageForward(model, family, tap)
+    return DualForward(model, family) if family.contrastive else LanguageForward(model, family, tap, positions)
 
 
 @contextmanager
 def _input_of(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
     """The input of `module` during the block, as the only entry of the list."""
     seen: list[torch.Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    handle = module.register_forward_pre_hook(
+        lambda _, args, named: seen.append(args[0] if args else next(iter(named.values()))), with_kwargs=True
+    )
     try:
         yield seen
     finally:

@@ -167,6 +167,11 @@ def explain(error: BaseException, hub_id: str, revision: str = "main") -> Backbo
             f"The hub has no model {hub_id!r} that you may read; check the spelling, or run `hf auth login` if it is "
             "private."
         )
+    elif caused_by(hub.EntryNotFoundError) and not caused_by(hub.LocalEntryNotFoundError):
+        text = (
+            f"{hub_id} has no config.json, as the repositories of LoRA adapters and of llama.cpp's GGUF files have none; "
+            "expected a whole model: merge an adapter into its base with peft (merge_and_unload) and give that folder."
+        )
     elif caused_by(hub.OfflineModeIsEnabled):
         text = (
             f"{hub_id} is not in the local cache and offline mode is on (HF_HUB_OFFLINE); run {download} on a machine "

@@ -16,6 +16,7 @@ from analysis.data.samples import MODALITIES, Sample
 from analysis.errors import BackboneError, DataError, UnsupportedModality
 from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
+from analysis.models.layouts import PictureTokens, image_token_of
 from analysis.models.pixels import PixelBuilder, Pixels, decode_all
 from analysis.models.pooling import Role
 from analysis.models.rows import Frame, Row, RowBuilder
@@ -49,12 +50,24 @@ class Options:
 class InputBuilder:
     """Everything between samples and the model's forward pass, for one loaded processor."""
 
-    def __init__(self, processor: Any, config: Any, family: Family, options: Options, name: str) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        config: Any,
+        family: Family,
+        options: Options,
+        name: str,
+        template: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._family, self.options, self._name = family, options, name
-        self._frames = BUILDERS[family.builder](processor, family)
+        self._frames = (
+            {modality: _written_frame(text, processor, family) for modality, text in template}
+            if template
+            else BUILDERS[family.builder](processor, family)
+        )
         self._pixels = PixelBuilder(processor, config, family)
         self._positions = int(at_path(config, family.positions))
-        self.image_token_id = None if family.contrastive else int(processor.image_token_id)
+        self.image_token_id = None if family.contrastive else image_token_of(processor, family)
         self.tokenizer = processor.tokenizer
         self._rows = RowBuilder(
             self.tokenizer,
@@ -62,6 +75,8 @@ class InputBuilder:
             max_tokens=options.max_text_tokens,
             positions=self._positions,
             code_prefix=family.code_prefix,
+            lower=family.lower_text,
+            special=not _begins_itself(self._frames, self.tokenizer),
         )
 
     def rows(self, samples: Sequence[Sample], failed: Callable[[int, DataError], None]) -> tuple[list[Row], list[int]]:
@@ -112,10 +127,10 @@ class InputBuilder:
     def _padded(self, rows: list[Row], positions: list[int], pixels: Pixels | None, picture_rows: list[int]) -> Batch:
         import torch
 
-        n_image = dict.fromkeys(range(len(rows)), 0)
+        pictures: dict[int, PictureTokens] = {}
         if pixels is not None and self.image_token_id is not None:
-            n_image.update(zip(picture_rows, (h * w for h, w in pixels.grids), strict=True))
-        expanded = [self._expanded(row, n_image[i]) for i, row in enumerate(rows)]
+            pictures.update(zip(picture_rows, pixels.pictures, strict=True))
+        expanded = [self._expanded(row, pictures.get(i)) for i, row in enumerate(rows)]
         longest = max(len(ids) for ids, _ in expanded)
         if self._family.pad_text_to_end:
             longest = self._positions
@@ -129,15 +144,18 @@ class InputBuilder:
             mask[i, : len(row_ids)] = 1
         return Batch(rows, positions, torch.from_numpy(ids), torch.from_numpy(mask), roles, pixels, picture_rows)
 
-    def _expanded(self, row: Row, n_image: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and roles with the placeholder repeated once for each patch."""
-        if not row.frame.picture:
+    def _expanded(self, row: Row, picture: PictureTokens | None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and roles with what stands for the picture in place of its one placeholder."""
+        if picture is None:
             return row.ids, row.roles
-        repeats = np.where(row.roles == Role.IMAGE, n_image, 1)
-        ids, roles = np.repeat(row.ids, repeats), np.repeat(row.roles, repeats)
+        seen = np.where(picture.patches, Role.IMAGE, Role.TEMPLATE).astype(np.int8)
         if row.frame.dummy:
-            roles[roles == Role.IMAGE] = Role.PAD if self.options.dummy_image == "exclude" else Role.TEMPLATE
-        return ids, roles
+            seen[:] = Role.PAD if self.options.dummy_image == "exclude" else Role.TEMPLATE
+        ((place,),) = np.nonzero(row.roles == Role.IMAGE)
+        return tuple(  # type: ignore[return-value]
+            np.concatenate([own[:place], picked, own[place + 1 :]])
+            for own, picked in ((row.ids, picture.ids), (row.roles, seen))
+        )
 
     def _length(self, row: Row, n_image: int) -> int:
         """Tokens that a row will cost; a dual encoder pays for its longer side."""
@@ -160,37 +178,52 @@ def _dual_frames(processor: Any, family: Family) -> dict[str, Frame]:
     return {modality: Frame("", "", picture=False) for modality in MODALITIES}
 
 
+def _written_frame(template: str, processor: Any, family: Family) -> Frame:
+    """The frame of a whole prompt as an embedding model's authors wrote it, with {instruction} and {text} once at most."""
+    shown = family.picture.format(**_control_tokens(processor, family))
+    picture = processor.image_token in template
+    template = template.replace(processor.image_token, shown)
+    first, second = sorted(("{text}", "{instruction}"), key=lambda mark: template.find(mark) % (len(template) + 1))
+    before, _, rest = template.partition(first)
+    if second not in rest:  # a picture alone has no text
+        return Frame(before, rest, picture)
+    between, _, after = rest.partition(second)
+    if first == "{instruction}":
+        return Frame(before, after, picture, between=between)
+    return Frame(before, between + after, picture)
+
+
 def _chat_frames(processor: Any, family: Family) -> dict[str, Frame]:
     """One user message through the checkpoint's own chat template, without a generation prompt: picture, then text."""
     frames = {}
     for modality in MODALITIES:
         picture = modality != "text"
-        content = [{"type": "image"}] * picture + [{"type": "text", "text": _MARK}]
-        try:
-            prompt = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
-        except Exception as error:  # templates are programs; whatever they raise is the checkpoint's fault
-            raise BackboneError(
-                f"The checkpoint's chat template cannot be rendered ({error}); expected a chat_template beside the tokenizer."
-            ) from error
+        prompt = _rendered(processor, _MARK, picture)
+        trims = _rendered(processor, f" {_MARK} ", picture) == prompt
         before, found, after = prompt.partition(_MARK)
         if not found or before.count(processor.image_token) != int(picture):
             raise BackboneError(
                 "The checkpoint's chat template does not show the picture and the text of a message once each; "
                 "expected a template for image and text."
             )
-        frames[modality] = Frame(before, after, picture)
+        shown = family.picture.format(**_control_tokens(processor, family))
+        frames[modality] = Frame(before.replace(processor.image_token, shown), after, picture, trims=trims)
     return frames
+
+
+def _rendered(processor: Any, words: str, picture: bool) -> str:
+    content = [{"type": "image"}] * picture + [{"type": "text", "text": words}]
+    try:
+        return processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    except Exception as error:  # templates are programs; whatever they raise is the checkpoint's fault
+        raise BackboneError(
+            f"The checkpoint's chat template cannot be rendered ({error}); expected a chat_template beside the tokenizer."
+        ) from error
 
 
 def _placeholder_frames(processor: Any, family: Family) -> dict[str, Frame]:
     """A placeholder in front of the text, with the control tokens that the processor adds."""
-    tokens = {
-        "image": processor.image_token,
-        "bos": processor.tokenizer.bos_token or "",
-        "sep": processor.tokenizer.sep_token or "",
-        "boi": getattr(processor, "image_start_token", ""),
-        "eoi": getattr(processor, "image_end_token", ""),
-    }
+    tokens = _control_tokens(processor, family)
     before, after = (part.format(**tokens) for part in family.frame)
     with_picture = Frame(before, after, picture=True)
     if family.frame_text is None:
@@ -199,6 +232,26 @@ def _placeholder_frames(processor: Any, family: Family) -> dict[str, Frame]:
         before, after = (part.format(**tokens) for part in family.frame_text)
         text_only = Frame(before, after, picture=False)
     return {"image": with_picture, "image_text": with_picture, "text": text_only}
+
+
+def _control_tokens(processor: Any, family: Family) -> dict[str, str]:
+    """The control tokens that a family's texts may name."""
+
+    def named(*names: str) -> str:
+        return next((token for name in names if (token := getattr(processor, name, None))), "")
+
+    return {
+        "image": at_path(processor, family.repeated),
+        "bos": processor.tokenizer.bos_token or "",
+        "sep": processor.tokenizer.sep_token or "",
+        "boi": named("image_start_token", "start_image_token", "boi_token"),
+        "eoi": named("image_end_token", "end_image_token") or getattr(processor.tokenizer, "eoi_token", ""),
+    }
+
+
+def _begins_itself(frames: dict[str, Frame], tokenizer: Any) -> bool:
+    """Whether a chat template writes the first control token itself, so that the tokenizer must not add another."""
+    return bool(tokenizer.bos_token) and any(frame.before.startswith(tokenizer.bos_token) for frame in frames.values())
 
 
 BUILDERS: dict[str, Callable[[Any, Family], dict[str, Frame]]] = {

@@ -1,10 +1,9 @@
-"""Pictures as the model's pixel inputs: how many tokens a picture takes, decoding in threads, and its patch grid."""
+"""Pictures as the model's pixel inputs: how many tokens a picture takes, decoding in threads, and what stands for it."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,25 +15,28 @@ from PIL.Image import Image
 from analysis.data.pictures import check_header
 from analysis.data.samples import Picture
 from analysis.errors import BackboneError, DataError
-from analysis.models.families import Family, at_path
+from analysis.models.families import Family
+from analysis.models.layouts import PictureTokens, layout_of
 
 if TYPE_CHECKING:
     import torch
 
-Grid = tuple[int, int]  # rows, columns of image tokens; token number r * columns + c is cell (r, c)
+_TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_COUNTS = ("num_patches", "num_crops", "rows", "cols")  # what processors say about pictures and models do not take
 
 
 @dataclass(frozen=True)
 class Pixels:
     """The pictures of one batch, in order. `inputs` are the tensors that the model takes; `patches[i]` rows of
-    pixel_values belong to picture i where pictures are laid end to end (Qwen), else each has one row."""
+    pixel_values belong to picture i where pictures are laid end to end (Qwen, InternVL), else each has one row;
+    `pictures[i]` are its tokens."""
 
     inputs: dict[str, torch.Tensor]
     patches: list[int]
-    grids: list[Grid]
+    pictures: list[PictureTokens]
 
     def __len__(self) -> int:
-        return len(self.grids)
+        return len(self.pictures)
 
     def part(self, start: int, stop: int) -> Pixels | None:
         """The pictures start..stop-1, or None when there are none."""
@@ -45,15 +47,15 @@ class Pixels:
             name: tensor[first:last] if name == "pixel_values" else tensor[start:stop]
             for name, tensor in self.inputs.items()
         }
-        return Pixels(inputs, self.patches[start:stop], self.grids[start:stop])
+        return Pixels(inputs, self.patches[start:stop], self.pictures[start:stop])
 
 
 class PixelBuilder:
     """Turns pictures into Pixels with one image processor."""
 
     def __init__(self, processor: Any, config: Any, family: Family) -> None:
-        self._processor = processor.image_processor
-        self._layout = _LAYOUTS[family.grid](processor, config)
+        self._processor = processor
+        self._layout = layout_of(processor, config, family)
         self.dummy = PIL.Image.new("RGB", (112, 112))  # black, as in the authors' code
         self.dummy_tokens = self._layout.tokens(112, 112)
 
@@ -72,12 +74,23 @@ class PixelBuilder:
     def build(self, pictures: Sequence[Image]) -> Pixels:
         """Pixel inputs of decoded pictures. Raises BackboneError where the processor refuses one."""
         try:
-            inputs = dict(self._processor(images=list(pictures), return_tensors="pt"))
+            inputs = self._processed(pictures)
         except (ValueError, TypeError, RuntimeError) as error:
             raise BackboneError(
                 f"The model's image processor refuses a picture ({error}); convert or crop it."
             ) from error
-        return self._layout.arrange(inputs, len(pictures))
+        tokens, patches = self._layout.arrange(inputs, pictures)
+        given = {name: value for name, value in inputs.items() if name not in _COUNTS}
+        return Pixels(given, patches or [1] * len(pictures), tokens)
+
+    def _processed(self, pictures: Sequence[Image]) -> dict[str, Any]:
+        if not self._layout.whole:
+            return dict(self._processor.image_processor(images=list(pictures), return_tensors="pt"))
+        text = [self._processor.image_token] * len(pictures)  # beside a text each picture is a list of its own
+        inputs = self._processor(
+            text=text, images=[[one] for one in pictures], padding=True, return_tensors="pt", **self._layout.options
+        )
+        return {name: value for name, value in inputs.items() if name not in _TEXT_INPUTS}
 
 
 def decode_all(pictures: Sequence[Picture]) -> list[Image | DataError]:
@@ -107,58 +120,3 @@ def _decode(picture: Picture) -> Image | DataError:
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How one kind of processor lays pictures out. tokens(height, width) is exact for upright pictures."""
-
-    by_size: bool
-    tokens: Callable[[int, int], int]
-    arrange: Callable[[dict[str, torch.Tensor], int], Pixels]
-
-
-def _thw_layout(processor: Any, config: Any) -> _Layout:
-    """Qwen: as many patches as the picture's size asks for, merged merge x merge into tokens, laid end to end."""
-    images = processor.image_processor
-    merge = images.merge_size
-
-    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
-        sizes = inputs["image_grid_thw"].tolist()
-        return Pixels(inputs, [t * h * w for t, h, w in sizes], [(h // merge, w // merge) for _, h, w in sizes])
-
-    return _Layout(
-        True, lambda height, width: images.get_number_of_image_patches(height, width, {}) // merge**2, arrange
-    )
-
-
-def _square_layout(processor: Any, config: Any) -> _Layout:
-    """One fixed square of tokens a picture: PaliGemma and Chameleon say how many, CLIP and SigLIP cut pixels."""
-    stated = getattr(processor, "image_seq_length", None)
-    if stated is None:
-        side = at_path(config, "vision_config.image_size") // at_path(config, "vision_config.patch_size")
-        stated = side * side
-    side = math.isqrt(stated)
-    if side * side != stated:
-        raise BackboneError(f"The processor announces {stated} image tokens; expected a square number of them.")
-
-    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
-        return Pixels(inputs, [1] * n, [(side, side)] * n)
-
-    return _Layout(False, lambda height, width: side * side, arrange)
-
-
-def _shapes_layout(processor: Any, config: Any) -> _Layout:
-    """NaFlex: the aspect ratio is kept, every picture is padded to the same number of patches."""
-
-    def arrange(inputs: dict[str, torch.Tensor], n: int) -> Pixels:
-        return Pixels(inputs, [1] * n, [(h, w) for h, w in inputs["spatial_shapes"].tolist()])
-
-    return _Layout(False, lambda height, width: processor.image_processor.max_num_patches, arrange)
-
-
-_LAYOUTS: dict[str, Callable[[Any, Any], _Layout]] = {
-    "thw": _thw_layout,
-    "square": _square_layout,
-    "shapes": _shapes_layout,
-}

@@ -35,8 +35,10 @@ class TokenStates:
     """The tokens of one sample that can be pooled.
 
     states: (L, D) float32; roles: (L,) int8 of Role; ids: (L,) token ids (-1 for a dual encoder's patches); strings: what
-    each token stands for ("" for patches); grid: (rows, columns) of the picture's tokens, which lie row by row;
-    pooled: (D,) embedding of a dual encoder, None for an MLLM, whose embedding is a mean of `states`.
+    each token stands for ("" for patches); grid: (rows, columns) of the finest view of the whole picture; cells: (rows *
+    columns,) positions of its tokens, row by row (of a picture read in tiles they are not consecutive, and further image
+    tokens show the whole picture coarsely); pooled: (D,) embedding of a dual encoder, None for an MLLM, whose embedding
+    is a mean of `states`.
     """
 
     states: np.ndarray
@@ -46,6 +48,7 @@ class TokenStates:
     grid: tuple[int, int] | None
     truncated: bool = False
     pooled: np.ndarray | None = None
+    cells: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.roles)

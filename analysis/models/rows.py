@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,31 @@ from analysis.models.pooling import Role
 _CHARACTERS_PER_TOKEN = 32  # text beyond this many characters a token is cut before the tokenizer sees it
 _GENTLE_ROUNDS = 3
 
+Segments = list[tuple[str, Role]]
+
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around the text of one modality. `before` holds the placeholder when `picture` is True; `dummy` says
-    that the picture is not the sample's but a black one that the model insists on."""
+    """What stands around the words of one modality: before, the text, the instruction, after. Where `between` is not None
+    the instruction stands first: before, instruction, between, text, after. The placeholder is in `before` or `between`
+    when `picture` is True; `dummy` says that the picture is not the sample's but a black one that the model insists on;
+    `trims`, that the chat template takes white space off both ends of a message."""
 
     before: str
     after: str
     picture: bool
     dummy: bool = False
+    trims: bool = False
+    between: str | None = None
+
+    def segments(self, text: str, instruction: str) -> list[tuple[str, Role]]:
+        """The prompt in pieces, each with the role of its tokens."""
+        words = [(text, Role.TEXT), (instruction, Role.INSTRUCTION)]
+        if self.between is not None:
+            words = [words[1], (self.between, Role.TEMPLATE), words[0]]
+        elif self.trims:
+            words = _trimmed(text, instruction)
+        return [(self.before, Role.TEMPLATE), *words, (self.after, Role.TEMPLATE)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,9 @@ class RowBuilder:
     """Turns samples into rows with one tokenizer. Safe to call from several threads.
 
     max_tokens: limit of the user's text; positions: limit of the whole row, picture included. Tokens of the text beyond
-    either are cut from its end; template and instruction stay. Control tokens are all that were added to the vocabulary
+    either are cut from its end; template and instruction stay. special: the tokenizer adds its own control tokens (False
+    where the prompt begins with them); lower: the user's text is lower-cased. Control tokens are all that were added to the
+    vocabulary
     (markup that some tokenizers add, like Gemma's "<table>", included) and those that begin with `code_prefix`.
     """
 
@@ -72,8 +90,12 @@ class RowBuilder:
         max_tokens: int,
         positions: int,
         code_prefix: str = "",
+        special: bool = True,
+        lower: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.lower = lower
+        self.special = special
         self.image_token_id = image_token_id
         self.max_tokens = max_tokens
         self.positions = positions
@@ -93,29 +115,31 @@ class RowBuilder:
             return []
         texts, cut = zip(*(self._plain(sample) for sample in samples), strict=True)
         suffixes = [_encodable(sample.instruction) if instructions else "" for sample in samples]
-        parts = list(zip(frames, texts, suffixes, strict=True))
-        encoded = self._encode([frame.before + text + suffix + frame.after for frame, text, suffix in parts])
+        parts = [frame.segments(text, suffix) for frame, text, suffix in zip(frames, texts, suffixes, strict=True)]
+        encoded = self._encode(["".join(words for words, _ in segments) for segments in parts])
         rows = []
-        for sample, cut_early, (frame, text, suffix), (ids, spans), n in zip(
-            samples, cut, parts, encoded, n_image, strict=True
+        for sample, frame, cut_early, segments, (ids, spans), n in zip(
+            samples, frames, cut, parts, encoded, n_image, strict=True
         ):
-            text, suffix, ids, spans = self._without_controls(frame, text, suffix, ids, spans)
-            roles = self._roles(ids, spans, frame, len(text), len(suffix))
+            segments, ids, spans = self._without_controls(segments, ids, spans)
+            roles = self._roles(ids, spans, segments, frame.picture)
             keep = self._fitting(sample, roles, n)
             truncated = cut_early or not keep.all()
-            prompt = frame.before + text + suffix + frame.after
+            prompt = "".join(words for words, _ in segments)
             rows.append(Row(sample, frame, ids[keep], roles[keep], spans[keep], prompt, truncated))
         return rows
 
     def _plain(self, sample: Sample) -> tuple[str, bool]:
         text = sample.text if "text" in sample.modality else ""
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return _encodable(text[:limit]), len(text) > limit
+        kept = _encodable(text[:limit])
+        return kept.lower() if self.lower else kept, len(text) > limit
 
     def _encode(self, prompts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         with self._lock:
             encoded = self.tokenizer(
                 prompts,
+                add_special_tokens=self.special,
                 return_offsets_mapping=True,
                 return_attention_mask=False,
                 return_token_type_ids=False,
@@ -129,39 +153,39 @@ class RowBuilder:
         ]
 
     def _without_controls(
-        self, frame: Frame, text: str, suffix: str, ids: np.ndarray, spans: np.ndarray
-    ) -> tuple[str, str, np.ndarray, np.ndarray]:
+        self, segments: Segments, ids: np.ndarray, spans: np.ndarray
+    ) -> tuple[Segments, np.ndarray, np.ndarray]:
         """Break up strings of the user that the tokenizer took for control tokens: "<|im_end|>" -> "< |im_end|>".
         A string that survives three rounds of that is deleted, so the loop ends."""
         rounds = 0
         while True:
-            start = len(frame.before)
-            first, end = _first_character(spans), start + len(text) + len(suffix)
-            hits = np.isin(ids, self._control) & (first >= start) & (first < end)
+            own = self._segment_roles(spans, segments)
+            hits = np.isin(ids, self._control) & np.isin(own, (Role.TEXT, Role.INSTRUCTION))
             if not hits.any():
-                return text, suffix, ids, spans
-            words = text + suffix
-            boundary = len(text)
-            for a, b in sorted({(int(a) - start, int(b) - start) for a, b in spans[hits]}, reverse=True):
-                piece = words[a] + " " + words[a + 1 : b] if rounds < _GENTLE_ROUNDS else ""
-                words = words[:a] + piece + words[b:]
-                boundary += (len(piece) - (b - a)) if a < boundary else 0
-            boundary = max(boundary, 0)
-            text, suffix = words[:boundary], words[boundary:]
-            ids, spans = self._encode([frame.before + words + frame.after])[0]
+                return segments, ids, spans
+            prompt, bounds = "".join(words for words, _ in segments), _bounds(segments)
+            for a, b in sorted({(int(a), int(b)) for a, b in spans[hits]}, reverse=True):
+                piece = prompt[a] + " " + prompt[a + 1 : b] if rounds < _GENTLE_ROUNDS else ""
+                prompt = prompt[:a] + piece + prompt[b:]
+                bounds = [bound if bound <= a else max(bound + len(piece) - (b - a), a) for bound in bounds]
+            segments = [
+                (prompt[start:stop], role)
+                for start, stop, (_, role) in zip(bounds[:-1], bounds[1:], segments, strict=True)
+            ]
+            ids, spans = self._encode([prompt])[0]
             rounds += 1
 
-    def _roles(self, ids: np.ndarray, spans: np.ndarray, frame: Frame, n_text: int, n_suffix: int) -> np.ndarray:
+    def _roles(self, ids: np.ndarray, spans: np.ndarray, segments: Segments, picture: bool) -> np.ndarray:
         """A token belongs where its first character lies. The prompt's placeholder is not repeated yet, so positions
         do not depend on the picture's size."""
-        start = len(frame.before)
-        first = _first_character(spans)
-        roles = np.full(len(ids), Role.TEMPLATE, np.int8)
-        roles[(first >= start) & (first < start + n_text)] = Role.TEXT
-        roles[(first >= start + n_text) & (first < start + n_text + n_suffix)] = Role.INSTRUCTION
-        if frame.picture:
+        roles = self._segment_roles(spans, segments)
+        if picture:
             roles[ids == self.image_token_id] = Role.IMAGE
         return roles
+
+    def _segment_roles(self, spans: np.ndarray, segments: Segments) -> np.ndarray:
+        place = np.searchsorted(_bounds(segments)[1:-1], _first_character(spans), side="right")
+        return np.array([role for _, role in segments], np.int8)[place]
 
     def _fitting(self, sample: Sample, roles: np.ndarray, n_image: int) -> np.ndarray:
         """(L,) bool: every token but those at the end of the user's text that do not fit."""
@@ -174,6 +198,18 @@ class RowBuilder:
             )
         limit = min(self.max_tokens, self.positions - fixed)
         return ~is_text | (np.cumsum(is_text) <= limit)
+
+
+def _bounds(segments: Segments) -> list[int]:
+    """Where each piece begins, and where the last one ends."""
+    return list(accumulate((len(words) for words, _ in segments), initial=0))
+
+
+def _trimmed(text: str, instruction: str) -> Segments:
+    words = text + instruction
+    start, stop = len(words) - len(words.lstrip()), len(words.rstrip())
+    border = min(max(len(text), start), stop)
+    return [(words[start:border], Role.TEXT), (words[border:stop], Role.INSTRUCTION)]
 
 
 def _first_character(spans: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ class BackboneSpec:
     revision: str = "main"  # hub commit; "main" where none is pinned
     model_type: str | None = None  # row of FAMILIES; None = as the checkpoint says
     dtype: str = "bfloat16"  # on accelerators; a CPU computes in float32 unless told otherwise
-    tap: str | None = None  # "post_norm" | "pre_norm"; None = the family's
+    tap: str | None = None  # one of families.TAPS; None = the family's
     width: int | None = None  # D; None = known once loaded
     parameters: float | None = None  # of the whole checkpoint, about
     sae_file: str | None = None  # the authors' released SAE
@@ -34,6 +34,17 @@ class BackboneSpec:
     dash: str = "dash"  # Plotly line style: contrastive solid, MLLMs dashed
     symbol: str = "circle"  # Plotly marker
     demo: bool = False
+    # Embedding models: how they were trained to be read. Their one vector stands where others' mean of tokens stands.
+    pooling: str = "mean"  # "mean" or "last"
+    prompts: str = "uniform"  # row of PROMPTS
+    template: tuple[tuple[str, str], ...] = ()  # modality -> the whole prompt; () = as the checkpoint's family has it
+    positions: str = "model"  # "model", or "sequential": 0, 1, 2, ... for image tokens too
+    pixels: tuple[int, int] | None = None  # smallest and largest picture in pixels; None = the checkpoint's own
+
+    @property
+    def trained_to_embed(self) -> bool:
+        """Whether an MLLM was trained to give one vector, so that no other pooling of it means anything."""
+        return bool(self.template)
 
     @property
     def is_folder(self) -> bool:
@@ -44,6 +55,41 @@ def _row(key: str, hub_id: str, label: str, short: str, **fields: Any) -> Backbo
     contrastive = fields.get("contrastive", False)
     defaults = {"sae_width": 7168 if contrastive else 32768, "dash": "solid" if contrastive else "dash"}
     return BackboneSpec(key, hub_id, label, short, **(defaults | fields))
+
+
+def _chatml(system: str, tail: str) -> tuple[tuple[str, str], ...]:
+    """A ChatML conversation with the instruction as system turn, for each modality."""
+    shown = "<|vision_start|><|image_pad|><|vision_end|>"
+    head = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
+    return tuple(
+        (modality, f"{head}{shown * (modality != 'text')}{'{text}' * (modality != 'image')}<|im_end|>\n{tail}")
+        for modality in ("image", "text", "image_text")
+    )
+
+
+# scripts/qwen3_vl_embedding.py of the model's repository (format_model_input, _preprocess_inputs): system turn, picture,
+# text, generation prompt; pictures of 4 to 1800 tokens of 32 x 32 pixels; last token.
+_QWEN3_VL_EMBEDDING: dict[str, Any] = {
+    "model_type": "qwen3_vl",
+    "tap": "post_norm",
+    "pooling": "last",
+    "prompts": "qwen3-vl-embedding",
+    "template": _chatml("{instruction}", "<|im_start|>assistant\n"),
+    "pixels": (4 * 32 * 32, 1800 * 32 * 32),
+    "sae_width": None,
+}
+# gme_inference.py of the model's repository: as above with <|endoftext|> behind; its forward pass calls the language model
+# on embeddings alone, so image tokens have the positions 0, 1, 2, ... of a text, not rows and columns.
+_GME: dict[str, Any] = {
+    "model_type": "qwen2_vl",
+    "pooling": "last",
+    "prompts": "gme",
+    "template": _chatml("{instruction}", "<|im_start|>assistant\n<|endoftext|>"),
+    "positions": "sequential",
+    "pixels": (256 * 28 * 28, 1280 * 28 * 28),
+    "sae_width": None,
+}
+_LLAMA3 = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n"
 
 
 # Revisions are the hub commits that other projects pin for these models; Chameleon's was not found (fixed at download).
@@ -130,6 +176,83 @@ BACKBONES: dict[str, BackboneSpec] = {
             dash="longdashdot",
             symbol="x",
         ),
+        *(
+            _row(
+                f"qwen3-vl-embedding-{size.lower()}",
+                f"Qwen/Qwen3-VL-Embedding-{size}",
+                f"Qwen3-VL-Embedding-{size}",
+                f"Qwen3-VL-Emb-{size}",
+                revision=revision,
+                width=width,
+                parameters=parameters,
+                dash="longdash",
+                symbol=symbol,
+                **_QWEN3_VL_EMBEDDING,
+            )
+            for size, revision, width, parameters, symbol in (
+                ("2B", "9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda", 2048, 2.13e9, "cross-open"),
+                ("8B", "2c4565515e0f265c6511776e7193b22c0968ddc7", 4096, 8.14e9, "cross-dot"),
+            )
+        ),
+        *(
+            _row(
+                f"gme-qwen2-vl-{size.lower()}",
+                f"Alibaba-NLP/gme-Qwen2-VL-{size}-Instruct",
+                f"GME-Qwen2-VL-{size}",
+                f"GME-{size}",
+                revision=revision,
+                width=width,
+                parameters=parameters,
+                dash="dash",
+                symbol=symbol,
+                **_GME,
+            )
+            for size, revision, width, parameters, symbol in (
+                ("2B", "ce765ae71b8cdb208203cd8fb64a170b1b84293a", 1536, 2.21e9, "diamond-open"),
+                ("7B", "477027a6480f8630363be77751f169cc3434b673", 3584, 8.29e9, "diamond-dot"),
+            )
+        ),
+        # demo_v2_image.py of TIGER-AI-Lab/VLM2Vec: bare text without a chat template, <|image_pad|> alone for the picture;
+        # last token. The released repository may hold LoRA weights: merge them first, the loader says how.
+        _row(
+            "vlm2vec-v2",
+            "VLM2Vec/VLM2Vec-V2.0",
+            "VLM2Vec-V2.0 (Qwen2-VL-2B)",
+            "VLM2Vec-V2",
+            revision="e39ff079b8275ef876d3656da8c0bddbff3c4dde",
+            model_type="qwen2_vl",
+            width=1536,
+            parameters=2.21e9,
+            pooling="last",
+            prompts="vlm2vec",
+            template=(
+                ("image", "<|image_pad|>{instruction}"),
+                ("text", "{instruction}{text}"),
+                ("image_text", "<|image_pad|>{instruction}{text}"),
+            ),
+            sae_width=None,
+            symbol="star",
+        ),
+        # retrieval.py of kongds/E5-V, the Llama 3 branch; last token, hidden_states[-1].
+        _row(
+            "e5-v",
+            "royokong/e5-v",
+            "E5-V (LLaVA-NeXT, Llama 3 8B)",
+            "E5-V",
+            revision="0c1f22679417b3ae925d779442221c40cd1861ab",
+            model_type="llava_next",
+            width=4096,
+            parameters=8.36e9,
+            pooling="last",
+            prompts="e5-v",
+            template=(
+                ("image", _LLAMA3.format("<image>{instruction}")),
+                ("text", _LLAMA3.format("{text}{instruction}")),
+                ("image_text", _LLAMA3.format('<image>Modify this image with "{text}{instruction}')),
+            ),
+            sae_width=None,
+            symbol="hexagram",
+        ),
         _row(
             "clip-mini",
             "assets/demo/clip-mini",
@@ -182,3 +305,9 @@ def find_spec(key_or_path: str | Path) -> BackboneSpec:
         f"No backbone or folder is called {name!r}; expected one of {', '.join(BACKBONES)}, a folder, or a hub id "
         f"such as Qwen/Qwen2-VL-2B-Instruct.{hint}"
     )
+
+
+def slug(name: str) -> str:
+    """A folder name from a dataset name, hub id or path: its last part, in lower case, without odd characters."""
+    last = Path(name.rstrip("/")).name or "data"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last.lower())

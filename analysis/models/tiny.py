@@ -285,7 +285,12 @@ MAKERS: dict[str, Callable[..., Path]] = {
 
 def _save(folder: Path, model_class: Any, config: Any, processor: Any) -> Path:
     torch.manual_seed(0)
-    model_class(config).save_pretrained(folder)
+    model = model_class(config)
+    with torch.no_grad():
+        for weight in model.parameters():  # Gemma 3's projection starts at zero, which would hide every picture
+            if weight.ndim > 1 and not weight.any():
+                weight.normal_(std=weight.shape[0] ** -0.5)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
@@ -326,7 +331,7 @@ def _siglip_text(padding_side: str) -> tuple[Siglip2Tokenizer, dict[str, Any]]:
     return tokenizer, {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 64}
 
 
-def _qwen_tokenizer(padding_side: str) -> Qwen2Tokenizer:
+def _qwen_tokenizer(padding_side: str, **options: Any) -> Qwen2Tokenizer:
     vocabulary, merges = _byte_level()
     vocabulary = {**vocabulary, "<|endoftext|>": len(vocabulary)}
     tokenizer = Qwen2Tokenizer(
@@ -336,6 +341,7 @@ def _qwen_tokenizer(padding_side: str) -> Qwen2Tokenizer:
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         padding_side=padding_side,
+        **options,
     )
     tokenizer.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in QWEN_SPECIAL], special_tokens=True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import BackboneError
+from analysis.models.folders import is_pointer, refuse_other_kinds
 
 _WHOLE = 64 << 20  # files up to this size go into the fingerprint whole, of larger ones both ends
 _END = 1 << 20
@@ -39,8 +40,16 @@ def read_config(folder: Path, *, hint: str = "") -> dict[str, Any]:
     """The config.json of a model folder. Raises BackboneError when there is none."""
     if not folder.is_dir():
         raise BackboneError(f"There is no model folder {folder}.{hint or ' Expected a folder with a config.json.'}")
+    refuse_other_kinds(folder)
+    if is_pointer(folder / "config.json"):
+        raise BackboneError(
+            f"{folder / 'config.json'} is a Git LFS pointer; run `git lfs pull` there, or download the model again."
+        )
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__} instead of an object")
+        return config
     except FileNotFoundError as error:
         raise BackboneError(
             f"{folder} holds no config.json; expected a folder that `save_pretrained` wrote or the hub delivered."
@@ -84,7 +93,7 @@ def count_parameters(folder: Path) -> int | None:
         _size(entry["shape"])
         for file in files
         for name, entry in _header(file).items()
-        if name != "__metadata__" and not name.startswith("lm_head.")
+        if name != "__metadata__" and "lm_head" not in name.split(".")  # LLaVA keeps it inside language_model
     )
 
 

@@ -82,7 +82,7 @@ def embed_query(
     cannot be read, UnsupportedModality for image + text on a dual encoder, BackboneError when the model fails. A text
     that is longer than the model reads is cut, with a note.
     """
-    from analysis.build.build import backbone_config
+    from analysis.models.backbones import backbone_config
 
     sample = query_sample(picture, text, prompts, task, name)
     notes = () if picture is None else picture_notes(picture, name)

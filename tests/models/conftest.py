@@ -18,10 +18,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def get(architecture: str, **options: str) -> Path:
         key = (architecture, *sorted(options.items()))
         if key not in made:
-            from analysis.models.tiny import MAKERS
+            from analysis.models import tiny, tiny_chat
 
             folder = tmp_path_factory.mktemp("checkpoints") / "-".join([architecture, *options.values()])
-            made[key] = MAKERS[architecture](folder, **options)
+            made[key] = (tiny.MAKERS | tiny_chat.MAKERS)[architecture](folder, **options)
         return made[key]
 
     return get

@@ -12,14 +12,16 @@ from PIL import Image
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from analysis.data.samples import Sample
+from tests.models.samples import DUAL
 
 CHAT = ("qwen2_vl", "qwen3_vl")
+PLACEHOLDER = ("paligemma", "chameleon")
 
 
 class Reference:
     def __init__(self, folder: Path, architecture: str) -> None:
         self.architecture = architecture
-        dual = architecture in ("clip", "siglip", "siglip2")
+        dual = architecture in DUAL
         self.model = (AutoModel if dual else AutoModelForImageTextToText).from_pretrained(folder).eval()
         self.processor = AutoProcessor.from_pretrained(folder)
 
@@ -30,6 +32,11 @@ class Reference:
         if self.architecture in CHAT:
             content = [{"type": "image"}] * (image is not None) + [{"type": "text", "text": words}]
             prompt = self.processor.apply_chat_template([[{"role": "user", "content": content}]], tokenize=False)
+        elif self.architecture not in PLACEHOLDER:  # the processor does everything: template, tiles, markup, tokens
+            content = [{"type": "image", "image": image}] * (image is not None) + [{"type": "text", "text": words}]
+            return self.processor.apply_chat_template(
+                [[{"role": "user", "content": content}]], tokenize=True, return_dict=True, return_tensors="pt"
+            )
         else:
             if image is None and self.architecture == "paligemma":
                 image = Image.new("RGB", (112, 112))
@@ -42,7 +49,11 @@ class Reference:
     def states(self, sample: Sample, *, pre_norm: bool = False) -> np.ndarray:
         """(L, D) of one sample: the output of the final norm, or of the last decoder layer before it."""
         last_layer: list[torch.Tensor] = []
-        language = getattr(self.model.model, "language_model", self.model.model)
+        language = next(
+            found
+            for name in ("language_model", "text_model", "")
+            if (found := getattr(self.model.model, name, None) if name else self.model.model) is not None
+        )
         hook = language.layers[-1].register_forward_hook(
             lambda _, inputs, output: last_layer.append(output[0] if isinstance(output, tuple) else output)
         )
@@ -58,7 +69,7 @@ class Reference:
             # the image processor by itself: Siglip2Processor would overrule the checkpoint's number of patches
             pixels = self.processor.image_processor(images=[sample.picture.load()], return_tensors="pt")
             return self.model.get_image_features(**pixels).pooler_output[0].numpy()
-        if self.architecture == "clip":
+        if self.architecture in ("clip", "metaclip_2"):
             tokens = self.processor(text=[sample.text], return_tensors="pt", truncation=True)
             return self.model.get_text_features(**tokens).pooler_output[0].numpy()
         tokens = self.processor(

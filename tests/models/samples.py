@@ -8,8 +8,9 @@ from PIL import Image
 from analysis.data.samples import Picture, Sample
 from analysis.models.prompts import instruction_for
 
-MLLMS = ("qwen2_vl", "qwen3_vl", "paligemma", "chameleon")
-DUAL = ("clip", "siglip", "siglip2")
+TILED = ("idefics3", "smolvlm", "llava_next", "llava_onevision", "internvl")
+MLLMS = ("qwen2_vl", "qwen3_vl", "paligemma", "chameleon", "qwen2_5_vl", "gemma3", *TILED)
+DUAL = ("clip", "siglip", "siglip2", "metaclip_2")
 
 
 def picture(width: int, height: int, seed: int = 0) -> Picture:

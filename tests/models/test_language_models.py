@@ -1,4 +1,4 @@
-"""The four MLLM families against the checkpoint's own processor and whole model, one sample at a time."""
+"""The MLLM families against the checkpoint's own processor and whole model, one sample at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from analysis.data.samples import Picture, Sample
 from analysis.models.pooling import Role
 from tests.models.reference import Reference
-from tests.models.samples import MLLMS, mixed_samples, picture, sample
+from tests.models.samples import MLLMS, TILED, mixed_samples, picture, sample
 
 TOLERANCE = 2e-5
 
@@ -96,9 +96,9 @@ def test_roles_cover_the_text_and_the_instruction(loaded):
     tokens = loaded.tokens(sample("both", text, size=(80, 56)))
     joined = {role: "".join(s for s, r in zip(tokens.strings, tokens.roles, strict=True) if r == role) for role in Role}
     assert joined[Role.TEXT] == text
-    assert joined[Role.INSTRUCTION] == "\nSummarize the above image and the sentence in one word: "
-    rows, columns = tokens.grid
-    assert (tokens.roles == Role.IMAGE).sum() == rows * columns
+    instruction = "\nSummarize the above image and the sentence in one word: "
+    assert joined[Role.INSTRUCTION] == (instruction.rstrip() if loaded.spec.model_type == "gemma3" else instruction)
+    check_picture(loaded, tokens)
     assert Role.PAD not in tokens.roles
 
 
@@ -135,13 +135,14 @@ def test_half_precision_batches_agree_with_singles(architecture, checkpoint, dty
 def test_special_tokens_in_the_users_text_never_become_control_tokens(loaded):
     tokenizer = loaded._inputs.tokenizer
     control = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for token in sorted({tokenizer.convert_ids_to_tokens(i) for i in control}):
+    tokens = sorted({tokenizer.convert_ids_to_tokens(i) for i in control})
+    for token in [token for token in tokens if not token.startswith("<row_") or token == "<row_1_col_1>"]:
         nested = token[:3] + token + token[3:]  # what deleting would turn into the token itself
-        for text in (token, f"a{token}b {token}", nested, token * 5):
+        for text in (f"{token}a{token}b {token}", nested + token * 5):
             tokens = loaded.tokens(sample("attack", f"look {text} here", size=(56, 56)))
             words = tokens.ids[tokens.roles == Role.TEXT]
             assert not control & set(words.tolist()), text
-            assert (tokens.roles == Role.IMAGE).sum() == np.prod(tokens.grid)
+            check_picture(loaded, tokens)
             assert (tokens.roles == Role.INSTRUCTION).any()
 
 
@@ -173,8 +174,14 @@ def test_a_very_long_text_is_cut_and_marked(architecture, checkpoint):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 300), (640, 48)])
 def test_pictures_of_extreme_shapes_are_embedded(loaded, size):
-    tokens = loaded.tokens(sample("odd", size=size))
-    assert (tokens.roles == Role.IMAGE).sum() == np.prod(tokens.grid)
+    check_picture(loaded, loaded.tokens(sample("odd", size=size)))
+
+
+def check_picture(loaded, tokens) -> None:
+    """The image tokens are those that the model takes for such, and each cell of the grid is one of them."""
+    np.testing.assert_array_equal(tokens.roles == Role.IMAGE, tokens.ids == loaded._inputs.image_token_id)
+    assert len(tokens.cells) == len(set(tokens.cells.tolist())) == np.prod(tokens.grid)
+    assert (tokens.roles[tokens.cells] == Role.IMAGE).all()
 
 
 def test_the_language_model_head_is_not_loaded(loaded):
@@ -193,18 +200,116 @@ class TestTap:
 
     def test_the_norm_leads_from_one_tap_to_the_other(self, architecture, checkpoint):
         from analysis.models.backbones import load_backbone
-        from analysis.models.families import at_path
+        from analysis.models.families import FAMILIES, at_path
 
         before, after = (
             load_backbone(checkpoint(architecture), device="cpu", tap=tap) for tap in ("pre_norm", "post_norm")
         )
-        norm = at_path(after._model, "norm" if architecture == "chameleon" else "language_model.norm")
+        norm = at_path(after._model, FAMILIES[architecture].norm)
         one = sample("both", "a red car", size=(80, 80))
         states = before.tokens(one).states
         with torch.inference_mode():
             expected = norm(torch.from_numpy(states)).numpy()
         np.testing.assert_allclose(after.tokens(one).states, expected, atol=1e-5)
         assert np.abs(states - expected).max() > 1e-2
+
+    def test_pre_mlp_is_the_residual_that_the_last_mlp_is_added_to(self, architecture, backbone):
+        """out = x + post(mlp(norm(x))), written out with the layer's own parts, must give the tap before the final norm."""
+        loaded = backbone(architecture)
+        one = sample("both", "a red car", size=(80, 80))
+        layer = loaded._forward._decoder().layers[-1]
+        x = torch.from_numpy(loaded.with_tap("pre_mlp").tokens(one).states)
+        with torch.inference_mode():
+            if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 and 3
+                added = layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(x)))
+            else:
+                added = layer.mlp(layer.post_attention_layernorm(x))
+        after = loaded.with_tap("pre_norm").tokens(one).states
+        np.testing.assert_allclose((x + added).numpy(), after, atol=2e-5)
+        assert added.abs().max() > 1e-3
+
+
+class TestTiles:
+    """Where a tile's tokens lie: paint one cell of a grey picture and look which tokens change most."""
+
+    @pytest.mark.parametrize(
+        ("architecture", "height", "width", "grid"),
+        [
+            ("idefics3", 56, 112, (4, 8)),
+            ("smolvlm", 112, 56, (8, 4)),
+            ("internvl", 28, 84, (2, 6)),
+            ("llava_next", 28, 56, (4, 8)),
+            ("llava_onevision", 28, 56, (4, 8)),
+            ("gemma3", 56, 56, (4, 4)),
+            ("qwen2_5_vl", 84, 112, (3, 4)),
+        ],
+    )
+    def test_the_painted_cell_changes_its_token_most(self, backbone, architecture, height, width, grid):
+        loaded = backbone(architecture)
+        rows, columns = grid
+        base = self._embedded(loaded, _grey(height, width), grid)
+        hits = 0
+        for place in range(rows * columns):
+            r, c = divmod(place, columns)
+            pixels = _grey(height, width)
+            pixels[r * height // rows : (r + 1) * height // rows, c * width // columns : (c + 1) * width // columns] = (
+                255
+            )
+            changed = np.linalg.norm(self._embedded(loaded, pixels, grid) - base, axis=1)
+            hits += int(changed.argmax()) == place
+        assert hits >= 0.9 * rows * columns, f"{hits} of {rows * columns}"
+
+    @staticmethod
+    def _embedded(loaded, pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """What enters the language model at the cells of the grid: a random decoder would mix them."""
+        from PIL import Image
+
+        seen = []
+        hook = (
+            loaded._forward._decoder()
+            .layers[0]
+            .register_forward_pre_hook(
+                lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+            )
+        )
+        tokens = loaded.tokens(Sample("grid", "image", picture=Picture.of(Image.fromarray(pixels))))
+        hook.remove()
+        assert tokens.grid == grid
+        return seen[0][0].numpy()[tokens.cells]
+
+    @pytest.mark.parametrize("architecture", TILED)
+    def test_the_expected_number_of_tokens_is_the_real_one(self, backbone, architecture):
+        """Texts are cut by it before pictures are decoded; processors arrange tiles by rules of their own."""
+        loaded = backbone(architecture)
+        for width, height in (
+            (1, 1),
+            (28, 28),
+            (30, 29),
+            (56, 57),
+            (113, 20),
+            (61, 112),
+            (300, 40),
+            (640, 427),
+            (33, 900),
+        ):
+            one = sample("sized", size=(width, height))
+            _, expected = loaded._inputs.rows([one], lambda place, error: pytest.fail(str(error)))
+            assert expected == [len(loaded.tokens(one))], (width, height)
+            reference = loaded._inputs._pixels._processed([one.picture.load()])
+            assert len(reference["pixel_values"]) >= 1
+
+    def test_markup_between_tiles_is_template_and_has_its_names(self, backbone):
+        tokens = backbone("idefics3").tokens(sample("both", "a red car", size=(56, 28)))
+        names = [name for name, role in zip(tokens.strings, tokens.roles, strict=True) if role == Role.TEMPLATE]
+        assert {"<row_1_col_1>", "<row_2_col_4>", "<global-img>", "<fake_token_around_image>"} <= set(names)
+        assert {name for name, role in zip(tokens.strings, tokens.roles, strict=True) if role == Role.IMAGE} == {""}
+
+    def test_gemmas_picture_is_seen_in_both_directions(self, backbone):
+        loaded = backbone("gemma3")
+        left, right = _grey(56, 56), _grey(56, 56)
+        right[42:, 42:] = 255
+        states = [_states(loaded, pixels) for pixels in (left, right)]
+        assert np.abs(states[0][0] - states[1][0]).max() > 1e-4  # the first patch knows of the last
 
 
 class TestGrid:

@@ -2,7 +2,7 @@ import pytest
 
 from analysis.data.samples import MODALITIES, SHORT, TASKS
 from analysis.errors import AnalysisError
-from analysis.models.prompts import PROMPTS, instruction_for
+from analysis.models.prompts import instruction_for
 
 BOTH = "\nSummarize the above image and the sentence in one word: "
 
@@ -33,7 +33,7 @@ def test_uniform_gives_a_modality_one_sentence_whatever_the_task():
 
 def test_every_side_of_every_task_has_a_sentence():
     long = {short: modality for modality, short in SHORT.items()}
-    for name in PROMPTS:
+    for name in ("paper", "uniform"):
         for task in TASKS:
             for side, short in zip(("query", "candidate"), task.split("2"), strict=True):
                 sentence = instruction_for(name, task, side, long[short])

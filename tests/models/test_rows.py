@@ -89,3 +89,13 @@ def test_rows_come_back_in_order(tokenizer):
     assert [int((row.roles == Role.TEXT).sum()) for row in rows] == list(range(1, 9))
     assert builder.build([], [], [], instructions=False) == []
     assert all(row.ids.dtype == np.int64 for row in rows)
+
+
+def test_text_is_lowered_where_the_row_says_so(tokenizer):
+    """This tokenizer keeps capitals, as Gemma's does, which released SigLIP2 folders name."""
+    one = Sample("s", "text", text="Two DOGS")
+    for lower, expected in ((True, "two dogs"), (False, "Two DOGS")):
+        builder = RowBuilder(tokenizer, None, max_tokens=100, positions=200, lower=lower)
+        (row,) = builder.build([one], [FRAME], [0], instructions=False)
+        kept = [s for s, role in zip(row.strings(tokenizer), row.roles, strict=True) if role == Role.TEXT]
+        assert "".join(kept) == expected

@@ -5,15 +5,17 @@ import sys
 
 import pytest
 
+from analysis.data.samples import MODALITIES
 from analysis.errors import BackboneError
 from analysis.models.families import FAMILIES, TAPS
 from analysis.models.inputs import BUILDERS
-from analysis.models.pixels import _LAYOUTS
+from analysis.models.layouts import LAYOUTS
+from analysis.models.prompts import PROMPTS
 from analysis.models.specs import BACKBONES, ROOT, find_spec
 
 
 def test_the_six_models_of_the_paper_and_the_demo_are_there():
-    assert list(BACKBONES) == [
+    assert [key for key, spec in BACKBONES.items() if not spec.trained_to_embed] == [
         "clip-vit-b32",
         "siglip2-b16-512",
         "qwen2-vl-7b",
@@ -34,9 +36,14 @@ def test_rows_are_complete_and_tell_apart():
         assert spec.width > 0
         if not spec.demo:
             assert spec.dtype == "bfloat16"
+            assert spec.revision == "main" or len(spec.revision) == 40
+        if spec.trained_to_embed:
+            assert {modality for modality, _ in spec.template} == set(MODALITIES)
+            assert spec.prompts in PROMPTS
+            assert spec.pooling == "last"
+        elif not spec.demo:
             assert spec.sae_file.endswith(".pt")
             assert spec.sae_width in (7168, 20736, 32768)
-            assert spec.revision == "main" or len(spec.revision) == 40
     styles = [(spec.dash, spec.symbol) for spec in BACKBONES.values()]
     assert len(set(styles)) == len(styles)
     assert len({spec.short for spec in BACKBONES.values()}) == len(BACKBONES)
@@ -45,7 +52,7 @@ def test_rows_are_complete_and_tell_apart():
 def test_every_family_names_a_builder_a_layout_and_a_tap():
     for family in FAMILIES.values():
         assert family.builder in BUILDERS
-        assert family.grid in _LAYOUTS
+        assert family.grid in LAYOUTS
         assert family.tap in TAPS
         assert bool(family.norm) != family.contrastive
 
