@@ -90,11 +90,13 @@ class PictureCell:
 
 
 def find_shards(folder: Path, prefix: str = "") -> list[Path]:
-    """Parquet files of a folder, or of its data/ folder, whose name starts with `prefix`, sorted by name; else those of
-    its folders that are called after a split (train/0000.parquet, default/train/0000.parquet)."""
+    """Parquet files of a folder, or of its data/ folder, whose name starts with `prefix`, sorted by name; without a prefix
+    also those of its folders that are called after a split (train/0000.parquet, default/train/0000.parquet)."""
     for place in (folder, folder / "data"):
         if found := files_of(place, prefix=prefix, suffix=".parquet"):
             return found
+    if prefix:
+        return []
     places = [place for place in (folder, folder / "data", folder / "default") for place in subfolders(place)]
     named = [place for place in places if canonical(place.name)]
     return [file for place in named for file in files_of(place, prefix=prefix, suffix=".parquet")]

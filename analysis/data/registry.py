@@ -154,14 +154,11 @@ def _jsonl_place(query_file: Path) -> TaskPlace:
 def _folders(path: Path, depth: int) -> Iterator[Path]:
     """The folder and those below it. One that may not be opened is passed over, and said."""
     yield path
-    if depth:
-        try:
-            inside = subfolders(path)
-        except DataError as error:
-            log.warning("%s No tasks are looked for in it.", error)
-            inside = []
-        for below in inside:
+    for below in subfolders(path) if depth else ():
+        if os.access(below, os.R_OK | os.X_OK):
             yield from _folders(below, depth - 1)
+        else:
+            log.warning("%s may not be opened, so no tasks are looked for in it.", below.name)
 
 
 def _nothing_found(path: Path) -> str:

@@ -41,13 +41,13 @@ class Picture:
 
         return decode(self.bytes(), name=self.label)
 
-    def check(self) -> None:
-        """Raise DataError where the header alone shows that `load` would fail. Reads no pixels; a file on disk is
-        opened but not read through."""
+    def check(self) -> tuple[int, int]:
+        """(width, height) as stored. Raises DataError where the header alone shows that `load` would fail. Reads no
+        pixels; a file on disk is opened but not read through."""
         from analysis.data.pictures import check_header
 
         in_file = self.path is not None and self.data is None and self.read is None and self.path.is_file()
-        check_header(self.path if in_file and self.path else self.bytes(), name=self.label)
+        return check_header(self.path if in_file and self.path else self.bytes(), name=self.label)
 
     def bytes(self) -> bytes:
         if self.data is not None:

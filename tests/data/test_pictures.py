@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.data.pictures import WORK_SIDE, check_header, decode, thumbnail_webp
+from analysis.data.pictures import GUARD_PIXELS, check_header, decode, guarded, thumbnail_webp
 from analysis.data.samples import Picture
 from analysis.errors import DataError
 from tests.data.writers import encoded, solid
@@ -102,14 +102,17 @@ def test_one_pixel_is_a_picture():
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB")])
-def test_thirty_megapixels_are_accepted_and_scaled(kind, mode):
-    image = Image.fromarray(QUARTERS).resize((6000, 5000), Image.Resampling.NEAREST).convert(mode)
-    data = saved(image, kind)
+@pytest.mark.parametrize("size", [(4000, 3000), (8000, 5000)])
+def test_only_what_lies_above_the_guard_is_scaled(kind, mode, size):
+    """A photograph of 12 megapixels reaches the model's own processor whole."""
+    data = saved(Image.fromarray(QUARTERS).resize(size, Image.Resampling.NEAREST).convert(mode), kind)
     start = time.process_time()
-    small = decode(data)
-    assert time.process_time() - start < 10  # a hang, not a speed limit
-    assert max(small.size) == WORK_SIDE
-    np.testing.assert_allclose(corner(small, "tl"), (250, 10, 10), atol=12)
+    image = decode(data)
+    assert time.process_time() - start < 15  # a hang, not a speed limit
+    assert image.size == guarded(*size)
+    assert image.size == size or 0.99 < image.width * image.height / GUARD_PIXELS <= 1
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.001)
+    np.testing.assert_allclose(corner(image, "tl"), (250, 10, 10), atol=12)
 
 
 REFUSED = {
