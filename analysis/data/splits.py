@@ -15,6 +15,7 @@ WORDS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SHARD = re.compile(r"^(?P<split>.+?)-\d{3,}-of-\d{3,}$")
+_YEAR = re.compile(r"(?:19|20)\d\d$")
 _WORD = re.compile(r"[^a-zA-Z0-9]+")
 
 
@@ -37,7 +38,7 @@ def split_word(name: str) -> str:
 
 def canonical(name: str) -> str:
     """ "train", "validation" or "test" of any word for it, with or without a year; empty for another name."""
-    bare = name.lower().rstrip("0123456789")
+    bare = _YEAR.sub("", name.lower())
     return next((split for split, words in WORDS.items() if bare in words), "")
 
 
@@ -51,7 +52,7 @@ def chosen_splits(present: Iterable[str], asked: str | None, where: str) -> list
     for name in asked.split("+"):
         lower = name.strip().lower()
         same = [split for split in found if split.lower() == lower]
-        same = same or [split for split in found if split.lower().rstrip("0123456789") == lower]
+        same = same or [split for split in found if _YEAR.sub("", split.lower()) == lower]
         same = same or [split for split in found if canonical(lower) and canonical(split) == canonical(lower)]
         if not same:
             raise DataError(f"{where} has no split {name!r}; found {', '.join(found) or 'none'}.")

@@ -93,7 +93,7 @@ def _groups(path: Path, shard: str, split: str, defects: Defects, revision: list
     samples = _samples(path, defects)
     revision += [shard, str(path.stat().st_size)]
     for key, sample in samples.items():
-        name = f"{shard}/{printable(key)}"
+        name = f"{shard}/{printable(key.removeprefix('./'))}"
         cells = [sample.picture, *sample.texts.values()]
         revision.append(f"{name} {[(cell.offset, cell.size) for cell in cells if cell]}")
         if sample.picture is None:
