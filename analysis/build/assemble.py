@@ -153,7 +153,11 @@ def _sample_table(extraction: Extraction) -> pd.DataFrame:
         span = job.span(shard)
         here = corpus.samples[span]
         parts.append(_columns([here[row - span.start] for row in kept.tolist()]))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    table.loc[
+        np.isin(extraction.kept, extraction.lost), "pair_id"
+    ] = -1  # captions that another task keeps: retrieval only
+    return table
 
 
 def _columns(samples: list) -> pd.DataFrame:

@@ -138,6 +138,6 @@ def disk_errors_of(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise AnalysisError(
-            f"{what} could not be written ({error.strerror or error}); free some space or make it writable, and run the "
-            "command again to resume."
+            f"{what} could not be written ({error.strerror or error}); free some space, make it writable or choose "
+            "another --cache, and run the command again to resume."
         ) from error

@@ -55,7 +55,7 @@ def test_the_damaged_picture_is_counted_named_and_absent(built):
         ("i2t", (11, 22)),
     ):  # its captions leave with it: no query asks for it in vain
         task = store.task(code)
-        assert (len(task.queries), len(task.candidates)) == sides
+        assert (len(task.query_rows), len(task.candidate_rows)) == sides
         assert task.unanswerable_queries == task.missing_targets == 0
 
 
