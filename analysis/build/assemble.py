@@ -28,7 +28,6 @@ from analysis.build.score import (
     score_tables,
     words_of_samples,
 )
-from analysis.build.shards import read_shards
 from analysis.build.stored_tasks import StoredTask, stored_tasks, write_results, write_tasks
 from analysis.build.token_views import choose_rows, write_token_views
 from analysis.concepts.scores import PairRows
@@ -180,7 +179,11 @@ def _sample_table(extraction: Extraction) -> pd.DataFrame:
         span = job.span(shard)
         here = corpus.samples[span]
         parts.append(_columns([here[row - span.start] for row in kept.tolist()]))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    table.loc[
+        np.isin(extraction.kept, extraction.lost), "pair_id"
+    ] = -1  # captions that another task keeps: retrieval only
+    return table
 
 
 def _columns(samples: list) -> pd.DataFrame:
@@ -272,7 +275,7 @@ def _embeddings(writer: StoreWriter, work: Path, plan: BuildPlan, extraction: Ex
 def _thumbs(writer: StoreWriter, extraction: Extraction) -> list[str]:
     """Write each different picture once; samples that share a picture share its file."""
     names: list[str] = []
-    for shard in read_shards(extraction.job, variants=()):
+    for shard in extraction.shards(variants=()):
         for ok, thumb in zip(shard.ok, shard.thumbs, strict=True):
             if not ok:
                 continue
@@ -311,7 +314,12 @@ def _facts(
         "tokens": tokens,
         "defects": corpus.defects,
         "notes": corpus.notes,
-        "skipped": {"count": len(extraction.skipped), "first": next(iter(extraction.skipped.items()), None)},
+        "skipped": {
+            "count": len(extraction.skipped),
+            "first": next(iter(extraction.skipped.items()), None),
+            "reasons": extraction.skipped,
+            "captions": len(extraction.lost),
+        },
         "truncated_texts": len(extraction.truncated),
         "seconds_extract": round(extraction.seconds, 1),
         "device": plan.model.device,

@@ -84,6 +84,7 @@ class Corpus:
     defects: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     has_pairs: bool = True  # image-caption pairs: what the concept scores are about
+    n_paired: int = 0  # samples of the pairs; they come first
 
     @cached_property
     def task_revisions(self) -> dict[str, str]:
@@ -91,6 +92,27 @@ class Corpus:
         return {
             name: task.source.revision for name, task in self.tasks.items() if task.source.revision != self.revision
         }
+
+    def is_of_pairs(self, task: str) -> bool:
+        """Whether a task was made of the image-caption pairs, not read from files of its own."""
+        return _of_pairs(self.tasks[task].source)
+
+    def rows_without_picture(self, ok: np.ndarray) -> np.ndarray:
+        """Rows of captions whose picture could not be embedded; ok (n,): which samples could."""
+        pair_of = np.array([sample.pair_id for sample in self.samples[: self.n_paired]], np.int64)
+        is_picture = np.array([sample.modality == "image" for sample in self.samples[: self.n_paired]], bool)
+        lost = pair_of[is_picture & ~ok[: self.n_paired]]
+        return np.flatnonzero(np.isin(pair_of, lost) & ~is_picture)
+
+    def rows_of_other_tasks(self) -> np.ndarray:
+        """Rows that tasks with files of their own use, each once."""
+        sides = [
+            side
+            for name, task in self.tasks.items()
+            if not self.is_of_pairs(name)
+            for side in (task.queries, task.candidates)
+        ]
+        return np.unique(np.concatenate(sides)) if sides else np.empty(0, np.int32)
 
     def tasks_with_both(self) -> list[str]:
         """Tasks that hold samples of an image and a text together."""
@@ -164,7 +186,15 @@ def assemble(
         split = "+".join(sorted({source.split for source in tasks.values()} - {""}))
         revision = fingerprint(part for key in sorted(tasks) for part in (key, tasks[key].revision))
     return Corpus(
-        slug(name), split, revision, collector.samples(), task_rows, defects, list(notes), has_pairs=pairs is not None
+        slug(name),
+        split,
+        revision,
+        collector.samples(),
+        task_rows,
+        defects,
+        list(notes),
+        has_pairs=pairs is not None,
+        n_paired=0 if pairs is None else len(pairs.samples),
     )
 
 

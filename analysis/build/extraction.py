@@ -12,18 +12,25 @@ import numpy as np
 from analysis.build.corpus import Corpus
 from analysis.build.files import only_one, write_atomically
 from analysis.build.plan import ALL_VARIANTS, BuildPlan, Config, ModelPlan
-from analysis.build.shards import ShardJob, open_backbone, read_shards, run_local
+from analysis.build.shards import Shard, ShardJob, open_backbone, read_shards, run_local
+from analysis.data.pictures import GUARD_PIXELS
 from analysis.errors import AnalysisError, DataError, UnsupportedModality
 from analysis.models.backbones import Backbone, backbone_config
 from analysis.store.schema import store_key
 
+_NAMED = 3  # samples left out that are named with their reason; the store's facts hold all of them
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # step, done, total
 
 
 @dataclass
 class Extraction:
-    """Embeddings of one corpus, as they lie in the work folder. `kept` are the corpus rows that could be embedded."""
+    """Embeddings of one corpus, as they lie in the work folder. `kept` are the corpus rows that a store takes.
+
+    One rule for pictures that cannot be embedded: of image-caption pairs the whole pair is left out, captions too (`lost`:
+    their rows), as if its picture were not on the disk; of a task with qrels of its own the query or candidate is left
+    out, and qrels that name it count as missing, which is a miss.
+    """
 
     corpus: Corpus
     job: ShardJob
@@ -32,6 +39,7 @@ class Extraction:
     skipped: dict[str, str] = field(default_factory=dict)  # sample id -> reason
     truncated: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    lost: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def width(self) -> int:
@@ -39,7 +47,7 @@ class Extraction:
 
     def blocks(self, variant: str, dtype: str = "float32") -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """((b, D) vectors of kept rows as a store would hold them, (b,) where the variant is defined), shard by shard."""
-        for shard in read_shards(self.job, variants=[variant], thumbs=False):
+        for shard in self.shards(variants=[variant], thumbs=False):
             yield _storable(shard.vectors[variant][shard.ok], dtype), shard.defined[variant][shard.ok]
 
     def vectors(self, variant: str, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +59,13 @@ class Extraction:
             vectors[start : start + len(block)], defined[start : start + len(block)] = block, is_defined
             start += len(block)
         return vectors, defined
+
+    def shards(self, *, variants: Sequence[str] | None = None, thumbs: bool = True) -> Iterator[Shard]:
+        """Every shard in order; `ok` says which of its samples are kept."""
+        kept = np.zeros(len(self.corpus.samples), bool)
+        kept[self.kept] = True
+        for shard in read_shards(self.job, variants=variants, thumbs=thumbs):
+            yield replace(shard, ok=kept[shard.span])
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list:
         """Samples by their row in the store."""
@@ -111,6 +126,7 @@ def extract(
         "prompts": model.prompts,
         "data": corpus.config(plan.data),
         "variants": sorted(variants),
+        "guard_pixels": GUARD_PIXELS,
     }
     cut = {"shard": plan.shard_size, "thumb": [plan.thumb_side, plan.thumb_quality]}
     folder = plan.cache / "work" / f"embeddings-{store_key({**config, **cut})}"
@@ -156,27 +172,38 @@ def _run(
 
 
 def _read_back(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:
-    kept: list[np.ndarray] = []
+    ok = np.zeros(len(corpus.samples), bool)
     skipped: dict[str, str] = {}
     truncated: list[str] = []
+    scaled: list[str] = []
     seconds = 0.0
     for shard in read_shards(job, variants=(), thumbs=False):
         start = shard.span.start
-        kept.append(start + np.flatnonzero(shard.ok))
+        ok[shard.span] = shard.ok
         skipped |= {corpus.samples[start + row].sample_id: reason for row, reason in shard.skipped.items()}
         truncated += [corpus.samples[start + row].sample_id for row in shard.truncated]
+        scaled += [corpus.samples[start + row].sample_id for row in shard.scaled]
         seconds += shard.seconds
-    rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
-    if not len(rows):
+    lost = corpus.rows_without_picture(ok) if skipped and corpus.has_pairs else np.empty(0, np.int64)
+    alone = np.setdiff1d(lost, corpus.rows_of_other_tasks())
+    ok[alone] = False
+    if not ok.any():
         raise DataError(
             f"None of the {len(corpus.samples)} samples of {corpus.name} could be embedded; "
             f"the first reason: {next(iter(skipped.values()), 'no samples')}"
         )
     if skipped:
-        say(f"{len(skipped)} samples left out, first {next(iter(skipped))}: {next(iter(skipped.values()))}")
+        captions = f", and with them {len(lost)} captions" if len(lost) else ""
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:_NAMED])
+        say(f"{len(skipped)} samples left out{captions}, first {reasons}")
+    if scaled:
+        say(
+            f"{len(scaled)} pictures have more than {GUARD_PIXELS / 1e6:.1f} megapixels and were scaled down to that before "
+            f"the model saw them, first {scaled[0]}"
+        )
     if truncated:
         say(f"{len(truncated)} texts were longer than the model reads and were cut, first {truncated[0]}")
-    return Extraction(corpus, job, config, rows, skipped, truncated, seconds)
+    return Extraction(corpus, job, config, np.flatnonzero(ok), skipped, truncated, seconds, lost)
 
 
 def _storable(vectors: np.ndarray, dtype: str) -> np.ndarray:

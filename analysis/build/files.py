@@ -3,16 +3,25 @@ refuses said in one sentence."""
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from analysis.errors import AnalysisError
+
+# What systems answer where a file system has no locks (network shares without a lock service, some FUSE mounts).
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+# What they answer where it has no way to force bytes onto the disk; the write itself has succeeded by then.
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -22,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         with partial.open("wb") as handle:
             handle.write(data)
             handle.flush()
-            os.fsync(handle.fileno())
+            _sync(handle.fileno())
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -71,20 +80,55 @@ def remove_partial(folder: Path) -> None:
 
 @contextmanager
 def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a work folder: a second build of the same configuration is refused, not mixed in. The lock ends
-    with the process, however it ends."""
+    """Hold the lock of a work folder: a second build of the same configuration is refused, not mixed in.
+
+    The lock ends with the process, however it ends. Where the file system has no locks, a file stands in for one: it is
+    said in one sentence, and after a kill on another machine that file has to be deleted by hand.
+    """
     with disk_errors_of(f"The work folder {folder.name}"):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AnalysisError(
-                f"Another command is already {what} for this configuration ({folder.name}); wait for it, or change a "
-                "setting."
-            ) from error
+        lock = _acquired(folder, what)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _acquired(folder: Path, what: str) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(folder / ".lock", fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in NO_LOCKS):
+                raise
+            _say_once(folder.parent.parent.name or str(folder), getattr(error, "strerror", None) or str(error))
+            lock = SoftFileLock(folder / ".lock-file")
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        left = f" If none is running, delete {lock.lock_file}." if isinstance(lock, SoftFileLock) else ""
+        raise AnalysisError(
+            f"Another command is already {what} for this configuration ({folder.name}); wait for it, or change a "
+            f"setting.{left}"
+        ) from error
+    return lock
+
+
+@cache
+def _say_once(folder: str, reason: str) -> None:
+    log.warning(
+        "The folder %s cannot be locked (%s), so a lock file stands in; where several machines share it, use a local --cache.",
+        folder,
+        reason,
+    )
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 @contextmanager
@@ -94,6 +138,6 @@ def disk_errors_of(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise AnalysisError(
-            f"{what} could not be written ({error.strerror or error}); free some space or make it writable, and run the "
-            "command again to resume."
+            f"{what} could not be written ({error.strerror or error}); free some space, make it writable or choose "
+            "another --cache, and run the command again to resume."
         ) from error

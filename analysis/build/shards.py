@@ -18,7 +18,7 @@ import numpy as np
 from analysis.build.corpus import Corpus
 from analysis.build.files import remove_partial, write_atomically
 from analysis.build.plan import ModelPlan
-from analysis.data.pictures import thumbnail_webp
+from analysis.data.pictures import guarded, thumbnail_webp
 from analysis.data.samples import Sample
 from analysis.errors import AnalysisError, DataError
 from analysis.models.backbones import Backbone, load_backbone
@@ -104,6 +104,7 @@ def extract_shard(
     notes = {
         "skipped": {str(place): reason for place, reason in {**embedded.skipped, **lost}.items()},
         "truncated": list(embedded.truncated),
+        "scaled": [place for place, sample in enumerate(samples) if ok[place] and _is_scaled(sample)],
         "seconds": round(time.perf_counter() - started, 3),
     }
     arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
@@ -124,6 +125,7 @@ class Shard:
     thumbs: list[bytes]
     skipped: dict[int, str]
     truncated: list[int]
+    scaled: list[int]  # pictures that our own guard of memory made smaller
     seconds: float
 
 
@@ -147,6 +149,7 @@ def read_shards(job: ShardJob, *, variants: Sequence[str] | None = None, thumbs:
                     [blob[a:b] for a, b in zip(starts, ends, strict=True)] if thumbs else [],
                     {int(k): v for k, v in notes["skipped"].items()},
                     notes["truncated"],
+                    notes["scaled"],
                     notes["seconds"],
                 )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -163,6 +166,16 @@ def _thumb(sample: Sample, job: ShardJob) -> bytes | str:
         return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
     except DataError as error:
         return str(error)
+
+
+def _is_scaled(sample: Sample) -> bool:
+    if sample.picture is None:
+        return False
+    try:
+        size = sample.picture.check()
+    except DataError:  # it went away after it was embedded
+        return False
+    return guarded(*size) != size
 
 
 def _length(span: slice) -> int:

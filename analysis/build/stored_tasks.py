@@ -33,11 +33,15 @@ class StoredTask:
 
 def stored_tasks(extraction: Extraction) -> list[StoredTask]:
     """The tasks of a corpus in rows of the store. Samples that could not be embedded leave queries and pool; a query that
-    loses all its targets that way counts as one without target. A task without a query or candidate left is dropped."""
-    position = np.full(len(extraction.corpus.samples), -1, np.int64)
-    position[extraction.kept] = np.arange(len(extraction.kept))
+    loses all its targets that way counts as one without target. Captions without their picture leave the tasks that were
+    made of the pairs. A task without a query or candidate left is dropped."""
+    everywhere = np.full(len(extraction.corpus.samples), -1, np.int64)
+    everywhere[extraction.kept] = np.arange(len(extraction.kept))
     found = []
+    paired = everywhere.copy()
+    paired[extraction.lost] = -1
     for name, task in extraction.corpus.tasks.items():
+        position = paired if extraction.corpus.is_of_pairs(name) else everywhere
         queries, candidates = position[task.queries], position[task.candidates]
         keep_q, keep_c = queries >= 0, candidates >= 0
         if not keep_q.any() or not keep_c.any():

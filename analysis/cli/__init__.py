@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 failed (one sentence on standard error), 2 wrong usage. On
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -19,6 +20,12 @@ class Commands(click.Group):
     """A group that turns the errors a user can cause into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
+        for stream in (
+            sys.stdout,
+            sys.stderr,
+        ):  # a locale without α, a file name that is no UTF-8: replaced, never fatal
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(context)
         except AnalysisError as error:

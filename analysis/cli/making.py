@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from analysis.bench import BENCHES
-from analysis.cli.options import Bars, cache_option
+from analysis.cli.options import Bars, UserPath, cache_option
 
 
 @click.command()
@@ -24,7 +24,7 @@ def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
 
 @click.command()
 @click.argument("name", type=click.Choice([*BENCHES, "all"]))
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows here.")
+@click.option("--json", "json_file", type=UserPath(dir_okay=False), help="Also write the rows here.")
 @click.option("--quick", is_flag=True, help="Small sizes, to see that everything runs; its figures mean nothing.")
 def bench(name: str, json_file: Path | None, quick: bool) -> None:
     """Speed and memory against the peers and the plain form of each computation, measured now, on this machine."""

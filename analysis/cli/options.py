@@ -9,10 +9,23 @@ from typing import Any
 import click
 
 
+class UserPath(click.Path):
+    """A path of which "~" is the user's home, also where no shell has seen it (--cache=~/x, an environment variable)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(Path(value).expanduser(), param, ctx)
+        except RuntimeError as error:  # "~nobody/x": there is no such user
+            self.fail(f"{value!s}: {error}", param, ctx)
+
+
 def cache_option(function: Callable) -> Callable:
     return click.option(
         "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=UserPath(file_okay=False),
         default=Path("cache"),
         envvar="RETRIEVALLENS_CACHE",
         show_default=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import Bars, cache_option
+from analysis.cli.options import Bars, UserPath, cache_option
 
 
 @click.command("list")
@@ -34,7 +34,7 @@ def list_stores(cache: Path) -> None:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=UserPath())
 def verify(store: Path) -> None:
     """Check hashes, shapes and invariants of STORE; exit code 1 when something is wrong."""
     from analysis.store import verify as run

@@ -1,7 +1,8 @@
 """COCO captions as published: annotations/captions_*.json and folders of pictures.
 
 Several annotation files may lie side by side; files of one split (captions_val2017.json, captions_val2017_full.json,
-both over val2017/) are merged, and each may name pictures that are not on disk or leave out some that are.
+both over val2017/) are merged, and each may name pictures that are not on disk or leave out some that are. Ids are
+compared as numbers where they are numbers: 7, 7.0, "7" and "000000000007" are one.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.data.disk import clean_text, file_digest, listing, picture_names, read_json, subfolders
+from analysis.data.disk import clean_text, file_digest, head_of, identifier, read_json
+from analysis.data.names import Finder, files_of, printable, subfolders
 from analysis.data.pairs import PairGroup, build_pairs
 from analysis.data.samples import Defects, PairSet, Picture
+from analysis.data.splits import chosen_splits
 from analysis.errors import DataError
 
 PREFIX = "captions_"
+FILE_KEYS = ("file_name", "filename", "file", "path")
 
 
 def find_annotations(path: Path) -> list[Path]:
     """Caption annotation files of a dataset folder, or the file itself."""
     if path.is_file():
-        return [path] if path.suffix == ".json" else []
-    return sorted([*path.glob(f"annotations/{PREFIX}*.json"), *path.glob(f"{PREFIX}*.json")])
+        is_list = head_of(path).lstrip().startswith(b"[")  # a plain table of captions
+        return [path] if path.suffix == ".json" and not is_list else []
+    folders = (path / "annotations", path)
+    return [file for folder in folders for file in files_of(folder, prefix=PREFIX, suffix=".json")]
 
 
 def load_coco_json(
@@ -40,23 +46,22 @@ def load_coco_json(
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file, root), []).append(file)
-    wanted = [name for name in by_split if split is None or name == split or name.rstrip("0123456789") == split]
-    if not wanted:
-        raise DataError(
-            f"{root.name} has no split {split!r}; its caption files are of {', '.join(by_split) or 'none'}."
-        )
     defects = Defects()
     revision: list[str | bytes] = []
     groups: list[PairGroup] = []
-    for name in wanted:
+    for name in chosen_splits(by_split, split, root.name):
         table = _Table()
         for file in by_split[name]:
             revision += [file.name, file_digest(file)]
             table.read(file, defects)
-        shelf = _Shelf(root, name, files[0].parent)
-        groups += _groups(name, table, shelf, defects, revision)
-        for unnamed in sorted(shelf.own_pictures() - table.file_names()):
-            defects.add("picture without a caption", unnamed)
+        own = next((f for f in (root / name, root / "images" / name) if name and f.is_dir()), None)
+        finder = Finder([f for f in (own, root / "images", files[0].parent, root) if f is not None], defects)
+        found = finder.find_all([table.file_name(image) for image in table.images.values()])
+        groups += _groups(name, table, found, defects, revision)
+        if own is not None:  # where splits share a folder, no split can tell whose picture is left over
+            used = {path.name for path, _ in found.values()}
+            for unnamed in sorted(finder.pictures(own) - used):
+                defects.add("picture without a caption", unnamed)
     return build_pairs(root.name, groups, defects=defects, revision=revision, limit=limit, seed=seed, check=check)
 
 
@@ -66,7 +71,7 @@ class _Table:
 
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     captions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # image id -> (caption id, text)
-    licences: dict[Any, str] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
     known: dict[Any, str] = field(default_factory=dict)  # caption id -> text, over all files read so far
 
     def read(self, path: Path, defects: Defects) -> None:
@@ -78,18 +83,20 @@ class _Table:
         if annotations and not any("caption" in annotation for annotation in annotations[:10]):
             raise DataError(f"{path.name} holds annotations without captions; expected captions_*.json, not instances.")
         for licence in _records(content.get("licenses", []), "licence", defects):
-            text = " ".join(filter(None, (licence.get("name", ""), licence.get("url", ""))))
-            self.licences.setdefault(licence.get("id"), text)
+            text = " ".join(str(licence[key]) for key in ("name", "url") if licence.get(key))
+            self.licences.setdefault(identifier(licence.get("id")), text)
         self._add_images(images, defects)
         self._add_captions(annotations, defects)
 
     def _add_images(self, images: list[dict[str, Any]], defects: Defects) -> None:
         own: set[str] = set()
         for image in images:
-            image_id = str(image.get("id"))
-            if image_id in own:
+            image_id = identifier(image.get("id"))
+            if not image_id:
+                defects.add("image without an id", self.file_name(image) or "?")
+            elif image_id in own:
                 defects.add("duplicate image id", image_id)
-            elif not image.get("file_name"):
+            elif not self.file_name(image):
                 defects.add("image without a file name", image_id)
             else:
                 self.images.setdefault(image_id, image)
@@ -98,11 +105,12 @@ class _Table:
     def _add_captions(self, annotations: list[dict[str, Any]], defects: Defects) -> None:
         own: set[Any] = set()
         for annotation in annotations:
-            image_id, text = str(annotation.get("image_id")), clean_text(annotation.get("caption"))
+            image_id = identifier(annotation.get("image_id"))
             captions = self.captions.setdefault(image_id, [])
-            key = annotation.get("id", (image_id, text))
-            caption_id = str(annotation.get("id", len(captions)))
-            where = f"{caption_id} of image {image_id}"
+            stated = identifier(annotation.get("id"))
+            where = f"{stated or len(captions)} of image {image_id}"
+            text = clean_text(annotation.get("caption"), defects, where)
+            key = stated or (image_id, text)
             if key in own or self.known.get(key, text) != text:
                 defects.add("duplicate caption id", where)
             elif key in self.known:
@@ -112,51 +120,24 @@ class _Table:
             elif not text:
                 defects.add("empty caption", where)
             else:
-                captions.append((caption_id, text))
+                captions.append((stated or str(len(captions)), text))
             own.add(key)
             self.known.setdefault(key, text)
 
-    def file_names(self) -> set[str]:
-        return {Path(image["file_name"]).name for image in self.images.values()}
-
-
-class _Shelf:
-    """Where the pictures of one split lie: file name -> path and size, from one listing per folder."""
-
-    def __init__(self, root: Path, split: str, beside: Path) -> None:
-        self.root = root
-        self.own = next((f for f in (root / split, root / "images" / split) if split and f.is_dir()), None)
-        self.folders = [f for f in (self.own, root / "images", beside, root) if f is not None]
-        self.listings = {folder: listing(folder) for folder in self.folders}
-
-    def find(self, file_name: str) -> tuple[Path, int] | None:
-        """Path and size, or None. A name with folders in it counts from the root or from images/."""
-        for folder in self.folders:
-            size = self.listings[folder].get(file_name)
-            if size is not None:
-                return folder / file_name, size
-        if "/" in file_name:
-            for path in (self.root / file_name, self.root / "images" / file_name):
-                if path.is_file():
-                    return path, path.stat().st_size
-        return None
-
-    def own_pictures(self) -> set[str]:
-        """Pictures of the folder that belongs to this split alone; empty where splits share a folder."""
-        return picture_names(self.listings[self.own]) if self.own else set()
+    @staticmethod
+    def file_name(image: dict[str, Any]) -> str:
+        return next((value for key in FILE_KEYS if isinstance(value := image.get(key), str) and value.strip()), "")
 
 
 def _groups(
-    split: str, table: _Table, shelf: _Shelf, defects: Defects, revision: list[str | bytes]
+    split: str, table: _Table, found: dict[str, tuple[Path, int]], defects: Defects, revision: list[str | bytes]
 ) -> Iterator[PairGroup]:
     for image_id, image in table.images.items():
-        file_name = str(image["file_name"])
-        found = shelf.find(file_name)
-        if found is None:
-            defects.add("picture missing", file_name)
-            continue
-        path, size = found
-        revision.append(f"{file_name} {size}")
+        file_name = table.file_name(image)
+        if file_name not in found:
+            continue  # counted as missing
+        path, size = found[file_name]
+        revision.append(f"{printable(file_name)} {size}")
         if size == 0:
             defects.add("picture of 0 bytes", file_name)
             continue
@@ -165,8 +146,8 @@ def _groups(
             Picture(path=path),
             table.captions.get(image_id, ()),
             split,
-            image.get("coco_url") or image.get("flickr_url") or file_name,
-            table.licences.get(image.get("license"), ""),
+            image.get("coco_url") or image.get("flickr_url") or printable(file_name),
+            table.licences.get(identifier(image.get("license")), ""),
         )
 
 

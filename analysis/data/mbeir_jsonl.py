@@ -2,8 +2,8 @@
 under the same root.
 
 A pool is streamed once. Held in memory per row: the offset of its line and its modality, 9 bytes; the line is read
-again when a sample is asked for. While streaming, 8 more bytes a row find repeated ids. The union pool of 5.6 million
-candidates therefore holds 50 MB.
+again when a sample is asked for. While streaming, 16 more bytes a row find repeated ids and contents. The union pool of
+5.6 million candidates therefore holds 50 MB.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from array import array
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from analysis.data.disk import clean_text, file_digest, fingerprint
 from analysis.data.mbeir_layout import Layout
+from analysis.data.names import Finder, printable
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
 from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
 from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, modality_bits, task_code
@@ -120,19 +122,22 @@ class JsonlTable(SampleTable):
     def _record(self, file: BinaryIO, row: int) -> dict[str, Any]:
         file.seek(int(self.offsets[row]))
         try:
-            return json.loads(file.readline())
+            return json.loads(file.readline().decode("utf-8-sig"))
         except ValueError as error:
             raise DataError(f"{self.path.name} changed while it was in use: load the dataset again.") from error
 
     def _sample(self, file: BinaryIO, row: int) -> Sample:
         record, bits, side = self._record(file, row), int(self.bits[row]), self.side
         relative = str(record.get(side.picture) or "")
+        picture = None
+        if bits & IMAGE:
+            picture = Picture(path=_picture_path(self.layout.root, relative), name=printable(relative))
         return Sample(
-            f"{self.layout.name}/{side.name}:{record.get(side.identifier)}",
+            printable(f"{self.layout.name}/{side.name}:{record.get(side.identifier)}"),
             MODALITY_OF[bits],
             clean_text(record.get(side.text)) if bits & TEXT else "",
-            Picture(path=self.layout.root / relative, name=relative) if bits & IMAGE else None,
-            source=relative,
+            picture,
+            source=printable(relative),
             split=self.layout.split,
         )
 
@@ -142,14 +147,14 @@ def _scan(
 ) -> tuple[JsonlTable, dict[str, int]]:
     """The table of a file, and the first row of each wanted id. `look` = "", "exists" or "header": what is asked of
     the pictures."""
-    offsets, bits, hashes = array("q"), array("b"), array("q")
+    offsets, bits, hashes, contents = array("q"), array("b"), array("q"), array("q")
     rows: dict[str, int] = {}
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             start, offset = offset, offset + len(line)
             try:
-                record = json.loads(line.decode())  # given bytes, json.loads would first guess their encoding
+                record = json.loads(line.decode("utf-8-sig"))  # of bytes, json.loads would guess the encoding
                 identifier = record[side.identifier]
             except (ValueError, KeyError, TypeError):
                 if line.strip():
@@ -161,8 +166,10 @@ def _scan(
             offsets.append(start)
             hashes.append(hash(identifier))
             bits.append(_settle(record, identifier, side, layout.root if look else None, look, defects))
+            contents.append(hash(f"{record.get(side.picture)}\0{record.get(side.text)}"))
     table = JsonlTable(layout, path, side, np.array(offsets, np.int64), np.array(bits, np.int8))
     _drop_repeated(table, np.array(hashes, np.int64), defects)
+    _count_twins(table, np.array(contents, np.int64), defects)
     return table, rows
 
 
@@ -184,15 +191,30 @@ def _settle(record: dict[str, Any], identifier: str, side: Side, root: Path | No
 
 
 def _problem(root: Path, relative: str, look: str) -> str:
-    path = os.path.join(root, relative)
+    path = _picture_path(root, relative)
     if not os.path.isfile(path):
         return f"{relative} is missing"
     if look == "header":
         try:
-            Picture(path=Path(path), name=relative).check()
+            Picture(path=path, name=printable(relative)).check()
         except DataError as error:
             return str(error)
     return ""
+
+
+def _picture_path(root: Path, relative: str) -> Path:
+    """The file of that name; where there is none, one of the same name in another Unicode form, with slashes for
+    backslashes, in another case, or below another root."""
+    path = root / relative
+    if os.path.isfile(path):
+        return path
+    hit = _finder(root).find(relative) or _finder(root).find_similar(relative)[0]
+    return hit[0] if hit else path
+
+
+@lru_cache(maxsize=8)
+def _finder(root: Path) -> Finder:
+    return Finder([root], Defects())
 
 
 def _declared(record: dict[str, Any], side: Side) -> int:
@@ -214,6 +236,24 @@ def _drop_repeated(table: JsonlTable, hashes: np.ndarray, defects: Defects) -> N
                 defects.add(f"duplicate {table.side.name} id", identifier)
                 table.bits[row] = 0
             seen.add(identifier)
+
+
+def _count_twins(table: JsonlTable, contents: np.ndarray, defects: Defects) -> None:
+    """Count candidates that name the picture and text of an earlier one under another id. They stay: which of them a
+    ranking puts first is chance, and qrels may name either."""
+    if table.side is not CANDIDATE:
+        return
+    rows = np.flatnonzero(table.bits)
+    _, inverse, counts = np.unique(contents[rows], return_inverse=True, return_counts=True)
+    seen: set[tuple[str, str]] = set()
+    with table.path.open("rb") as file:
+        for row in rows[counts[inverse] > 1].tolist():
+            record = table._record(file, row)
+            content = (str(record.get(CANDIDATE.picture)), str(record.get(CANDIDATE.text)))
+            if content in seen:  # not another content with the same hash
+                kind = "candidate with the picture and text of another (kept)"
+                defects.add(kind, record.get(CANDIDATE.identifier))
+            seen.add(content)
 
 
 def _relevant_pairs(layout: Layout, defects: Defects) -> list[tuple[str, str]]:
@@ -251,7 +291,7 @@ def _first(path: Path) -> dict[str, Any]:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8-sig"))
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.data.names import files_of
 from analysis.errors import DataError
 
 SPLITS = ("test", "val", "train")  # in the order in which one is preferred
@@ -28,7 +29,7 @@ def find_query_files(root: Path) -> list[Path]:
     """Query files of an M-BEIR root, of one split a task: test before val before train."""
     files: dict[str, Path] = {}
     for split in SPLITS:
-        for file in sorted((root / "query" / split).glob("*.jsonl")):
+        for file in files_of(root / "query" / split, suffix=".jsonl"):
             files.setdefault(_name_and_split(file)[0], file)
     return [files[name] for name in sorted(files)]
 

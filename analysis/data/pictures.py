@@ -13,29 +13,48 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from analysis.data.disk import lfs_pointer
 from analysis.errors import DataError
 
 MAX_PIXELS = 60_000_000  # above this a picture is refused before it is decoded
-MAX_ASPECT = 200  # the Qwen processors raise above it
-WORK_SIDE = 2048  # longer sides are scaled down on decoding: every supported processor resizes below this anyway
+MAX_ASPECT = 200  # the Qwen processors raise above it, and a resize of the shorter side to 224 makes gigabytes of it
+# A guard of memory, not a limit of quality: larger pictures are scaled down to it before the model's own processor sees
+# them, and the build says so. It lies above what any supported processor keeps (Qwen2-VL 12.8, Qwen3-VL 16.8 megapixels).
+GUARD_PIXELS = 33_554_432
 # Only decoders that stay inside this process: Pillow would hand an EPS to Ghostscript. (MPO comes in as JPEG.)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_HEAD = 512
+_PNG = b"\x89PNG\r\n\x1a\n"
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
 # What Pillow's decoders raise on damaged files (seen when flipping bytes of every format above, or documented).
 _DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, OverflowError, struct.error)
 
 
 def decode(data: bytes, *, name: str = "picture") -> Image.Image:
-    """Bytes -> upright RGB picture: EXIF orientation applied, first frame, CMYK/LA/P/16-bit converted,
-    transparency laid on white, sides bounded by WORK_SIDE. Raises DataError in one sentence."""
+    """Bytes -> upright RGB picture: EXIF orientation applied, first frame, CMYK/LA/P/16-bit converted, transparency laid on
+    white, at most GUARD_PIXELS pixels. Raises DataError in one sentence."""
     with _plain_words(name):
-        image = _open(data, name)
-        image.draft("RGB", (WORK_SIDE, WORK_SIDE))  # JPEG decodes at reduced scale; other formats ignore it
-        image.load()
+        try:
+            image = _loaded(data, name)
+        except ValueError:
+            if not data.startswith(_PNG):
+                raise
+            image = _loaded(_without_texts(data), name)  # a text chunk above Pillow's limit may stand behind the pixels
         upright = _eight_bit(_upright(image))
         if "transparency" in upright.info or upright.mode in ("P", "1"):
             upright = upright.convert("RGBA")  # before scaling: colour keys and palettes cannot be blended
-        upright.thumbnail((WORK_SIDE, WORK_SIDE))
+        if guarded(*upright.size) != upright.size:
+            upright = upright.resize(guarded(*upright.size), reducing_gap=2.0)
         return _on_white(upright)
+
+
+def guarded(width: int, height: int) -> tuple[int, int]:
+    """The size at which a picture is handed on: its own, or that of the same shape with GUARD_PIXELS pixels."""
+    if width * height <= GUARD_PIXELS:
+        return width, height
+    scale = (GUARD_PIXELS / (width * height)) ** 0.5
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def check_header(source: bytes | Path, *, name: str = "picture") -> tuple[int, int]:
@@ -75,9 +94,18 @@ def _plain_words(name: str) -> Iterator[None]:
 
 def _open(data: bytes | IO[bytes], name: str) -> Image.Image:
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
-    if not stream.read(1):
+    head = stream.read(_HEAD)
+    if not head:
         raise DataError(f"{name} is empty (0 bytes); expected a picture such as JPEG, PNG or WebP.")
-    image = Image.open(stream, formats=_known_formats())  # goes back to the start by itself
+    try:
+        image = Image.open(stream, formats=_known_formats())  # goes back to the start by itself
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name} {_what_it_is(head)}") from error
+    except ValueError:
+        if not head.startswith(_PNG):
+            raise
+        stream.seek(0)  # a text chunk or colour profile above Pillow's limit says nothing about the pixels
+        image = Image.open(io.BytesIO(_without_texts(stream.read())), formats=_known_formats())
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
@@ -89,6 +117,41 @@ def _open(data: bytes | IO[bytes], name: str) -> Image.Image:
             f"{name} is {width} x {height} pixels; an aspect ratio above {MAX_ASPECT} is refused by the models: crop it."
         )
     return image
+
+
+def _loaded(data: bytes, name: str) -> Image.Image:
+    image = _open(data, name)
+    size = guarded(*image.size)
+    if size != image.size:
+        image.draft("RGB", size)  # JPEG decodes at reduced scale; other formats ignore it
+    image.load()
+    return image
+
+
+def _what_it_is(head: bytes) -> str:
+    """The end of a sentence about bytes that no decoder takes, from how they begin."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if pointer := lfs_pointer(head):
+        return pointer
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "is a HEIC picture, as phones take them, which is not read; convert it to JPEG or PNG first."
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is not a picture but an HTML page, perhaps an error of the download; fetch it again."
+    if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in start):
+        return "is not a picture of pixels but an SVG drawing; convert it to PNG first."
+    return "is not a picture; expected JPEG, PNG, WebP, GIF, BMP or TIFF."
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A PNG without its text chunks and colour profile, neither of which is used here. EXIF stays."""
+    kept, place = [data[: len(_PNG)]], len(_PNG)
+    while place + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        stop = place + 12 + length
+        if data[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(data[place:stop])
+        place = stop
+    return b"".join(kept)
 
 
 @cache
@@ -105,13 +168,16 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Greys of 16 bits, 32 bits or floats -> 8 bits, which convert("RGB") would clip. Integers keep their scale
-    (65535 is white); floats have none, so they are stretched from their smallest to their largest value."""
+    """Greys of 16 bits, 32 bits or floats -> 8 bits, which convert("RGB") would clip. Integers keep the scale of their
+    depth, the smallest of _DEPTHS that holds the brightest value: 65535 is white in 16 bits, 4095 in the 12 that a camera
+    leaves in the low end of a 16-bit file. Floats have no scale, so they are stretched from smallest to largest value."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image)
     if image.mode.startswith("I"):
-        grey = np.clip(values, 0, 65535) // 257 if values.max() > 255 else values
+        values = np.clip(values, 0, 65535).astype(np.float64)
+        white = next(2**depth - 1 for depth in _DEPTHS if values.max() < 2**depth)
+        grey = np.floor(values * (255 / white) + 1e-9)
     else:
         values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
         low, high = float(values.min()), float(values.max())

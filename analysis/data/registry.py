@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.data import coco_json, coco_parquet, folder, mbeir_jsonl, mbeir_layout, mbeir_parquet
-from analysis.data.disk import listing, picture_names, subfolders
+from analysis.data import (
+    arrow,
+    coco_json,
+    coco_parquet,
+    folder,
+    karpathy,
+    mbeir_jsonl,
+    mbeir_layout,
+    mbeir_parquet,
+    webdataset,
+)
+from analysis.data.names import is_picture, listing, subfolders
 from analysis.data.retrieval import pairs_as_retrieval
 from analysis.data.samples import TASKS, PairSet, RetrievalSet
 from analysis.errors import DataError
 
+log = logging.getLogger(__name__)
 CACHE = Path("cache")
 # Datasets that a command of ours builds: name -> (folder below the cache, that command).
 BUILT = {"emoji-scenes": ("datasets/emoji-scenes", "python -m analysis demo")}
 # Format -> (what finds its files in a path, what loads them), in the order in which they are tried.
 PAIR_FORMATS = {
+    "Karpathy JSON": (karpathy.find_karpathy, karpathy.load_karpathy),
     "COCO captions JSON": (coco_json.find_annotations, coco_json.load_coco_json),
     "COCO-Caption parquet": (coco_parquet.find_pair_shards, coco_parquet.load_coco_parquet),
+    "save_to_disk folder": (arrow.find_arrow, coco_parquet.load_saved),
+    "WebDataset": (webdataset.find_tars, webdataset.load_tars),
     "plain folder": (folder.find_tables, folder.load_folder),
 }
 EXPECTED = (
-    "annotations/captions_*.json with pictures, *.parquet with image and answer, captions.csv or captions.jsonl with "
-    "pictures, or M-BEIR tasks"
+    "annotations/captions_*.json or dataset_*.json with pictures, *.parquet with image and answer, a save_to_disk folder, "
+    "WebDataset *.tar, captions.csv or captions.jsonl with pictures, or M-BEIR tasks"
 )
 
 
@@ -137,10 +152,13 @@ def _jsonl_place(query_file: Path) -> TaskPlace:
 
 
 def _folders(path: Path, depth: int) -> Iterator[Path]:
+    """The folder and those below it. One that may not be opened is passed over, and said."""
     yield path
-    if depth:
-        for below in subfolders(path):
+    for below in subfolders(path) if depth else ():
+        if os.access(below, os.R_OK | os.X_OK):
             yield from _folders(below, depth - 1)
+        else:
+            log.warning("%s may not be opened, so no tasks are looked for in it.", below.name)
 
 
 def _nothing_found(path: Path) -> str:
@@ -148,7 +166,7 @@ def _nothing_found(path: Path) -> str:
         return f"{path.name} is no caption file; expected captions_*.json, a parquet shard, captions.csv or .jsonl."
     if find_retrieval_tasks(path):
         return f"{path.name} holds retrieval tasks but no image-caption pairs; expected {EXPECTED}."
-    pictures = len(picture_names(listing(path)))
+    pictures = sum(map(is_picture, listing(path)))
     if pictures:
         return (
             f"{path.name} holds {pictures} pictures but no captions; add captions.csv with the columns file, caption."

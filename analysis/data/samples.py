@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.data.names import printable
 from analysis.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class Picture:
 
         return decode(self.bytes(), name=self.label)
 
-    def check(self) -> None:
-        """Raise DataError where the header alone shows that `load` would fail. Reads no pixels; a file on disk is
-        opened but not read through."""
+    def check(self) -> tuple[int, int]:
+        """(width, height) as stored. Raises DataError where the header alone shows that `load` would fail. Reads no
+        pixels; a file on disk is opened but not read through."""
         from analysis.data.pictures import check_header
 
         in_file = self.path is not None and self.data is None and self.read is None and self.path.is_file()
-        check_header(self.path if in_file and self.path else self.bytes(), name=self.label)
+        return check_header(self.path if in_file and self.path else self.bytes(), name=self.label)
 
     def bytes(self) -> bytes:
         if self.data is not None:
@@ -59,13 +60,13 @@ class Picture:
             return self.path.read_bytes()
         except OSError as error:
             raise DataError(
-                f"Picture {self.path.name!r} could not be read ({error.strerror or error}); "
+                f"Picture {self.label!r} could not be read ({error.strerror or error}); "
                 "expected a file beside the captions: check the image folder."
             ) from error
 
     @property
     def label(self) -> str:
-        return self.name or (self.path.name if self.path else "picture")
+        return printable(self.name or (self.path.name if self.path else "picture"))
 
     @staticmethod
     def of(image: Image.Image, name: str = "picture") -> Picture:
@@ -115,7 +116,7 @@ class Defects:
 
     def add(self, kind: str, identifier: object, count: int = 1) -> None:
         """Note `count` defects of one kind; `identifier` names the first of them."""
-        before, first = self.found.get(kind, (0, str(identifier)))
+        before, first = self.found.get(kind, (0, printable(identifier)))
         self.found[kind] = (before + count, first)
 
     def count(self, kind: str) -> int:

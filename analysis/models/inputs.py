@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +17,9 @@ from analysis.errors import BackboneError, DataError, UnsupportedModality
 from analysis.models.batches import Batch
 from analysis.models.families import Family, at_path
 from analysis.models.layouts import PictureTokens, image_token_of
-from analysis.models.pixels import PixelBuilder, Pixels, decode_all
+from analysis.models.pixels import PixelBuilder, Pixels
 from analysis.models.pooling import Role
 from analysis.models.rows import Frame, Row, RowBuilder
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MAX_TEXT_TOKENS = 2048  # of one sample's own text, where the model has room for them
 _MARK = "\u2042CONTENT\u2042"  # stands for the content while a chat template is rendered
@@ -108,21 +105,17 @@ class InputBuilder:
     ) -> Batch | None:
         """One padded batch with its pictures decoded. Rows whose picture cannot be decoded are reported with their
         position and left out; None when nothing is left."""
-        wanted = [row.sample.picture for row in rows if row.sample.picture is not None]
-        decoded = iter(decode_all(wanted))
-        kept: list[tuple[Row, int, Image | None]] = []
-        for row, position in zip(rows, positions, strict=True):
-            image = None if row.sample.picture is None else next(decoded)
-            if isinstance(image, DataError):
-                failed(position, image)
-            else:
-                kept.append((row, position, self._pixels.dummy if row.frame.dummy else image))
+        shown = [place for place, row in enumerate(rows) if row.sample.picture is not None or row.frame.dummy]
+        pixels, reasons = self._pixels.prepare([rows[place].sample.picture for place in shown])
+        unusable = {place: reason for place, reason in zip(shown, reasons, strict=True) if reason is not None}
+        for place, reason in unusable.items():
+            failed(positions[place], reason)
+        kept = [place for place in range(len(rows)) if place not in unusable]
         if not kept:
             return None
-        images = [image for _, _, image in kept if image is not None]
-        pixels = self._pixels.build(images) if images else None
-        picture_rows = [row for row, (_, _, image) in enumerate(kept) if image is not None]
-        return self._padded([row for row, _, _ in kept], [position for _, position, _ in kept], pixels, picture_rows)
+        with_picture = set(shown)
+        picture_rows = [row for row, place in enumerate(kept) if place in with_picture]
+        return self._padded([rows[place] for place in kept], [positions[place] for place in kept], pixels, picture_rows)
 
     def _padded(self, rows: list[Row], positions: list[int], pixels: Pixels | None, picture_rows: list[int]) -> Batch:
         import torch

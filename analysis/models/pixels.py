@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,10 @@ class Pixels:
         return Pixels(inputs, self.patches[start:stop], self.pictures[start:stop])
 
 
+_AT_ONCE = 16  # pictures that are decoded together
+_HELD_PIXELS = 128_000_000  # decoded pixels that are held before the processor turns them into the model's own size
+
+
 class PixelBuilder:
     """Turns pictures into Pixels with one image processor."""
 
@@ -71,6 +75,41 @@ class PixelBuilder:
         width, height = check_header(source, name=picture.label)
         return picture, self._layout.tokens(height, width)
 
+    def prepare(self, pictures: Sequence[Picture | None]) -> tuple[Pixels | None, list[DataError | None]]:
+        """Decode pictures (None = the dummy) and build their pixel inputs, a few at a time: photographs of many megapixels
+        never lie in memory together. Returns the Pixels of those that can be used, and for every picture the reason why
+        it cannot, or None. One that the processor refuses costs no other."""
+        reasons: list[DataError | None] = []
+        parts: list[Pixels] = []
+        held: list[tuple[Image, str]] = []
+        for start in range(0, len(pictures), _AT_ONCE):
+            group = pictures[start : start + _AT_ONCE]
+            decoded = iter(decode_all([picture for picture in group if picture is not None]))
+            images = [self.dummy if picture is None else next(decoded) for picture in group]
+            for picture, image in zip(group, images, strict=True):
+                reasons.append(image if isinstance(image, DataError) else None)
+                if not isinstance(image, DataError):
+                    held.append((image, "" if picture is None else picture.label))
+            last = start + _AT_ONCE >= len(pictures)
+            if held and (last or sum(image.width * image.height for image, _ in held) > _HELD_PIXELS):
+                built, refused = self._build_or_refuse(held)
+                parts += built
+                usable = [place for place, reason in enumerate(reasons) if reason is None][-len(held) :]
+                for place, reason in zip(usable, refused, strict=True):
+                    reasons[place] = reason
+                held = []
+        return _joined(parts), reasons
+
+    def _build_or_refuse(self, held: Sequence[tuple[Image, str]]) -> tuple[list[Pixels], list[DataError | None]]:
+        """All pictures built together; where the processor refuses that, each by itself, to learn which one it means."""
+        try:
+            return [self.build([image for image, _ in held])], [None] * len(held)
+        except BackboneError as error:
+            if len(held) == 1:
+                return [], [DataError(f"{held[0][1] or 'The dummy picture'} cannot be used: {error}")]
+        each = [self._build_or_refuse([one]) for one in held]
+        return [part for built, _ in each for part in built], [reason for _, reasons in each for reason in reasons]
+
     def build(self, pictures: Sequence[Image]) -> Pixels:
         """Pixel inputs of decoded pictures. Raises BackboneError where the processor refuses one."""
         try:
@@ -91,6 +130,26 @@ class PixelBuilder:
             text=text, images=[[one] for one in pictures], padding=True, return_tensors="pt", **self._layout.options
         )
         return {name: value for name, value in inputs.items() if name not in _TEXT_INPUTS}
+
+
+def _joined(parts: Sequence[Pixels]) -> Pixels | None:
+    """The pictures of several parts as one, padded with zeros where they have different numbers of tiles."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    import torch
+
+    inputs = {}
+    for name in parts[0].inputs:
+        tensors = [part.inputs[name] for part in parts]
+        room = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+        for i, tensor in enumerate(tensors):
+            short = [wanted - has for wanted, has in zip(room, tensor.shape[1:], strict=True)]
+            tensors[i] = torch.nn.functional.pad(tensor, [n for gap in reversed(short) for n in (0, gap)])
+        inputs[name] = torch.cat(tensors)
+    lists = {
+        f.name: [one for part in parts for one in getattr(part, f.name)] for f in fields(Pixels) if f.name != "inputs"
+    }
+    return Pixels(inputs=inputs, **lists)
 
 
 def decode_all(pictures: Sequence[Picture]) -> list[Image | DataError]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.data.pictures import WORK_SIDE
+from analysis.data.pictures import GUARD_PIXELS
 from analysis.data.samples import Picture, Sample
 from analysis.data.tasks import code_of
 from analysis.errors import BackboneError, DataError
@@ -103,10 +103,9 @@ def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         found = []
-        if max(width, height) > WORK_SIDE:
-            megapixels = width * height / 1e6
+        if width * height > GUARD_PIXELS:
             found.append(
-                f"{name} has {megapixels:.0f} megapixels; it is scaled down to {WORK_SIDE} pixels a side first."
+                f"{name} has {width * height / 1e6:.0f} megapixels; it is scaled down to {GUARD_PIXELS / 1e6:.1f} first."
             )
         if getattr(image, "n_frames", 1) > 1:
             found.append(f"{name} is an animation or has several pages; its first frame is used.")

@@ -42,7 +42,7 @@ def test_splits_come_from_the_shard_names(tmp_path):
     both = load_coco_parquet(tmp_path)
     assert both.defects.lines() == ["1 x picture without a caption, first: 0"]
     assert both.name == tmp_path.name == load_coco_parquet(tmp_path / "data").name
-    with pytest.raises(DataError, match=r"no shards of split 'train'; found test, val"):
+    with pytest.raises(DataError, match=r"no split 'train'; found test, val"):
         load_coco_parquet(tmp_path, split="train")
     with pytest.raises(DataError, match="no picture with a caption left"):
         load_coco_parquet(tmp_path, split="test")

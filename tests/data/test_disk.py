@@ -2,7 +2,8 @@
 
 import pytest
 
-from analysis.data.disk import clean_text, fingerprint, listing, read_json, subfolders
+from analysis.data.disk import clean_text, fingerprint, read_json
+from analysis.data.names import listing, subfolders
 from analysis.errors import DataError
 
 

@@ -82,7 +82,7 @@ def test_stray_quotes_are_counted_and_cost_no_other_line(tmp_path):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (b"image,text\na.png,hello\n", "has the columns image, text; expected file and caption"),
+        (b"url,label\na.png,hello\n", "has the columns url, label; expected file and caption"),
         (b"", "has the columns none"),
         (b"file,caption\n", "it is empty"),
         ("file,caption\na.png,é\n".encode("latin-1"), "not UTF-8"),

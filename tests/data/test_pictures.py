@@ -1,13 +1,15 @@
 """Every kind of picture file becomes an upright RGB picture or one clear sentence."""
 
 import io
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.data.pictures import WORK_SIDE, check_header, decode, thumbnail_webp
+from analysis.data.pictures import GUARD_PIXELS, check_header, decode, guarded, thumbnail_webp
 from analysis.data.samples import Picture
 from analysis.errors import DataError
 from tests.data.writers import encoded, solid
@@ -75,6 +77,16 @@ def test_sixteen_bit_grey_keeps_its_scale(value, grey):
     assert image.mode == "RGB"
 
 
+@pytest.mark.parametrize("depth", [10, 12, 14, 16])
+def test_the_used_bits_of_a_grey_picture_are_its_scale(depth):
+    """What a camera leaves in the low bits is neither black nor stretched: half of its range stays half."""
+    values = np.full((8, 8), 2 ** (depth - 1), np.uint16)
+    values[0, 0] = 2**depth - 1
+    pixels = np.asarray(decode(saved(Image.fromarray(values), "PNG")))
+    assert pixels[0, 0].tolist() == [255] * 3
+    assert pixels[4, 4].tolist() == [127] * 3
+
+
 def test_float_grey_is_stretched():
     ramp = np.linspace(-3, 5, 64, dtype=np.float32).reshape(8, 8)
     ramp[0, 1] = np.nan
@@ -97,22 +109,56 @@ def test_transparency_lies_on_white(mode):
     assert np.unique(np.asarray(decode(data))).tolist() == [255]
 
 
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("tEXt", "before"),
+        ("zTXt", "before"),
+        ("iTXt", "before"),
+        ("iCCP", "before"),
+        ("zTXt", "behind"),
+        ("iTXt", "behind"),
+    ],
+)
+def test_texts_above_the_decoders_limit_do_not_cost_the_picture(kind, place):
+    long = b"x" * 3_000_000
+    body = {
+        "tEXt": b"a\0" + long,
+        "zTXt": b"a\0\0" + zlib.compress(long),
+        "iTXt": b"a\0\1\0\0\0" + zlib.compress(long),
+        "iCCP": b"a\0\0" + zlib.compress(long),
+    }[kind]
+    data = encoded(Image.fromarray(QUARTERS))
+    chunk = struct.pack(">I", len(body)) + kind.encode() + body + struct.pack(">I", zlib.crc32(kind.encode() + body))
+    at = 33 if place == "before" else len(data) - 12  # behind the header, or before the end
+    image = decode(data[:at] + chunk + data[at:])
+    assert image.size == check_header(data[:at] + chunk + data[at:]) == (60, 40)
+    np.testing.assert_allclose(corner(image, "tl"), (250, 10, 10))
+
+
 def test_one_pixel_is_a_picture():
     assert decode(encoded(solid(9, 8, 7, size=(1, 1)))).size == (1, 1)
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB")])
-def test_thirty_megapixels_are_accepted_and_scaled(kind, mode):
-    image = Image.fromarray(QUARTERS).resize((6000, 5000), Image.Resampling.NEAREST).convert(mode)
-    data = saved(image, kind)
+@pytest.mark.parametrize("size", [(4000, 3000), (8000, 5000)])
+def test_only_what_lies_above_the_guard_is_scaled(kind, mode, size):
+    """A photograph of 12 megapixels reaches the model's own processor whole."""
+    data = saved(Image.fromarray(QUARTERS).resize(size, Image.Resampling.NEAREST).convert(mode), kind)
     start = time.process_time()
-    small = decode(data)
-    assert time.process_time() - start < 10  # a hang, not a speed limit
-    assert max(small.size) == WORK_SIDE
-    np.testing.assert_allclose(corner(small, "tl"), (250, 10, 10), atol=12)
+    image = decode(data)
+    assert time.process_time() - start < 15  # a hang, not a speed limit
+    assert image.size == guarded(*size)
+    assert image.size == size or 0.99 < image.width * image.height / GUARD_PIXELS <= 1
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.001)
+    np.testing.assert_allclose(corner(image, "tl"), (250, 10, 10), atol=12)
 
 
 REFUSED = {
+    "a phone's": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
+    "a page": (b"\n<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
+    "a drawing": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>', "SVG drawing"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
     "not a picture": (b"hello, this is text", "is not a picture"),
     "nothing": (b"", "empty"),
     "truncated JPEG": (saved(Image.effect_noise((200, 200), 60), "JPEG")[:4000], "damaged"),

@@ -107,7 +107,7 @@ def test_odd_pictures_are_read_and_said(mllm: Backbone) -> None:
             Image.new("RGB", (40, 40), "red"), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 40), "blue")]
         ),
         "turned": saved(turned, "JPEG", exif=exif),
-        "30 megapixels": saved(Image.new("L", (6000, 5000)), "PNG"),
+        "40 megapixels": saved(Image.new("L", (8000, 5000)), "PNG"),
     }
     for words, data in odd.items():
         query = embed_query(mllm, picture=data)
