@@ -77,6 +77,10 @@ def assemble_store(
             if until == "encode":
                 return work
             quality = measure(sae, assembled.vectors, assembled.codes, assembled.rows)
+            if cut := quality["all"].cut_share if "all" in quality else 0.0:
+                say(
+                    f"Codes are held in {sae.top_k} slots, which cuts {cut:.2%} of the activations of this SAE ({sae.rule})."
+                )
             diagnosis = _diagnosis(plan, quality, extraction, sae, opened, assembled.rows, say)
             concepts, bridges = _score(work, plan, sae, assembled, progress)
             if until == "score":

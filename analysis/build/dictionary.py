@@ -29,6 +29,8 @@ def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | N
     if plan.sae.sae == "train":
         return None
     sae, folder = find_sae(plan.sae.sae, key, cache=plan.cache, top_k=plan.sae.top_k)
+    for note in sae.meta.get("notes", ()):
+        say(f"Note: {note}")
     trained_on = sae.meta.get("backbone")
     if trained_on not in (None, "", key):
         say(f"Note: this SAE says that it was trained on {trained_on}.")

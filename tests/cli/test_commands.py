@@ -251,7 +251,8 @@ def test_import_writes_where_build_finds_it(tmp_path, world):
     export_overcomplete(Sae(weights[0], np.zeros(64, np.float32), weights[1], 8), tmp_path / "sae_clip.pt")
     done = run("import-sae", tmp_path / "sae_clip.pt", "--backbone", "clip-vit-b32", "--top-k", 8, "--cache", tmp_path)
     assert done.exit_code == 0, done.output
-    assert done.output.strip() == str(tmp_path / "sae" / "clip-vit-b32" / "sae_clip")
+    assert done.stdout.strip() == str(tmp_path / "sae" / "clip-vit-b32" / "sae_clip")
+    assert "BatchTopKSAE" in done.stderr  # which saves the same tensors
     sae, folder = find_sae("sae_clip", "clip-vit-b32", cache=tmp_path, top_k=None)
     assert (sae.n_concepts, sae.width, sae.top_k) == (64, 512, 8)
     assert folder == tmp_path / "sae" / "clip-vit-b32" / "sae_clip"
