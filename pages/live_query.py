@@ -30,6 +30,13 @@ def main() -> None:
         name = pickers.task(store)
         row.command = _command(store, name)
     layout.store_line(store)
+    if not store.has_model:
+        st.info(
+            f"The embeddings of {store.label} were imported, so there is no model here that could embed a query in the same "
+            "way; all other pages show this store.",
+            icon=":material/info:",
+        )
+        st.stop()
     if name is None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
         st.stop()

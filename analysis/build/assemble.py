@@ -36,7 +36,7 @@ from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.sae.quality import R2_WARN, Quality
-from analysis.store.schema import MANIFEST, SAMPLE_COLUMNS, store_key
+from analysis.store.schema import IMPORTED, MANIFEST, SAMPLE_COLUMNS, store_key
 from analysis.store.write import StoreWriter
 
 
@@ -183,6 +183,10 @@ def _diagnosis(
     say(f"The SAE reconstructs these embeddings poorly: R² {quality['all'].r2_per_dimension:.2f}, below {R2_WARN}.")
     if plan.sae.sae == "train" and plan.sae.unit == "pooled":
         found = TRAINED_HERE
+    elif extraction.config["backbone"]["model_type"] == IMPORTED:
+        found = Diagnosis(
+            (), "It was probably trained on other vectors than these: choose another, or train one (--sae train)."
+        )
     else:
         found = diagnose(opened.get(), sae, extraction.samples(choose_rows(rows, TRIED)))
     say(found.sentence)

@@ -35,7 +35,7 @@ def main() -> None:
 
 for _command in (
     building.build, building.extract, building.train_sae, building.encode, building.score,
-    saes.import_sae, saes.export_sae,
+    saes.import_sae, saes.export_sae, saes.import_embeddings,
     stores.list_stores, stores.verify,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
     making.demo, making.bench,

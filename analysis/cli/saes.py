@@ -1,4 +1,4 @@
-"""import-sae, export-sae: checkpoints of other tools in and out."""
+"""import-sae, export-sae, import-embeddings: what other tools made, in and out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import cache_option
+from analysis.cli.options import Bars, cache_option
 
 
 @click.command("import-sae")
@@ -68,3 +68,60 @@ def export_sae(sae: Path, file: Path, layout: str) -> None:
     click.echo(f"{file}: {done.constructor}")
     if done.note:
         click.echo(f"Note: {done.note}")
+
+
+@click.command("import-embeddings")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="What made the vectors, in your words: the store's backbone.")
+@click.option("--dataset", required=True, help="What the vectors are of: a name for the store.")
+@click.option(
+    "--modality",
+    multiple=True,
+    type=click.Choice(["image", "text"]),
+    help="Of each matrix, in their order; where the names of files and arrays do not say.",
+)
+@click.option("--ids", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An id a vector, one a line.")
+@click.option(
+    "--captions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A caption a text vector."
+)
+@click.option(
+    "--files",
+    "names",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A picture's file name an image vector.",
+)
+@click.option(
+    "--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder of those files."
+)
+@click.option(
+    "--pairs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Lines of image id, text id; by order where it is left out and the numbers allow.",
+)
+@click.option("--contrastive", is_flag=True, help="The model is a dual encoder; drawn so in figures.")
+@click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one.")
+@click.option("--concepts", type=click.IntRange(min=2), default=None, help="K of a trained SAE.")
+@click.option("--top-k", type=click.IntRange(min=1), default=None, help="Active concepts per vector.")
+@click.option("--sae-steps", type=click.IntRange(min=1), default=None, help="Training steps.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@cache_option
+def import_embeddings(files: tuple[Path, ...], **options: Any) -> None:
+    """Build a store from vectors that exist: FILES are .npy, .npz, .parquet or .safetensors, a matrix (N, D) or several.
+
+    An .npz may hold ids, captions and files beside its matrices, a parquet in columns of those names."""  # fmt: skip
+    from analysis.build.embeddings import EmbeddingFiles, import_embeddings
+    from analysis.build.plan import SaePlan
+
+    found = EmbeddingFiles(
+        files, options["modality"], options["ids"], options["captions"], options["names"], options["pictures"],
+        options["pairs"],
+    )  # fmt: skip
+    plan = SaePlan(
+        options["sae"], n_concepts=options["concepts"], top_k=options["top_k"], steps=options["sae_steps"],
+        seed=options["seed"],
+    )  # fmt: skip
+    path = import_embeddings(
+        found, name=options["name"], dataset=options["dataset"], sae=plan, cache=options["cache"],
+        contrastive=options["contrastive"], say=click.echo, progress=Bars(),
+    )  # fmt: skip
+    click.echo(str(path))

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from analysis.concepts.postings import Postings
 from analysis.errors import AnalysisError, StoreError
 from analysis.sae.codes import Codes
-from analysis.store.schema import MANIFEST, SIDES, Manifest
+from analysis.store.schema import IMPORTED, MANIFEST, SIDES, Manifest
 
 FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
 DEMO_NOTE = "demo: small models trained on EmojiScenes"
@@ -116,6 +116,11 @@ class Store:
     @property
     def contrastive(self) -> bool:
         return bool(self.config["backbone"].get("contrastive"))
+
+    @property
+    def has_model(self) -> bool:
+        """False where the embeddings were imported: nothing here can embed another query in the same way."""
+        return self.config["backbone"].get("model_type") != IMPORTED
 
     @property
     def caption(self) -> str:

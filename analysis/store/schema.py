@@ -13,6 +13,7 @@ from analysis.errors import StoreError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+IMPORTED = "imported embeddings"  # model_type of a store that no backbone made
 SAMPLE_COLUMNS = (
     "sample_id", "pair_id", "modality", "text", "instruction", "thumb", "source", "split", "licence",
 )  # fmt: skip
