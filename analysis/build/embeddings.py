@@ -100,13 +100,13 @@ class _Stored:
 
     def embed(self, samples: Sequence[Sample], *, variants: Sequence[str], **_: Any) -> Embeddings:
         rows = np.asarray(self.vectors[[self.row_of[sample.sample_id] for sample in samples]], np.float32)
-        finite: np.ndarray = np.isfinite(rows).all(axis=1)
+        finite = np.isfinite(rows.sum(axis=1))
         skipped = {int(place): "its vector holds NaN or infinity" for place in np.flatnonzero(~finite)}
-        empty: np.ndarray = ~(rows != 0).any(axis=1)
+        empty = np.count_nonzero(rows, axis=1) == 0
         skipped |= {int(place): "its vector is zero, which has no direction" for place in np.flatnonzero(empty)}
         defined = np.ones(len(rows), bool)
         counts = np.zeros((len(rows), 5), np.int32)
-        return Embeddings({v: rows for v in variants}, {v: defined for v in variants}, counts, skipped)
+        return Embeddings(dict.fromkeys(variants, rows), dict.fromkeys(variants, defined), counts, skipped)
 
 
 def _extract(

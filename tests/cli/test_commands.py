@@ -22,7 +22,8 @@ from tests.data.writers import write_coco_json
 from tests.synthetic_store import make_store
 
 COMMANDS = (
-    "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "list", "verify", "retrieve", "effects",
+    "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "import-embeddings",
+    "list", "verify", "retrieve", "effects",
     "reproduce", "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
