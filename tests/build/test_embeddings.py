@@ -14,7 +14,8 @@ from PIL import Image
 from analysis.build.embeddings import EmbeddingFiles, import_embeddings
 from analysis.build.imports import import_sae
 from analysis.build.plan import SaePlan
-from analysis.errors import AnalysisError, DataError
+from analysis.errors import AnalysisError, BackboneError, DataError
+from analysis.query.compatibility import request_for
 from analysis.sae.encode import encode
 from analysis.store import Store, open_store, verify
 from tests.pages.opening import open_page, words
@@ -183,6 +184,13 @@ def test_damaged_and_pickled_files_and_odd_names_are_one_sentence(tmp_path: Path
     for name in ("clip-vit-b32", "My Model", "../x"):
         with pytest.raises(AnalysisError, match=name):
             imported(tmp_path, tmp_path / "image.npy", name=name)
+
+
+def test_a_query_of_one_s_own_is_refused_because_there_is_no_model(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", vectors()[0])
+    store = imported(tmp_path / "cache", tmp_path / "images.npy")
+    with pytest.raises(BackboneError, match="imported, so there is no model"):
+        request_for(store)
 
 
 @pytest.fixture(scope="module")
