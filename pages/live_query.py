@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from analysis.errors import BackboneError
-from analysis.query.compatibility import check_compatible
+from analysis.query.compatibility import check_compatible, no_model
 from analysis.query.query import LiveQuery, embed_query, query_sample
 from analysis.query.reproduce import LiveView, command_for
 from analysis.query.slot import ModelRequest
@@ -30,6 +30,9 @@ def main() -> None:
         name = pickers.task(store)
         row.command = _command(store, name)
     layout.store_line(store)
+    if not store.has_model:
+        st.info(f"{no_model(store)} Rank those in the Retrieval lab.", icon=":material/info:")
+        st.stop()
     if name is None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
         st.stop()

@@ -38,7 +38,7 @@ from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.sae.quality import R2_WARN, Quality
 from analysis.store.read import open_base, open_store
-from analysis.store.schema import MANIFEST, SAMPLE_COLUMNS, store_key
+from analysis.store.schema import IMPORTED, MANIFEST, SAMPLE_COLUMNS, store_key
 from analysis.store.write import StoreWriter
 
 
@@ -79,6 +79,10 @@ def assemble_store(
             if until == "encode":
                 return work
             quality = measure(sae, assembled.vectors, assembled.codes, assembled.rows)
+            if cut := quality["all"].cut_share if "all" in quality else 0.0:
+                say(
+                    f"Codes are held in {sae.top_k} slots, which cuts {cut:.2%} of the activations of this SAE ({sae.rule})."
+                )
             diagnosis = _diagnosis(plan, quality, extraction, sae, opened, assembled.rows, say)
             concepts, bridges = _score(work, plan, sae, assembled, progress)
             if until == "score":
@@ -208,6 +212,10 @@ def _diagnosis(
     say(f"The SAE reconstructs these embeddings poorly: R² {quality['all'].r2_per_dimension:.2f}, below {R2_WARN}.")
     if plan.sae.sae == "train" and plan.sae.unit == "pooled":
         found = TRAINED_HERE
+    elif extraction.config["backbone"]["model_type"] == IMPORTED:
+        found = Diagnosis(
+            (), "It was probably trained on other vectors than these: choose another, or train one (--sae train)."
+        )
     else:
         found = diagnose(opened.get(), sae, extraction.samples(choose_rows(rows, TRIED)))
     say(found.sentence)

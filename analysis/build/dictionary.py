@@ -17,7 +17,7 @@ from analysis.errors import AnalysisError, CheckpointError, DataError
 from analysis.models.devices import cuda_or_cpu
 from analysis.models.specs import BackboneSpec, find_spec
 from analysis.sae.checkpoint import Sae, load_sae, save_sae
-from analysis.store.schema import store_key
+from analysis.store.schema import IMPORTED, store_key
 
 TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
 DEFAULT_TOP_K = 16  # where no SAE of this backbone was released
@@ -29,6 +29,8 @@ def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | N
     if plan.sae.sae == "train":
         return None
     sae, folder = find_sae(plan.sae.sae, key, cache=plan.cache, top_k=plan.sae.top_k)
+    for note in sae.meta.get("notes", ()):
+        say(f"Note: {note}")
     trained_on = sae.meta.get("backbone")
     if trained_on not in (None, "", key):
         say(f"Note: this SAE says that it was trained on {trained_on}.")
@@ -65,12 +67,13 @@ def obtain_sae(
     return sae, folder, config
 
 
-def sae_size(plan: SaePlan, row: BackboneSpec, width: int) -> tuple[int, int]:
+def sae_size(plan: SaePlan, row: BackboneSpec | None, width: int) -> tuple[int, int]:
     """(concepts K, active concepts top_k) of an SAE that is to be trained: as the plan says, else the size of the one that
-    the authors released for this backbone, else DEFAULT_EXPANSION concepts a dimension."""
-    released = row.sae_width is not None
-    n_concepts = plan.n_concepts or row.sae_width or DEFAULT_EXPANSION * width
-    return n_concepts, plan.top_k or min(row.sae_top_k if released else DEFAULT_TOP_K, n_concepts)
+    the authors released for this backbone (its row; None for imported vectors), else DEFAULT_EXPANSION concepts a
+    dimension."""
+    released = row is not None and row.sae_width is not None
+    n_concepts = plan.n_concepts or (row.sae_width if row else None) or DEFAULT_EXPANSION * width
+    return n_concepts, plan.top_k or min(row.sae_top_k if row and released else DEFAULT_TOP_K, n_concepts)
 
 
 def _train(
@@ -90,7 +93,8 @@ def _train(
                 replace(plan, data=data), model, corpus, opened, with_tasks=False, say=say, progress=progress
             )
     width = int(spec["width"])
-    n_concepts, top_k = sae_size(plan.sae, find_spec(plan.model.backbone), width)
+    row = find_spec(plan.model.backbone) if spec["model_type"] != IMPORTED else None
+    n_concepts, top_k = sae_size(plan.sae, row, width)
     config = TrainConfig.for_size(n_concepts=n_concepts, top_k=top_k, steps=plan.sae.steps, seed=plan.sae.seed)
     identity = {
         "embeddings": {**source.config, "variants": ["mean"]},

@@ -134,7 +134,7 @@ def extract(
     with only_one(folder, "embedding"):
         write_atomically(folder / "config.json", json.dumps(config, indent=1, sort_keys=True).encode())
         _run(job, config, corpus, opened, replace(plan, model=model), with_tasks, progress)
-    return _read_back(corpus, job, config, say)
+    return read_back(corpus, job, config, say)
 
 
 def _run(
@@ -171,7 +171,7 @@ def _run(
         run_local(job, corpus, opened.get(), batch_tokens=plan.model.batch_tokens, progress=told)
 
 
-def _read_back(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:
+def read_back(corpus: Corpus, job: ShardJob, config: Config, say: Say) -> Extraction:
     ok = np.zeros(len(corpus.samples), bool)
     skipped: dict[str, str] = {}
     truncated: list[str] = []

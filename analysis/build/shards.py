@@ -160,10 +160,11 @@ def read_shards(job: ShardJob, *, variants: Sequence[str] | None = None, thumbs:
 
 def _thumb(sample: Sample, job: ShardJob) -> bytes | str:
     """A picture's thumbnail, empty without a picture; the reason where it cannot be decoded (any more)."""
-    if sample.picture is None:
-        return b""
+    picture = sample.picture
+    if picture is None or (picture.path is None and picture.data is None and picture.read is None):
+        return b""  # a text, or an imported vector of a picture that nobody has
     try:
-        return thumbnail_webp(sample.picture.load(), side=job.thumb_side, quality=job.thumb_quality)
+        return thumbnail_webp(picture.load(), side=job.thumb_side, quality=job.thumb_quality)
     except DataError as error:
         return str(error)
 

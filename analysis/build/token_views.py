@@ -11,7 +11,7 @@ from analysis.build.extraction import Extraction, OpenBackbone, Progress
 from analysis.build.score import PairRows
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
-from analysis.sae.encode import encode
+from analysis.sae.encode import decode, encode
 from analysis.sae.quality import reconstruction
 from analysis.store.write import StoreWriter
 
@@ -84,7 +84,7 @@ def _r2_encode_then_pool(sae: Sae, states: list[np.ndarray], codes: Codes) -> fl
     lengths = np.asarray([len(state) for state in states])
     owner = np.repeat(np.arange(len(states)), lengths)
     estimate = np.zeros_like(pooled)
-    np.add.at(estimate, owner, codes.to_csr() @ sae.dictionary)
+    np.add.at(estimate, owner, decode(sae, codes))
     estimate /= lengths[:, None]
     total = float(((pooled - pooled.mean(axis=0)) ** 2).sum())
     return 1 - float(((pooled - estimate) ** 2).sum()) / total if total > 0 else float("nan")

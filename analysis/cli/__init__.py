@@ -42,7 +42,7 @@ def main() -> None:
 
 for _command in (
     building.build, building.extract, building.train_sae, building.encode, building.score,
-    saes.import_sae, saes.export_sae,
+    saes.import_sae, saes.export_sae, saes.import_embeddings,
     stores.list_stores, stores.verify, stores.rescore,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
     making.demo, making.bench,

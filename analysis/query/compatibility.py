@@ -25,9 +25,20 @@ _FIELDS = {
 }
 
 
+def no_model(store: Store) -> str:
+    """What to say of a store whose embeddings were imported."""
+    return (
+        f"The embeddings of {store.label} were imported, so there is no model here that could embed a query in the same way; "
+        "everything else works on this store, the queries in its data too."
+    )
+
+
 def request_for(store: Store, *, device: str = "auto", dtype: str | None = None) -> ModelRequest:
-    """The backbone that made a store, run in the same way."""
+    """The backbone that made a store, run in the same way. BackboneError where its embeddings were imported."""
     from analysis.models.specs import BACKBONES
+
+    if not store.has_model:
+        raise BackboneError(no_model(store))
 
     made_by = store.config["backbone"]
     name = made_by["key"] if made_by["key"] in BACKBONES else made_by["model"]

@@ -28,7 +28,7 @@ class QueryConcepts:
 
 
 def query_concepts(sae: Sae, h: np.ndarray) -> QueryConcepts:
-    """Concepts of an un-normalised embedding h (D,): z = TopK(ReLU(h W^T + b)) (paper eq. 1)."""
+    """Concepts of an un-normalised embedding h (D,): z = rule(h W^T + b) (paper eq. 1)."""
     codes = encode(sae, np.asarray(h, np.float32).reshape(1, -1))
     live = codes.values[0] > 0
     return QueryConcepts(codes.indices[0][live].astype(np.int64), codes.values[0][live])
@@ -39,13 +39,14 @@ def token_shares(sae: Sae, states: np.ndarray, keep: np.ndarray, concept: int) -
 
     The encoder is linear before its ReLU, so the activation of a mean is a mean: with n kept tokens, token t brings
     (w_i . h_t) / n, and all shares plus the bias b_i add up to w_i . mean(h) + b_i, which is z_i where the concept
-    fires. Tokens that are not kept bring 0. RetrievalError for an unknown concept.
+    fires (all times `norms`, where the SAE has them). Tokens that are not kept bring 0. RetrievalError for an unknown concept.
     """
     _check(sae, concept)
     kept = np.asarray(keep, bool)
     shares = np.zeros(len(states), np.float64)
     if kept.any():
         shares[kept] = states[kept].astype(np.float64) @ sae.encoder_weight[concept].astype(np.float64) / kept.sum()
+        shares *= 1.0 if sae.norms is None else float(sae.norms[concept])
     return shares
 
 

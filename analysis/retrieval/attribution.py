@@ -24,8 +24,8 @@ CORRECTION_WORDS = "the hub correction"
 @dataclass(frozen=True)
 class PairAttribution:
     """similarity = contribution.sum() + shift + correction + unexplained. concept_ids and contribution: (n,), largest
-    magnitude first; shift: what subtracted means give, 0 where none is; correction: minus the candidate's bias, 0 without a
-    hub correction."""
+    magnitude first; shift: what subtracted means and the SAE's decoder bias give, 0 where there is neither; correction: minus
+    the candidate's bias, 0 without a hub correction."""
 
     concept_ids: np.ndarray
     contribution: np.ndarray
@@ -60,9 +60,9 @@ def explain_pair(
 ) -> PairAttribution:
     """Split the cosine s of two un-normalised embeddings h_q, h_c (D,) into concepts and a rest.
 
-    s_i = [z_q,i <D_i, h^_c> + z_c,i <D_i, h^_q>] / (2 |h_q| |h_c|), h^ = z D being the reconstruction: half of every
-    product counts for each side's concept. The rest, s - sum_i s_i, is what the SAE does not reconstruct. Concepts of
-    either side appear, in order of magnitude.
+    s_i = [z_q,i <D_i, h^_c> + z_c,i <D_i, h^_q>] / (2 |h_q| |h_c|), h^ = z D + bias being the reconstruction: half of
+    every product counts for each side's concept, and a decoder bias counts like a concept of its own (`shift`). The rest,
+    s - sum_i s_i - shift, is what the SAE does not reconstruct. Concepts of either side appear, in order of magnitude.
 
     codes: (concept ids, values) of query and candidate as stored; default: encoded here with `sae`. through: the
     transforms of queries and of candidates, in their order. Each is affine but for the length, which is a number, so a
@@ -74,8 +74,9 @@ def explain_pair(
     given = codes if codes is not None else _encode(sae, pair)
     concept_ids = np.union1d(*(ids[values != 0] for ids, values in given)).astype(np.int64)
     atoms = np.asarray(sae.dictionary[concept_ids], np.float64)
+    bias = np.zeros(atoms.shape[1]) if getattr(sae, "bias", None) is None else np.asarray(sae.bias, np.float64)
     query, candidate = (
-        _moved(h, _spread(concept_ids, *part), atoms, transforms, position, name)
+        _moved(h, _spread(concept_ids, *part), atoms, bias, transforms, position, name)
         for h, part, transforms, position, name in zip(
             pair, given, through, positions, ("query", "candidate"), strict=True
         )
@@ -93,12 +94,13 @@ def _moved(
     h: np.ndarray,
     activation: np.ndarray,
     atoms: np.ndarray,
+    bias: np.ndarray,
     transforms: Sequence[Transform],
     position: int | None,
     name: str,
 ) -> _Parts:
     """The parts of h after the transforms, each scaled as the whole is."""
-    parts = np.concatenate([atoms, np.zeros((1, len(h))), (h - activation @ atoms)[None]])  # ..., shift, rest
+    parts = np.concatenate([atoms, bias[None], (h - activation @ atoms - bias)[None]])  # ..., shift, rest
     share = np.concatenate([activation, [1.0, 1.0]])
     parts = parts / _length(share @ parts, 0.0, name)
     for transform in transforms:

@@ -28,6 +28,15 @@ def select_float32(lo, hi, product, bias, k, indices, values):
 
 
 @kernel
+def drop_below(lo, hi, product, bias, thresholds):
+    """product + bias in place, 0 where that is below its concept's threshold."""
+    for b in range(lo, hi):
+        for j in range(product.shape[1]):
+            score = product[b, j] + bias[j]
+            product[b, j] = score if score >= thresholds[j] else np.float32(0)
+
+
+@kernel
 def select_bfloat16(lo, hi, product, bias, x, weight, x_norm, x_rest, w_norm, w_rest, k, indices, values):
     """As select_float32, from a product that was computed in bfloat16; the result is that of float32.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import DataError
-from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import decode
+from analysis.sae.form import TOP_K, Sae
+from analysis.sae.rules import active
 
 R2_WARN = 0.8  # below, removal by concepts was no better than random removal on the trial models (demo-feasibility.md)
 BLOCK_VALUES = 2**23  # float64 values held at a time, 64 MB
@@ -22,7 +23,8 @@ class Quality:
     r2_per_dimension: 1 - sum (h - h_hat)^2 / sum (h - mean of its dimension)^2, "fraction of variance explained".
     r2_scalar_mean: the same against one mean over all dimensions, as overcomplete reports it; flatters embeddings
     with a large common vector. Both are at most 1, can be negative, and are NaN where nothing varies.
-    l0: mean number of active concepts a row. dead_share: share of concepts that no row activates.
+    l0: mean number of active concepts a row. dead_share: share of concepts that no row activates. cut_share: share of the
+    activations that the rule of the SAE lets pass and the width of the codes (top_k) does not hold; 0 under rule top_k.
     """
 
     r2_per_dimension: float
@@ -30,6 +32,7 @@ class Quality:
     l0: float
     dead_share: float
     n: int
+    cut_share: float = 0.0
 
 
 def reconstruction(sae: Sae, h: np.ndarray, codes: Codes) -> Quality:
@@ -44,6 +47,7 @@ def reconstruction(sae: Sae, h: np.ndarray, codes: Codes) -> Quality:
     blocks = [slice(lo, min(lo + step, n)) for lo in range(0, n, step)]
     mean = sum((h[rows].sum(axis=0, dtype=np.float64) for rows in blocks), np.zeros(sae.width)) / max(n, 1)
     error = spread = spread_scalar = 0.0
+    cut = 0
     fired = np.zeros(sae.n_concepts, bool)
     for rows in blocks:
         block = h[rows].astype(np.float64)
@@ -51,13 +55,25 @@ def reconstruction(sae: Sae, h: np.ndarray, codes: Codes) -> Quality:
         spread += float(np.square(block - mean).sum())
         spread_scalar += float(np.square(block - mean.mean()).sum())
         fired[codes.indices[rows][codes.values[rows] > 0]] = True
+        cut += _cut(sae, block, codes.values[rows])
+    held = int(np.count_nonzero(codes.values > 0))
     return Quality(
         r2_per_dimension=_r2(error, spread),
         r2_scalar_mean=_r2(error, spread_scalar),
-        l0=float(np.count_nonzero(codes.values > 0) / n) if n else float("nan"),
+        l0=held / n if n else float("nan"),
         dead_share=float(1 - fired.mean()),
         n=n,
+        cut_share=cut / max(held + cut, 1),
     )
+
+
+def _cut(sae: Sae, block: np.ndarray, values: np.ndarray) -> int:
+    """Activations of a block that its codes have no room for: only rows that fill every slot can have any."""
+    if sae.rule == TOP_K:
+        return 0
+    full = np.flatnonzero((values > 0).all(axis=1))
+    counts = active(sae, block[full].astype(np.float32))
+    return int(np.maximum(counts - values.shape[1], 0).sum())
 
 
 def _r2(error: float, spread: float) -> float:

@@ -1,4 +1,4 @@
-"""TopK(ReLU(x W^T + b)) of a batch on the CPU, exact in float32, without ever holding the whole batch x K product.
+"""The k largest of ReLU(x W^T + b) of a batch on the CPU, exact in float32, without ever holding the whole batch x K product.
 
 On processors with bfloat16 arithmetic the product is computed in bfloat16 (4-5 times faster) together with a bound on
 its error; the entries that could belong to the k largest within that bound, about 1.5 k, are computed again in float32.
@@ -17,9 +17,20 @@ WORTH_BFLOAT16 = 2**19  # size of the encoder from which the faster product outw
 class TopK:
     """Holds the encoder and the reused buffers. Call `refresh` after the weights were changed in place."""
 
-    def __init__(self, weight: np.ndarray, bias: np.ndarray, k: int, *, bfloat16: bool | None = None) -> None:
-        """weight (K, D) float32 C-contiguous, bias (K,) float32; bfloat16=None: where that is faster."""
-        self.weight, self.bias, self.k = weight, bias, min(k, weight.shape[0])
+    def __init__(
+        self,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        k: int,
+        *,
+        bfloat16: bool | None = None,
+        thresholds: np.ndarray | None = None,
+    ) -> None:
+        """weight (K, D) float32 C-contiguous, bias (K,) float32; bfloat16=None: where that is faster. thresholds (K,): scores
+        below do not compete; in float32 only."""
+        self.weight, self.bias, self.k, self.thresholds = weight, bias, min(k, weight.shape[0]), thresholds
+        if thresholds is not None:
+            bfloat16 = False
         if bfloat16 is None:
             bfloat16 = weight.size >= WORTH_BFLOAT16 and has_bfloat16()
         self.bfloat16 = bfloat16
@@ -49,7 +60,11 @@ class TopK:
         product = self._product[: shape[0] * shape[1]].reshape(shape)
         if not self.bfloat16:
             np.matmul(x, self.weight.T, out=product)
-            over_rows(kernels.select_float32, len(x), product, self.bias, self.k, indices, values, grain=64)
+            bias = self.bias
+            if self.thresholds is not None:
+                over_rows(kernels.drop_below, len(x), product, bias, self.thresholds, grain=64)
+                bias = np.zeros_like(bias)
+            over_rows(kernels.select_float32, len(x), product, bias, self.k, indices, values, grain=64)
             return
         import torch
 

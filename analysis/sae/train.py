@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.errors import CheckpointError, DataError
 from analysis.sae.batches import Batches, Data
-from analysis.sae.checkpoint import Sae
+from analysis.sae.form import Sae
 
 if TYPE_CHECKING:
     from analysis.sae.step import State

@@ -21,6 +21,7 @@ from analysis.store.manifest import Derived, FileFacts, Manifest, split_schema_1
 from analysis.store.schema import (
     BRIDGE_COLUMNS,
     DERIVED,
+    IMPORTED,
     MANIFEST,
     OTHER_CONCEPT_COLUMNS,
     SAMPLE_COLUMNS,
@@ -133,6 +134,11 @@ class Store:
     @property
     def contrastive(self) -> bool:
         return bool(self.config["backbone"].get("contrastive"))
+
+    @property
+    def has_model(self) -> bool:
+        """False where the embeddings were imported: nothing here can embed another query in the same way."""
+        return self.config["backbone"].get("model_type") != IMPORTED
 
     @property
     def caption(self) -> str:

@@ -14,6 +14,7 @@ SCHEMA = 2  # of manifest.json and of what it lists; an older one that can be re
 OLDEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 DERIVED = "derived.json"
+IMPORTED = "imported embeddings"  # model_type of a store that no backbone made
 SAMPLE_COLUMNS = (
     "sample_id", "pair_id", "modality", "text", "instruction", "thumb", "source", "split", "licence",
 )  # fmt: skip

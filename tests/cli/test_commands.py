@@ -22,7 +22,8 @@ from tests.data.writers import write_coco_json
 from tests.synthetic_store import make_store
 
 COMMANDS = (
-    "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "list", "verify", "retrieve", "effects",
+    "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "import-embeddings",
+    "list", "verify", "retrieve", "effects",
     "reproduce", "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
@@ -251,7 +252,8 @@ def test_import_writes_where_build_finds_it(tmp_path, world):
     export_overcomplete(Sae(weights[0], np.zeros(64, np.float32), weights[1], 8), tmp_path / "sae_clip.pt")
     done = run("import-sae", tmp_path / "sae_clip.pt", "--backbone", "clip-vit-b32", "--top-k", 8, "--cache", tmp_path)
     assert done.exit_code == 0, done.output
-    assert done.output.strip() == str(tmp_path / "sae" / "clip-vit-b32" / "sae_clip")
+    assert done.stdout.strip() == str(tmp_path / "sae" / "clip-vit-b32" / "sae_clip")
+    assert "BatchTopKSAE" in done.stderr  # which saves the same tensors
     sae, folder = find_sae("sae_clip", "clip-vit-b32", cache=tmp_path, top_k=None)
     assert (sae.n_concepts, sae.width, sae.top_k) == (64, 512, 8)
     assert folder == tmp_path / "sae" / "clip-vit-b32" / "sae_clip"

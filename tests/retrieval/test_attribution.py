@@ -9,6 +9,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.attribution import compare_pairs, explain_pair
 from analysis.retrieval.ranking.transforms import WithoutSubspace
 from analysis.retrieval.removal import concept_subspace
+from analysis.sae.checkpoint import Sae
 from tests.retrieval.planted import DISTRACTORS, unit, world
 
 
@@ -51,6 +52,24 @@ def test_a_perfect_reconstruction_leaves_nothing_unexplained(planted):
     codes = stored(planted, 2, 9)
     h_q, h_c = (values @ planted.sae.dictionary[ids].astype(np.float64) for ids, values in codes)
     assert explain_pair(h_q, h_c, planted.sae, codes=codes).unexplained == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_decoder_bias_is_a_part_of_its_own(planted, removed):
+    """h = z D + bias exactly: nothing is unexplained, and bars and bias add up to the similarity."""
+    plain = planted.sae
+    bias = np.random.default_rng(3).standard_normal(plain.dictionary.shape[1]) * 2
+    sae = Sae(plain.encoder_weight, plain.encoder_bias, plain.dictionary, plain.top_k, bias=bias)
+    codes = stored(planted, 2, 9)
+    h_q, h_c = (values @ sae.dictionary[ids].astype(np.float64) + sae.bias.astype(np.float64) for ids, values in codes)
+    basis = concept_subspace(sae.dictionary, DISTRACTORS)
+    steps = (WithoutSubspace(basis),) if removed else ()
+    found = explain_pair(h_q, h_c, sae, codes=codes, through=(steps, steps))
+    left = np.stack([h_q, h_c]) @ (np.eye(len(h_q)) - (basis.T @ basis if removed else 0))
+    assert found.similarity == pytest.approx(float(unit(left)[0] @ unit(left)[1]), abs=1e-9)
+    assert found.unexplained == pytest.approx(0, abs=1e-9)
+    assert found.contribution.sum() + found.shift == pytest.approx(found.similarity, abs=1e-9)
+    assert abs(found.shift) > 0.1
 
 
 def test_the_similarity_after_removal_is_explained_too(planted):

@@ -7,6 +7,7 @@ from analysis.errors import DataError
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import FEW_ROWS, decode, encode
+from analysis.sae.quality import reconstruction
 from analysis.sae.topk import TopK
 
 
@@ -93,6 +94,25 @@ def test_threshold_drops_small_codes():
     active = codes.values[codes.values > 0]
     assert active.min() >= 2.5
     assert 0 < active.size < codes.values.size
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+@pytest.mark.parametrize("rows", [9, FEW_ROWS + 50])
+def test_what_a_threshold_stops_takes_no_place_from_what_passes(rows, device):
+    """A cap below the number of active concepts: the largest of those that pass, each times its norm."""
+    rng = np.random.default_rng(8)
+    thresholds, norms = rng.uniform(0, 6, 100).astype(np.float32), rng.uniform(0.2, 4, 100).astype(np.float32)
+    sae = random_sae(rng, 100, 10, 7, threshold=thresholds, rule="threshold", norms=norms)
+    h = rng.standard_normal((rows, 10)).astype(np.float32)
+    scores = h.astype(np.float64) @ sae.encoder_weight.T.astype(np.float64) + sae.encoder_bias
+    passing = np.where(scores >= thresholds, np.maximum(scores, 0), 0)
+    edge = np.sort(passing, axis=1)[:, -7][:, None]
+    codes = encode(sae, h, device=device)
+    np.testing.assert_allclose(codes.to_csr().toarray(), np.where(passing >= edge, passing, 0) * norms, atol=2e-4)
+    assert (np.diff(codes.values, axis=1) <= 0).all()
+    measured = reconstruction(sae, h, codes).cut_share
+    assert measured == pytest.approx(1 - np.count_nonzero(codes.values) / np.count_nonzero(passing))
+    assert measured > 0
 
 
 @pytest.mark.parametrize("rows", [0, 1])
