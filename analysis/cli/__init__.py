@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from analysis import __version__
-from analysis.cli import building, making, measuring, saes, stores
+from analysis.cli import building, making, measuring, reporting, saes, stores
 from analysis.cli.querying import query
 from analysis.errors import AnalysisError
 
@@ -38,6 +38,7 @@ for _command in (
     saes.import_sae, saes.export_sae,
     stores.list_stores, stores.verify,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
+    reporting.deck, reporting.notes,
     making.demo, making.bench,
 ):  # fmt: skip
     main.add_command(_command)
