@@ -111,3 +111,57 @@ def import_notes(cache: Path, source: Path) -> None:
     else:
         new = import_json(cache / "notes", text)
     click.echo(", ".join(f"{count} new {what}" for what, count in new.items()))
+
+
+def run_exchange(
+    store: Path, task: str, methods: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str, partner: Path | None,
+    as_json: bool, *, run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
+) -> str:  # fmt: skip
+    """What `retrieve` says when it writes or reads files of other tools: the recall table, then the files."""
+    import json
+
+    from analysis.errors import RetrievalError
+    from analysis.report import exchange
+    from analysis.report.files import write_whole
+    from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, ranks_under
+    from analysis.retrieval.interventions.intervention import BASE, parse
+    from analysis.retrieval.recall import hits_of_ranks
+    from analysis.retrieval.task import space_from_store
+    from analysis.store import open_store
+
+    opened = open_store(store)
+    space = space_from_store(opened, task, pool)
+    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
+    chosen = [parse(method) for method in methods]
+    if run_file and len(chosen) > 1:
+        raise RetrievalError(f"A run holds one ranking, {len(chosen)} methods were given; choose one --method.")
+    engine = engine_that_fits(space)
+    table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, first=first, engine=engine)
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+    if import_run:
+        base = hits_of_ranks(
+            ranks_under(space, BASE, engine=engine)[0], ks, definition=definition, n_relevant=space.n_relevant
+        )
+        text = exchange.read_run(import_run)
+        row = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
+        rows.append(row | {"method": f"imported: {import_run.name}"})
+    said = []
+    for path, make in (
+        (run_file, lambda: exchange.run_text(space, chosen[0] if chosen else BASE, first=first)),
+        (qrels_file, lambda: exchange.qrels_text(space)),
+        (mteb_file, lambda: json.dumps(exchange.mteb_json(
+            space, table, task=f"{opened.dataset} {task}", model=opened.backbone,
+            split=str(opened.config["data"].get("split") or "test"), ks=ks), indent=1)),
+    ):  # fmt: skip
+        if path:
+            write_whole(path, make().encode())
+            said.append(f"{path} written.")
+    if as_json:
+        return json.dumps(rows, indent=1)
+    lines = [
+        f"{row['method']}  " + "  ".join(
+            f"R@{k} {100 * row[f'R@{k}']:.1f} [{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]" for k in ks
+        )
+        for row in rows
+    ]  # fmt: skip
+    return "\n".join([*lines, *said])

@@ -114,12 +114,10 @@ def _slides(finding: Finding, server: str) -> list[Slide]:
 
 
 def _pages(pieces: list[Part]) -> list[list[Part]]:
-    """Small things side by side; a page of a longer table alone."""
+    """Small tables and galleries side by side; figures and lists have a slide each, or nobody could read them."""
     pages: list[list[Part]] = []
     for piece in pieces:
-        if pages and len(pages[-1]) < COLUMNS and type(piece) is not type(pages[-1][-1]):
-            pages[-1].append(piece)
-        elif pages and len(pages[-1]) < COLUMNS and isinstance(piece, Table) and _small(piece) and _small(pages[-1][-1]):
+        if pages and len(pages[-1]) < COLUMNS and _small(piece) and all(map(_small, pages[-1])):
             pages[-1].append(piece)
         else:
             pages.append([piece])
@@ -127,7 +125,7 @@ def _pages(pieces: list[Part]) -> list[list[Part]]:
 
 
 def _small(part: Part) -> bool:
-    return isinstance(part, Table) and len(part.rows) < ROWS and len(part.columns) <= 6
+    return isinstance(part, Gallery) or (isinstance(part, Table) and len(part.rows) < ROWS and len(part.columns) <= 6)
 
 
 def _pieces(part: Part) -> list[Part]:

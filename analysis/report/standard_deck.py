@@ -185,22 +185,22 @@ def query_finding(
     before, after = lab.lists(BASE), lab.lists(method)
     lists = side_by_side(before, after, query, 5, lab.space.qrels)
     best = lists.targets.nsmallest(1, "rank_after").iloc[0]
-    side = "after" if status == "rescued" else "before"
+    side = "before" if status == "rescued" else "after"  # what stood in its way, what it lost
     why = explain(lab, Comparison(before, after, lab.space.qrels, query), side, method if side == "after" else BASE)
     names = {i: str(name or "") for i, name in enumerate(store.concepts["name"])}
     removed = removed_concepts(method, lab.space)
     rival = "wrong winner" if why.rival_wins else "runner-up"
-    chart = pair_attribution(why.target, why.rival, names=names, top=4, captions=("target", rival), removed=removed)
+    chart = pair_attribution(why.target, why.rival, names=names, top=6, captions=("target", rival), removed=removed)
     verb = "rescues" if status == "rescued" else "loses"
     first = int(lists.targets["rank_before"].min())
-    sentence = f"{method.label}: {verb} query {query}, its target goes from rank {first:,} to rank {int(best['rank_after']):,}"
+    sentence = f"Removal of the top 1 % by attribution {verb} query {query}, its target goes from rank {first:,} to rank {int(best['rank_after']):,}"
     command = (
         f"{_retrieve(store, task, [method.spec])} --query {query}\n"
         f"{_retrieve(store, task, [method.spec])} --query {query} --why {side}"
     )
     return ground.finding(
         sentence, lists_part(store, task, lists), figure_part(chart), stores=[store], command=command, page="lab",
-        caption=f"Task {task}; left the lists (green: target), right the parts of the similarities {side} removal.",
+        caption=f"Task {task}; ✓ and green: target; parts of the similarities {side} removal, hatched: removed concepts.",
     )  # fmt: skip
 
 
@@ -215,11 +215,13 @@ def distractor(ground: _Ground, store: Store, lab: Lab, task: str) -> list[Findi
         return []
     concept, change = max(effects.items(), key=lambda item: (item[1]["difference"], -item[0]))
     row = store.concepts.loc[concept]
-    interval = f"{points(change['difference'])} points [{points(change['low'] * 0 + change['difference_low'])}, "
-    interval += f"{points(change['difference_high'])}]"
+    interval = f"[{points(change['difference_low'])}, {points(change['difference_high'])}]"
+    sure = "" if change["difference_low"] > 0 or change["difference_high"] < 0 else ", which includes no change"
     name = f"“{row['name']}” ({concept})" if row["name"] else f"{concept}"
-    verb = "raises" if change["difference_low"] > 0 else "does not raise for sure"
-    sentence = f"Strongest distractor: leaving out concept {name} alone {verb} R@{K} by {interval}"
+    sentence = (
+        f"Strongest distractor: leaving out concept {name} alone changes R@{K} by {points(change['difference'])} points "
+        f"{interval}{sure}"
+    )
     facts = pd.DataFrame(
         [("modality score", row["modality_score"]), ("frequency", row["frequency"]), ("energy", row["energy"]),
          ("attribution", row["attribution"])], columns=["score", "value"],
