@@ -38,7 +38,7 @@ for _command in (
     saes.import_sae, saes.export_sae,
     stores.list_stores, stores.verify,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
-    reporting.deck, reporting.notes,
+    reporting.deck, reporting.report, reporting.notes,
     making.demo, making.bench,
 ):  # fmt: skip
     main.add_command(_command)

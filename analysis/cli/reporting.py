@@ -57,6 +57,62 @@ def deck(
 
 
 @click.group()
+def report() -> None:
+    """One HTML file about a concept, a query, or two methods."""
+
+
+_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html")
+_store = click.argument("store", type=click.Path(path_type=Path))
+
+
+@report.command("concept")
+@_store
+@click.argument("concept", type=int)
+@_out
+def report_concept(store: Path, concept: int, out: Path) -> None:
+    """Pictures, captions, scores, neighbours and effect on recall of one concept."""
+    from analysis.report.one_file import concept_report
+    from analysis.store import open_store
+
+    _write(out, concept_report(open_store(store), concept))
+
+
+@report.command("query")
+@_store
+@click.argument("query", type=int)
+@click.option("--task", required=True)
+@click.option("--method", required=True, metavar="SPEC")
+@_out
+def report_query(store: Path, query: int, task: str, method: str, out: Path) -> None:
+    """Lists of one query before and after a method, and why."""
+    from analysis.report.one_file import query_report
+    from analysis.store import open_store
+
+    _write(out, query_report(open_store(store), task, query, method))
+
+
+@report.command("comparison")
+@_store
+@click.argument("first", metavar="SPEC")
+@click.argument("second", metavar="SPEC")
+@click.option("--task", required=True)
+@_out
+def report_comparison(store: Path, first: str, second: str, task: str, out: Path) -> None:
+    """Recall of two methods, their difference, and the queries that move."""
+    from analysis.report.one_file import comparison_report
+    from analysis.store import open_store
+
+    _write(out, comparison_report(open_store(store), task, first, second))
+
+
+def _write(out: Path, html: str) -> None:
+    from analysis.report.files import write_whole
+
+    write_whole(out, html.encode())
+    click.echo(f"{out}: {len(html) / 1e6:.2f} MB")
+
+
+@click.group()
 def notes() -> None:
     """Labels and findings: list, back up, export, import."""
 

@@ -101,7 +101,7 @@ def _list(page: Any, one: RankedList, box: tuple[int, int, int, int]) -> None:
     room = 66 if any(_inlined(entry.picture) for entry in one.entries) else 0
     tall = 68 if room else 0
     inner = (left + room, top + 36, width - room, height - 36)
-    _table(page, ("", "", ""), rows, inner, (True, False, True), widths=(0.12, 0.7, 0.18), header=False, tall=tall, size=12)
+    _table(page, ("", "", ""), rows, inner, (True, False, True), widths=(0.12, 0.7, 0.18), header=False, tall=tall or 56, size=14)
     for index, entry in enumerate(one.entries):
         shown = _inlined(entry.picture)
         if shown:
@@ -132,7 +132,7 @@ def _table(
     left, top, width, _ = box
     lines = ([list(columns)] if header else []) + [list(row) for row in rows]
     lengths = [max(4, *(len(line[i]) for line in lines)) for i in range(len(columns))]
-    letters = size or int(min(16, max(9, 0.95 * width / (sum(lengths) + 2 * len(columns)))))
+    letters = size or int(min(18, max(10, 1.2 * width / (sum(lengths) + 2 * len(columns)))))
     frame = page.shapes.add_table(
         len(lines), len(columns), left * _PX, top * _PX, width * _PX, (tall or 38) * len(lines) * _PX
     )

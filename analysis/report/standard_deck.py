@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from analysis.concepts.kde import modality_density
 from analysis.concepts.metrics import cumulative_energy, top_concepts
@@ -27,7 +28,7 @@ from analysis.report.reproduce import overlap_row
 from analysis.report.slides import ReportError
 from analysis.retrieval.evaluation.lab import Lab, recall_change
 from analysis.retrieval.evaluation.movement import SideBySide, changed, movement, side_by_side
-from analysis.retrieval.evaluation.why import explain, removed_concepts
+from analysis.retrieval.evaluation.why import explain, explains, removed_concepts
 from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
 from analysis.retrieval.task import space_from_store
 from analysis.store.finding import (
@@ -182,26 +183,39 @@ def query_finding(
     ground: _Ground, store: Store, lab: Lab, task: str, method: Intervention, query: int, status: str
 ) -> Finding:
     """Lists of a query before and after, and why the target stands where it stands after."""
-    before, after = lab.lists(BASE), lab.lists(method)
-    lists = side_by_side(before, after, query, 5, lab.space.qrels)
-    best = lists.targets.nsmallest(1, "rank_after").iloc[0]
     side = "before" if status == "rescued" else "after"  # what stood in its way, what it lost
-    why = explain(lab, Comparison(before, after, lab.space.qrels, query), side, method if side == "after" else BASE)
-    names = {i: str(name or "") for i, name in enumerate(store.concepts["name"])}
-    removed = removed_concepts(method, lab.space)
-    rival = "wrong winner" if why.rival_wins else "runner-up"
-    chart = pair_attribution(why.target, why.rival, names=names, top=6, captions=("target", rival), removed=removed)
-    verb = "rescues" if status == "rescued" else "loses"
-    first = int(lists.targets["rank_before"].min())
-    sentence = f"Removal of the top 1 % by attribution {verb} query {query}, its target goes from rank {first:,} to rank {int(best['rank_after']):,}"
+    words, lists, charts = query_finding_parts(store, lab, method, query, (side,))
+    sentence = f"Removal of the top 1 % by attribution {'rescues' if status == 'rescued' else 'loses'} {words}"
     command = (
-        f"{_retrieve(store, task, [method.spec])} --query {query}\n"
-        f"{_retrieve(store, task, [method.spec])} --query {query} --why {side}"
+        f"{retrieve_command(store, task, [method.spec])} --query {query}\n"
+        f"{retrieve_command(store, task, [method.spec])} --query {query} --why {side}"
     )
     return ground.finding(
-        sentence, lists_part(store, task, lists), figure_part(chart), stores=[store], command=command, page="lab",
+        sentence, lists_part(store, task, lists), figure_part(charts[side]), stores=[store], command=command, page="lab",
         caption=f"Task {task}; ✓ and green: target; parts of the similarities {side} removal, hatched: removed concepts.",
     )  # fmt: skip
+
+
+def query_finding_parts(
+    store: Store, lab: Lab, method: Intervention, query: int, sides: Sequence[str], *, depth: int = 5
+) -> tuple[str, SideBySide, dict[str, go.Figure]]:
+    """(where its best target goes, in words; its lists before and after; why they are so, a chart a side)."""
+    before, after = lab.lists(BASE), lab.lists(method)
+    lists = side_by_side(before, after, query, depth, lab.space.qrels)
+    names = {i: str(name or "") for i, name in enumerate(store.concepts["name"])}
+    charts = {}
+    for side in sides if len(lists.targets) and not explains(method) else ():
+        seen = method if side == "after" else BASE
+        why = explain(lab, Comparison(before, after, lab.space.qrels, query), side, seen)
+        rival = "wrong winner" if why.rival_wins else "runner-up"
+        charts[side] = pair_attribution(
+            why.target, why.rival, names=names, top=6, captions=("target", rival),
+            removed=removed_concepts(method, lab.space),
+        )  # fmt: skip
+    if not len(lists.targets):
+        return f"query {query}, which has no target in the pool", lists, charts
+    old, new = (int(lists.targets[name].min()) for name in ("rank_before", "rank_after"))
+    return f"query {query}, its target goes from rank {old:,} to rank {new:,}", lists, charts
 
 
 def distractor(ground: _Ground, store: Store, lab: Lab, task: str) -> list[Finding]:
@@ -228,7 +242,7 @@ def distractor(ground: _Ground, store: Store, lab: Lab, task: str) -> list[Findi
     )  # fmt: skip
     made = ground.finding(
         sentence, concept_gallery(store, concept), table_part(facts), stores=[store], page="inspect",
-        command=_retrieve(store, task, [f"removal:concepts={concept}"]),
+        command=retrieve_command(store, task, [f"removal:concepts={concept}"]),
         caption=f"Task {task}; of the top {len(ids)} concepts by attribution, each left out alone.",
     )  # fmt: skip
     return [made]
@@ -243,7 +257,7 @@ def concept_gallery(store: Store, concept: int, n: int = 6) -> Gallery:
     return Gallery(tuple(dict.fromkeys(filter(None, images)))[:n], tuple(dict.fromkeys(texts))[:5])
 
 
-def lists_part(store: Store, task: str, lists: SideBySide) -> Lists:
+def lists_part(store: Store, task: str, lists: SideBySide, *, depth: int = 5) -> Lists:
     """Two ranked lists as data, with thumbnails where the candidates are pictures."""
     known = store.task(task)
 
@@ -257,7 +271,7 @@ def lists_part(store: Store, task: str, lists: SideBySide) -> Lists:
         )
 
     row = int(known.query_rows[lists.query])
-    pair = RankedList("before", entries(lists.before)), RankedList("after", entries(lists.after))
+    pair = RankedList("before", entries(lists.before.head(depth))), RankedList("after", entries(lists.after.head(depth)))
     return Lists(pair, f"query {lists.query}: {describe(store, row)}".rstrip(": "), thumbnail(store, row))
 
 
@@ -311,7 +325,7 @@ def _recalls(
             found.append(
                 ground.finding(
                     sentence(name, task, rows), figure_part(recall_bars(shown)), stores=[store], page="lab",
-                    command=_retrieve(store, task, specs),
+                    command=retrieve_command(store, task, specs),
                     caption=f"{title}. Recall on {task} with 95 % intervals; random: mean and range of its seeds.",
                 )
             )  # fmt: skip
@@ -352,7 +366,7 @@ def _beside(words: Sequence[str]) -> str:
     return f" (beside {', '.join(words)})" if words else ""
 
 
-def _retrieve(store: Store, task: str, specs: Sequence[str]) -> str:
+def retrieve_command(store: Store, task: str, specs: Sequence[str]) -> str:
     methods = "".join(f" --method {shlex.quote(spec)}" for spec in specs)
     return f"python -m analysis retrieve {shlex.quote(str(store.path))} --task {task}{methods}"
 
