@@ -58,7 +58,9 @@ from analysis.cli.options import cache_option
     default=None,
     help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
 )
-@click.option("--run-file", type=click.Path(path_type=Path), help="Write the ranking of the (one) method as a TREC run.")
+@click.option(
+    "--run-file", type=click.Path(path_type=Path), help="Write the ranking of the (one) method as a TREC run."
+)
 @click.option("--qrels-file", type=click.Path(path_type=Path), help="Write the relevant pairs as TREC qrels.")
 @click.option("--mteb-file", type=click.Path(path_type=Path), help="Write recall as JSON of the shape that mteb has.")
 @click.option("--import-run", type=click.Path(path_type=Path), help="Somebody else's TREC run as one more row.")
@@ -139,7 +141,9 @@ def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
 @click.command()
 @cache_option
 @click.option("--store", default=None, type=click.Path(path_type=Path), help="Measure everything on this one store.")
-@click.option("--format", "kind", type=click.Choice(["text", "md", "csv", "tex", "json"]), default="text", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(["text", "md", "csv", "tex", "json"]), default="text", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def reproduce(cache: Path, store: Path | None, kind: str, as_json: bool) -> None:
     """Every published number beside the measured one, with the difference, its interval, state, store and command."""

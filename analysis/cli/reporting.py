@@ -17,7 +17,9 @@ _FORMATS = (".html", ".pptx", ".pdf")
 @cache_option
 @click.option("--collection", default=None, metavar="NAME", help="The findings of this collection, in its order.")
 @click.option("--standard", is_flag=True, help="The paper on these models: its findings as measured on the stores.")
-@click.option("--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="With --standard: these; repeat.")
+@click.option(
+    "--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="With --standard: these; repeat."
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html, .pptx or .pdf.")
 @click.option("--title", default="", help="On the first slide; the collection's name by default.")
 @click.option("--server", default=None, help="Where the app runs, for links to live views.")

@@ -22,7 +22,14 @@ MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE = 120.0  # seconds for one page
 _FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box =>
   Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'}}, {format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
-_PDF = {"printBackground": True, "preferCSSPageSize": True, "marginTop": 0, "marginBottom": 0, "marginLeft": 0, "marginRight": 0}
+_PDF = {
+    "printBackground": True,
+    "preferCSSPageSize": True,
+    "marginTop": 0,
+    "marginBottom": 0,
+    "marginLeft": 0,
+    "marginRight": 0,
+}
 
 
 def chromium() -> str:
@@ -104,7 +111,9 @@ class _Page:
     async def send(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
         answer = await asyncio.wait_for(self._tab.send_command(command, params=params), PATIENCE)
         if "error" in answer:
-            raise ReportError(f"Chromium refused {command} ({answer['error'].get('message', '')}); is it a current one?")
+            raise ReportError(
+                f"Chromium refused {command} ({answer['error'].get('message', '')}); is it a current one?"
+            )
         return dict(answer["result"])
 
 

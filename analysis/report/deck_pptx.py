@@ -53,7 +53,12 @@ def _slide(made: Any, slide: Slide, pictures: Any, notes: bool) -> None:
     page = made.slides.add_slide(made.slide_layouts[5])  # "Title Only": the title is the slide's own
     title = page.shapes.title
     title.left, title.top, title.width, title.height = (v * _PX for v in (_LEFT, 24, _WIDTH, 98))
-    _fill(title.text_frame, slide.title, 26 if len(slide.title) <= 90 else 20 if len(slide.title) <= 150 else 16, bold=True)
+    _fill(
+        title.text_frame,
+        slide.title,
+        26 if len(slide.title) <= 90 else 20 if len(slide.title) <= 150 else 16,
+        bold=True,
+    )
     width = (_WIDTH - _GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
     for index, part in enumerate(slide.parts):
         box = _LEFT + index * (width + _GAP), _TOP, width, _HEIGHT
@@ -101,7 +106,17 @@ def _list(page: Any, one: RankedList, box: tuple[int, int, int, int]) -> None:
     room = 66 if any(_inlined(entry.picture) for entry in one.entries) else 0
     tall = 68 if room else 0
     inner = (left + room, top + 36, width - room, height - 36)
-    _table(page, ("", "", ""), rows, inner, (True, False, True), widths=(0.12, 0.7, 0.18), header=False, tall=tall or 56, size=14)
+    _table(
+        page,
+        ("", "", ""),
+        rows,
+        inner,
+        (True, False, True),
+        widths=(0.12, 0.7, 0.18),
+        header=False,
+        tall=tall or 56,
+        size=14,
+    )
     for index, entry in enumerate(one.entries):
         shown = _inlined(entry.picture)
         if shown:
@@ -177,7 +192,9 @@ def _picture(page: Any, data: bytes, box: tuple[int, int, int, int], link: str) 
         shape.click_action.hyperlink.address = link
 
 
-def _text(page: Any, text: str, box: tuple[int, int, int, int], size: int, *, bold: bool = False, color: str = "") -> Any:
+def _text(
+    page: Any, text: str, box: tuple[int, int, int, int], size: int, *, bold: bool = False, color: str = ""
+) -> Any:
     frame = page.shapes.add_textbox(*(value * _PX for value in box)).text_frame
     _fill(frame, text, size, bold=bold, color=color)
     return frame

@@ -30,7 +30,9 @@ DEPTH = 1000  # candidates a query, as trec_eval takes them
 _NAME = re.compile(r"[^\w.+@-]+")
 
 
-def run_text(space: RetrievalSpace, method: Intervention, *, depth: int = DEPTH, first: RetrievalSpace | None = None) -> str:
+def run_text(
+    space: RetrievalSpace, method: Intervention, *, depth: int = DEPTH, first: RetrievalSpace | None = None
+) -> str:
     """A TREC run: `query Q0 candidate rank score tag`, the best `depth` candidates of every query."""
     lists = lists_under(space, method, first=first, engine=engine_that_fits(space))
     tag = _NAME.sub("_", method.spec or "base") or "base"
@@ -46,7 +48,12 @@ def qrels_text(space: RetrievalSpace) -> str:
 
 
 def imported_recall(
-    space: RetrievalSpace, text: str, *, ks: Sequence[int] = (1, 5, 10), definition: str = "hit", base: np.ndarray | None = None
+    space: RetrievalSpace,
+    text: str,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    definition: str = "hit",
+    base: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Recall of somebody else's run on this task, by our definition and with our intervals, as a row of `evaluate`.
 
@@ -92,7 +99,9 @@ def run_ranks(space: RetrievalSpace, text: str) -> TargetRanks:
         if not np.isfinite(value):
             raise DataError(f"Line {number} of the run has the score {score}; expected a finite number.")
         if (query, candidate) in seen:
-            raise DataError(f"Line {number} of the run names {candidate!r} for {query!r} a second time; expected each once.")
+            raise DataError(
+                f"Line {number} of the run names {candidate!r} for {query!r} a second time; expected each once."
+            )
         seen.add((query, candidate))
         listed.setdefault(place_q[query], []).append((float(np.float32(value)), candidate, place_c[candidate]))
     if not listed:
@@ -100,7 +109,9 @@ def run_ranks(space: RetrievalSpace, text: str) -> TargetRanks:
     return _target_ranks(canonical_qrels(space.qrels), listed)
 
 
-def mteb_json(space: RetrievalSpace, table: Any, *, task: str, model: str, split: str, ks: Sequence[int]) -> dict[str, Any]:
+def mteb_json(
+    space: RetrievalSpace, table: Any, *, task: str, model: str, split: str, ks: Sequence[int]
+) -> dict[str, Any]:
     """The base of `evaluate` in the shape of an mteb TaskResult. Recall by "hit" is its hit_rate_at_k, by "fraction" its
     recall_at_k."""
     name = {"hit": "hit_rate_at", "fraction": "recall_at"}[table.attrs["definition"]]
@@ -148,7 +159,10 @@ def _falling(scores: np.ndarray) -> np.ndarray:
 def _names(space: RetrievalSpace) -> tuple[list[str], list[str]]:
     if space.query_names is None or space.candidate_names is None:
         raise ReportError("This task has no sample ids, so its rankings have no names; build the store again.")
-    made = [[quote(str(name), safe="/:@+,;=~!$&'()*.-_") for name in names] for names in (space.query_names, space.candidate_names)]
+    made = [
+        [quote(str(name), safe="/:@+,;=~!$&'()*.-_") for name in names]
+        for names in (space.query_names, space.candidate_names)
+    ]
     for names in made:
         if len(set(names)) != len(names):
             raise ReportError("Two samples of this task have the same id; a TREC file cannot tell them apart.")

@@ -148,4 +148,3 @@ def _made(store: Store, words: str, parts: Sequence[Part], *, command: str = "")
 
 def _height(part: Part) -> int:
     return int(1.25 * natural_height(part)) if isinstance(part, Figure) else 0
-

@@ -69,7 +69,9 @@ def formatted(table: pd.DataFrame, kind: str) -> str:
 
 
 def _row(number: pd.Series, stores: Sequence[Store], *, chosen: bool) -> dict[str, object]:
-    found: dict[str, object] = {name: number[name] for name in ("table", "model", "setting", "dataset", "column", "source")}
+    found: dict[str, object] = {
+        name: number[name] for name in ("table", "model", "setting", "dataset", "column", "source")
+    }
     nothing = {"measured": np.nan, "difference": np.nan, "low": np.nan, "high": np.nan}
     found |= {"published": number["value"], **nothing, "store": ""}
     key = KEY_OF.get(number["backbone"], number["backbone"])
@@ -100,7 +102,11 @@ def _missing(store: Store, number: pd.Series) -> str:
         return f"the store has no results of {task}"
     found = store.results(task)
     k = int(str(number["column"]).removeprefix("R@"))
-    return "" if ((found["method"] == method) & (found["k"] == k)).any() else f"no result of {method!r} at k = {k} on {task}"
+    return (
+        ""
+        if ((found["method"] == method) & (found["k"] == k)).any()
+        else f"no result of {method!r} at k = {k} on {task}"
+    )
 
 
 def _differs(store: Store, number: pd.Series) -> list[str]:
@@ -111,7 +117,9 @@ def _differs(store: Store, number: pd.Series) -> list[str]:
     name = wanted.lower().removeprefix("ms")
     if name not in store.dataset.lower():
         said.append(f"{store.dataset} instead of {wanted}")
-    elif number["table"] == "table2" and (n := len(store.task(str(number["task"])).query_rows)) not in range(2900, 3101):
+    elif number["table"] == "table2" and (n := len(store.task(str(number["task"])).query_rows)) not in range(
+        2900, 3101
+    ):
         said.append(f"{n:,} instead of 3k queries")
     return said
 
@@ -132,9 +140,14 @@ def _measured(store: Store, number: pd.Series) -> tuple[float, float, float, str
 
 def _statement(entry: dict[str, str], store: Store | None) -> dict[str, object]:
     """A finding of the paper without a printed number. What the store says about it stands as words in the state."""
-    found: dict[str, object] = {name: "" for name in COLUMNS}
-    found |= {name: np.nan for name in ("published", "measured", "difference", "low", "high")}
-    found |= {"table": entry["table"], "column": entry["what"], "source": entry["source"], "state": "no published number"}
+    found: dict[str, object] = dict.fromkeys(COLUMNS, "")
+    found |= dict.fromkeys(("published", "measured", "difference", "low", "high"), np.nan)
+    found |= {
+        "table": entry["table"],
+        "column": entry["what"],
+        "source": entry["source"],
+        "state": "no published number",
+    }
     here = _said(entry["table"], store) if store is not None else ""
     if here and store is not None:
         found |= {"state": f"no published number; here: {here}", "store": store.name,
@@ -208,4 +221,3 @@ def _latex(shown: pd.DataFrame) -> str:
 
 def _opened(cache: str | Path) -> list[Store]:
     return [open_store(ref.path) for ref in find_stores(cache) if ref.ok]
-

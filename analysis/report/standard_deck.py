@@ -38,7 +38,6 @@ from analysis.store.finding import (
     Lists,
     Part,
     RankedList,
-    Table,
     figure_part,
     store_digest,
     table_part,
@@ -52,7 +51,9 @@ METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")
 POOLS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
-CITATION = "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
+CITATION = (
+    "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,13 @@ class _Ground:
     names: tuple[str, ...]
 
     def finding(
-        self, sentence: str, *parts: Part, stores: Sequence[Store] = (), command: str, caption: str = "", page: str = "start"
+        self,
+        sentence: str,
+        *parts: Part,
+        stores: Sequence[Store] = (),
+        command: str,
+        caption: str = "",
+        page: str = "start",
     ) -> Finding:
         used = tuple(stores) or self.stores
         params = {"stores": [",".join(store_id(store) for store in used)]} if page == "start" else {
@@ -78,7 +85,9 @@ class _Ground:
 def standard_findings(stores: Sequence[Store], *, say: Callable[[str], None] = lambda text: None) -> list[Finding]:
     """The findings of the deck in their order. ReportError without a store."""
     if not stores:
-        raise ReportError("There is no store to make the standard deck of; `python -m analysis list` shows what there is.")
+        raise ReportError(
+            "There is no store to make the standard deck of; `python -m analysis list` shows what there is."
+        )
     ordered = tuple(sorted(stores, key=lambda store: (store.contrastive, store.label)))
     keys = [store.backbone for store in ordered]
     names = tuple(s.backbone if keys.count(s.backbone) == 1 else s.label for s in ordered)
@@ -107,7 +116,9 @@ def text_dominates(ground: _Ground) -> Finding:
         live = ~np.isnan(score)
         text = np.nan_to_num(score) >= TEXT_FROM
         shares.append((text.sum() / max(1, live.sum()), energy[text].sum() / max(energy.sum(), 1e-300)))
-    first, *others = (f"{percent(energy)} of the energy of {n}" for n, (_, energy) in zip(ground.names, shares, strict=True))
+    first, *others = (
+        f"{percent(energy)} of the energy of {n}" for n, (_, energy) in zip(ground.names, shares, strict=True)
+    )
     sentence = f"Text concepts hold {first}{_beside(others)}"
     chart = figures.modality_kde(curves)
     caption = (
@@ -271,7 +282,10 @@ def lists_part(store: Store, task: str, lists: SideBySide, *, depth: int = 5) ->
         )
 
     row = int(known.query_rows[lists.query])
-    pair = RankedList("before", entries(lists.before.head(depth))), RankedList("after", entries(lists.after.head(depth)))
+    pair = (
+        RankedList("before", entries(lists.before.head(depth))),
+        RankedList("after", entries(lists.after.head(depth))),
+    )
     return Lists(pair, f"query {lists.query}: {describe(store, row)}".rstrip(": "), thumbnail(store, row))
 
 

@@ -118,7 +118,8 @@ class Finding:
 
     def address(self, server: str = "") -> str:
         """Where the live view is: `server` in front, e.g. http://127.0.0.1:8501; "" for a finding without a view."""
-        link = self.link or (f"{self.page}?{urlencode(self.params, doseq=True, safe='/,')}" if self.page else "")
+        params = {plain_text(name): [plain_text(value) for value in values] for name, values in self.params.items()}
+        link = plain_text(self.link) or (f"{self.page}?{urlencode(params, doseq=True, safe='/,')}" if self.page else "")
         return f"{server.rstrip('/')}/{link.lstrip('/')}" if link else ""
 
 
