@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from analysis import __version__
-from analysis.cli import building, making, measuring, saes, stores
+from analysis.cli import building, making, measuring, reporting, saes, stores
 from analysis.cli.querying import query
 from analysis.errors import AnalysisError
 
@@ -45,6 +45,7 @@ for _command in (
     saes.import_sae, saes.export_sae, saes.import_embeddings,
     stores.list_stores, stores.verify, stores.rescore,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
+    reporting.deck, reporting.report, reporting.notes,
     making.demo, making.bench,
 ):  # fmt: skip
     main.add_command(_command)

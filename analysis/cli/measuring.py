@@ -58,10 +58,17 @@ from analysis.cli.options import cache_option
     default=None,
     help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
 )
+@click.option(
+    "--run-file", type=click.Path(path_type=Path), help="Write the ranking of the (one) method as a TREC run."
+)
+@click.option("--qrels-file", type=click.Path(path_type=Path), help="Write the relevant pairs as TREC qrels.")
+@click.option("--mteb-file", type=click.Path(path_type=Path), help="Write recall as JSON of the shape that mteb has.")
+@click.option("--import-run", type=click.Path(path_type=Path), help="Somebody else's TREC run as one more row.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
 def retrieve(
     store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
     partner: Path | None, pool: str, curve: str | None, diagnose: bool, changed: str | None, why: str | None, as_json: bool,
+    run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
 ) -> None:  # fmt: skip
     """Recall of interventions on STORE, a curve, diagnostics or single queries: what the Retrieval lab shows."""
     try:
@@ -81,6 +88,14 @@ def retrieve(
     if len(asked) > 1 or (why and query is None):
         wrong = f"{' and '.join(asked)} exclude each other" if len(asked) > 1 else "--why needs --query"
         raise click.UsageError(f"{wrong}; ask for one view at a time, a query's reasons with --query N --why before.")
+    files = {"run_file": run_file, "qrels_file": qrels_file, "mteb_file": mteb_file, "import_run": import_run}
+    if any(files.values()):
+        if asked:
+            raise click.UsageError(f"{asked[0]} prints a view; give --run-file and the like without it.")
+        from analysis.cli.reporting import run_exchange
+
+        click.echo(run_exchange(store, task, methods, cuts, definition, pool, partner, as_json, **files))
+        return
     common: dict[str, Any] = {
         "pool": pool,
         "ks": cuts,
@@ -125,10 +140,15 @@ def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
 
 @click.command()
 @cache_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def reproduce(cache: Path, as_json: bool) -> None:
-    """Every published number beside the measured one, with its state, store and command."""
-    from analysis.report.reproduce import reproduction_table
+@click.option("--store", default=None, type=click.Path(path_type=Path), help="Measure everything on this one store.")
+@click.option(
+    "--format", "kind", type=click.Choice(["text", "md", "csv", "tex", "json"]), default="text", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def reproduce(cache: Path, store: Path | None, kind: str, as_json: bool) -> None:
+    """Every published number beside the measured one, with the difference, its interval, state, store and command."""
+    from analysis.report.reproduce import formatted, reproduction_table
+    from analysis.store import open_store
 
-    table = reproduction_table(cache)
-    click.echo(table.to_json(orient="records", indent=1) if as_json else table.to_string(index=False))
+    table = reproduction_table(cache, store=open_store(store) if store else None)
+    click.echo(formatted(table, "json" if as_json else kind))

@@ -52,6 +52,11 @@ def published_title(table: str) -> str:
     return str(_load()["tables"][table]["title"])
 
 
+def statements() -> list[dict[str, str]]:
+    """What the paper says without printing a number (figures, ReAlign): table, what, source."""
+    return [dict(entry) for entry in _load()["statements"]]
+
+
 def paper() -> dict[str, str]:
     """Title, authors, version and note of the paper that the numbers come from."""
     return dict(_load()["paper"])

@@ -1,0 +1,225 @@
+"""deck, report, notes: findings leave the app as slides and files."""
+
+from __future__ import annotations
+
+from datetime import date as Date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.cli.options import cache_option
+
+_FORMATS = (".html", ".pptx", ".pdf")
+
+
+@click.command()
+@cache_option
+@click.option("--collection", default=None, metavar="NAME", help="The findings of this collection, in its order.")
+@click.option("--standard", is_flag=True, help="The paper on these models: its findings as measured on the stores.")
+@click.option(
+    "--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="With --standard: these; repeat."
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html, .pptx or .pdf.")
+@click.option("--title", default="", help="On the first slide; the collection's name by default.")
+@click.option("--server", default=None, help="Where the app runs, for links to live views.")
+@click.option("--notes", is_flag=True, help="HTML: notes and commands too, readable by anyone who gets the file.")
+@click.option("--dark", is_flag=True, help="HTML and PDF: light on dark.")
+def deck(
+    cache: Path, collection: str | None, standard: bool, chosen: tuple[Path, ...], out: Path, title: str,
+    server: str | None, notes: bool, dark: bool,
+) -> None:  # fmt: skip
+    """Findings as slides: one offline HTML file, PowerPoint, or PDF."""
+    from analysis.report.deck import write_deck
+    from analysis.report.slides import SERVER, deck_of
+
+    if standard == (collection is not None):
+        raise click.UsageError("Give either --collection NAME or --standard.")
+    if chosen and not standard:
+        raise click.UsageError("--store chooses stores of --standard; a collection has its own.")
+    if out.suffix.lower() not in _FORMATS:
+        raise click.BadParameter(f"{out.name!r} ends in none of {', '.join(_FORMATS)}", param_hint="--out")
+    if standard:
+        from analysis.report.effects import pooled_stores
+        from analysis.report.standard_deck import CITATION, TITLE, standard_findings
+        from analysis.store import open_store
+
+        stores = [open_store(path) for path in chosen] or pooled_stores(cache)
+        found = standard_findings(stores, say=lambda words: click.echo(words, err=True))
+        subtitle, title = f"The paper on these models. {CITATION}", title or TITLE
+    else:
+        from analysis.store import notebook
+
+        listed = notebook.findings(cache / "notes", collection=collection)
+        found = [notebook.finding(cache / "notes", item.id) for item in listed]
+        subtitle, title = "", title or str(collection)
+    made = deck_of(title, found, subtitle=subtitle, date=Date.today().isoformat(), server=server or SERVER)
+    write_deck(made, out, notes=notes, mode="dark" if dark else "light")
+    click.echo(f"{out}: {len(made.slides) + 1} slides, {out.stat().st_size / 1e6:.2f} MB")
+
+
+@click.group()
+def report() -> None:
+    """One HTML file about a concept, a query, or two methods."""
+
+
+_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html")
+_store = click.argument("store", type=click.Path(path_type=Path))
+
+
+@report.command("concept")
+@_store
+@click.argument("concept", type=int)
+@_out
+def report_concept(store: Path, concept: int, out: Path) -> None:
+    """Pictures, captions, scores, neighbours and effect on recall of one concept."""
+    from analysis.report.one_file import concept_report
+    from analysis.store import open_store
+
+    _write(out, concept_report(open_store(store), concept))
+
+
+@report.command("query")
+@_store
+@click.argument("query", type=int)
+@click.option("--task", required=True)
+@click.option("--method", required=True, metavar="SPEC")
+@_out
+def report_query(store: Path, query: int, task: str, method: str, out: Path) -> None:
+    """Lists of one query before and after a method, and why."""
+    from analysis.report.one_file import query_report
+    from analysis.store import open_store
+
+    _write(out, query_report(open_store(store), task, query, method))
+
+
+@report.command("comparison")
+@_store
+@click.argument("first", metavar="SPEC")
+@click.argument("second", metavar="SPEC")
+@click.option("--task", required=True)
+@_out
+def report_comparison(store: Path, first: str, second: str, task: str, out: Path) -> None:
+    """Recall of two methods, their difference, and the queries that move."""
+    from analysis.report.one_file import comparison_report
+    from analysis.store import open_store
+
+    _write(out, comparison_report(open_store(store), task, first, second))
+
+
+def _write(out: Path, html: str) -> None:
+    from analysis.report.files import write_whole
+
+    write_whole(out, html.encode())
+    click.echo(f"{out}: {len(html) / 1e6:.2f} MB")
+
+
+@click.group()
+def notes() -> None:
+    """Labels and findings: list, back up, export, import."""
+
+
+@notes.command("list")
+@cache_option
+@click.option("--search", default="", help="Words that must occur.")
+def list_notes(cache: Path, search: str) -> None:
+    """Collections, then findings, newest first."""
+    from analysis.store import notebook
+
+    for one in notebook.collections(cache / "notes"):
+        click.echo(f"collection {one.name!r}: {one.count} findings")
+    for item in reversed(notebook.findings(cache / "notes", search=search)):
+        click.echo(f"{item.id[:12]}  {item.time[:16]}  {item.author}  {item.headline}  {item.address()}")
+
+
+@notes.command()
+@cache_option
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+def backup(cache: Path, target: Path) -> None:
+    """Copy the database to TARGET, whole, also while others write."""
+    from analysis.store.notes_exchange import backup as run
+
+    click.echo(f"{run(cache / 'notes', target)} holds the notes of {cache}.")
+
+
+@notes.command("export")
+@cache_option
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--what", type=click.Choice(["labels", "findings"]), default="labels", show_default=True, help="For CSV.")
+def export_notes(cache: Path, target: Path, what: str) -> None:
+    """Write everything as TARGET.json, or a table as TARGET.csv."""
+    from analysis.report.files import write_whole
+    from analysis.store.notes_exchange import export_csv, export_json
+
+    text = export_csv(cache / "notes", what) if target.suffix.lower() == ".csv" else export_json(cache / "notes")
+    write_whole(target, text.encode())
+    click.echo(f"{target} written.")
+
+
+@notes.command("import")
+@cache_option
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_notes(cache: Path, source: Path) -> None:
+    """Take in SOURCE.json, or labels from SOURCE.csv; what is here already stays."""
+    from analysis.store.notes_exchange import import_json, import_labels_csv
+
+    text = source.read_text(encoding="utf-8-sig")
+    if source.suffix.lower() == ".csv":
+        new: dict[str, Any] = {"labels": import_labels_csv(cache / "notes", text)}
+    else:
+        new = import_json(cache / "notes", text)
+    click.echo(", ".join(f"{count} new {what}" for what, count in new.items()))
+
+
+def run_exchange(
+    store: Path, task: str, methods: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str, partner: Path | None,
+    as_json: bool, *, run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
+) -> str:  # fmt: skip
+    """What `retrieve` says when it writes or reads files of other tools: the recall table, then the files."""
+    import json
+
+    from analysis.errors import RetrievalError
+    from analysis.report import exchange
+    from analysis.report.files import write_whole
+    from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, ranks_under
+    from analysis.retrieval.interventions.intervention import BASE, parse
+    from analysis.retrieval.recall import hits_of_ranks
+    from analysis.retrieval.task import space_from_store
+    from analysis.store import open_store
+
+    opened = open_store(store)
+    space = space_from_store(opened, task, pool)
+    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
+    chosen = [parse(method) for method in methods]
+    if run_file and len(chosen) > 1:
+        raise RetrievalError(f"A run holds one ranking, {len(chosen)} methods were given; choose one --method.")
+    engine = engine_that_fits(space)
+    table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, first=first, engine=engine)
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+    if import_run:
+        base = hits_of_ranks(
+            ranks_under(space, BASE, engine=engine)[0], ks, definition=definition, n_relevant=space.n_relevant
+        )
+        text = exchange.read_run(import_run)
+        row = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
+        rows.append(row | {"method": f"imported: {import_run.name}"})
+    said = []
+    for path, make in (
+        (run_file, lambda: exchange.run_text(space, chosen[0] if chosen else BASE, first=first)),
+        (qrels_file, lambda: exchange.qrels_text(space)),
+        (mteb_file, lambda: json.dumps(exchange.mteb_json(
+            space, table, task=f"{opened.dataset} {task}", model=opened.backbone,
+            split=str(opened.config["data"].get("split") or "test"), ks=ks), indent=1)),
+    ):  # fmt: skip
+        if path:
+            write_whole(path, make().encode())
+            said.append(f"{path} written.")
+    if as_json:
+        return json.dumps(rows, indent=1)
+    lines = [
+        f"{row['method']}  " + "  ".join(
+            f"R@{k} {100 * row[f'R@{k}']:.1f} [{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]" for k in ks
+        )
+        for row in rows
+    ]  # fmt: skip
+    return "\n".join([*lines, *said])

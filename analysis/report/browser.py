@@ -1,0 +1,137 @@
+"""Chromium, started once for everything that needs one: figures as sharp pictures, a deck as PDF.
+
+The pages that it opens are files that this program wrote a moment ago; nothing is loaded from a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from analysis.report.slides import ReportError
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+PATIENCE = 120.0  # seconds for one page
+_FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box =>
+  Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'}}, {format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
+_PDF = {
+    "printBackground": True,
+    "preferCSSPageSize": True,
+    "marginTop": 0,
+    "marginBottom": 0,
+    "marginLeft": 0,
+    "marginRight": 0,
+}
+
+
+def chromium() -> str:
+    """Path of the browser. ReportError with what to do where there is none."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None and MAC.exists():
+        found = str(MAC)
+    if found is None and sys.platform == "win32":
+        found = next((path for name in ("chrome.exe", "msedge.exe") if (path := shutil.which(name))), None)
+    if found is None:
+        raise ReportError(
+            "There is no Chromium here, which draws figures as pictures and prints PDF; install it (Debian: apt install "
+            "chromium), or write deck.html, which needs none."
+        )
+    return found
+
+
+def figure_pictures(html: str, *, scale: int = 3) -> list[bytes]:
+    """PNG of every figure of a deck's HTML, in order, at `scale` times its size. No browser is started without figures."""
+    if 'class="figure"' not in html:
+        return []
+    found = _run(_evaluated(html, _FIGURES % scale))
+    return [base64.b64decode(str(uri).split(",", 1)[1]) for uri in found]
+
+
+def printed(html: str) -> bytes:
+    """A deck's HTML as PDF, one page a slide."""
+    return bytes(_run(_printed(html)))
+
+
+async def _evaluated(html: str, script: str) -> Any:
+    async with _Page(html) as page:
+        return await page.evaluate(script)
+
+
+async def _printed(html: str) -> bytes:
+    async with _Page(html, "?view=print") as page:
+        await page.evaluate("window.ready.then(() => new Promise(done => setTimeout(() => done(true), 300)))")
+        answer = await page.send("Page.printToPDF", _PDF)
+        return base64.b64decode(answer["data"])
+
+
+class _Page:
+    """A page in a browser of its own."""
+
+    def __init__(self, html: str, query: str = "") -> None:
+        self._html, self._query = html, query
+
+    async def __aenter__(self) -> _Page:
+        from choreographer import Browser
+
+        self._folder = tempfile.TemporaryDirectory(prefix="deck-")
+        file = Path(self._folder.name) / "deck.html"
+        file.write_text(self._html, encoding="utf-8")
+        self._browser = Browser(path=chromium(), headless=True, enable_sandbox=False, enable_gpu=False)
+        try:
+            await self._browser.open()
+            self._tab = await self._browser.create_tab(file.as_uri() + self._query)
+            await self.evaluate(
+                "new Promise(done => { const look = () => window.ready ? done(true) : setTimeout(look, 50); look() })"
+            )
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._browser.close()
+        self._folder.cleanup()
+
+    async def evaluate(self, script: str) -> Any:
+        answer = await self.send(
+            "Runtime.evaluate", {"expression": script, "awaitPromise": True, "returnByValue": True}
+        )
+        if "exceptionDetails" in answer:
+            raise ReportError(f"The browser could not draw the deck ({answer['exceptionDetails'].get('text', '')}).")
+        return answer["result"].get("value")
+
+    async def send(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
+        answer = await asyncio.wait_for(self._tab.send_command(command, params=params), PATIENCE)
+        if "error" in answer:
+            raise ReportError(
+                f"Chromium refused {command} ({answer['error'].get('message', '')}); is it a current one?"
+            )
+        return dict(answer["result"])
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine, also where a loop runs already (a thread of its own)."""
+    box: list[Any] = []
+
+    def go() -> None:
+        try:
+            box.append(asyncio.run(work))
+        except Exception as error:
+            box.append(error)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    thread.join()
+    if isinstance(box[0], ReportError):
+        raise box[0]
+    if isinstance(box[0], Exception):
+        raise ReportError(f"Chromium did not do its work ({box[0]!r}); try again, or write deck.html.") from box[0]
+    return box[0]

@@ -1,0 +1,135 @@
+"""deck.html: the whole deck in one file that needs no network. reveal.js turns the pages, figures stay interactive.
+
+Figures have fixed sizes, because a chart that is drawn while its slide is hidden otherwise gets a wrong one. Every word of
+a finding passes through the template's escaping or lies in JSON whose "<" is written as \\u003c.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.figures.palette import ACCENT, GRID, GROUND, INK, TARGET
+from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened
+from analysis.store.finding import Figure, Lists, Part, Table
+
+VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
+WIDTH, HEIGHT = 1200, 500  # pixels of a slide's middle, of 1280 x 720
+GAP = 24
+LARGEST = 1.7  # how much a figure made for the page is enlarged
+QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
+MAX_BYTES = 5_000_000
+
+
+def deck_html(deck: Deck, *, notes: bool = False, mode: str = "light") -> str:
+    """The file's text. notes: speaker notes with author's note and command, readable by anyone who gets the file."""
+    shown = [_slide(slide, notes, mode) for slide in deck.slides]
+    figures = any(isinstance(part, Figure) for slide in deck.slides for part in slide.parts)
+    return environment().get_template("deck.html.j2").render(
+        deck=deck,
+        slides=shown,
+        reveal_css=vendored("reveal/reveal.css"),
+        reveal_js=vendored("reveal/reveal.js"),
+        notes_js=vendored("reveal/notes.js") if notes else "",
+        plotly_js=vendored("plotly/plotly-cartesian.min.js") if figures else "",
+        plugins=Markup("[RevealNotes]") if notes else Markup("[]"),
+        **colours(mode),
+    )  # fmt: skip
+
+
+def part_html(part: Part, width: int, height: int, mode: str) -> Markup:
+    """One part of a finding as markup of a given size."""
+    if isinstance(part, Figure):
+        return _figure(part, width, height, mode)
+    if isinstance(part, Table):
+        return _render("table.html.j2", part=part, size=_table_size(part, width), cell=cell_text, number=_is_number)
+    if isinstance(part, Lists):
+        return _render("lists.html.j2", part=part, short=shortened)
+    return _render("gallery.html.j2", part=part, short=shortened)
+
+
+def colours(mode: str) -> dict[str, str]:
+    return {
+        "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": ACCENT,
+        "target": TARGET,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def vendored(name: str) -> Markup:
+    """A file of assets/vendor, as it may stand in a script or style element."""
+    text = (VENDOR / name).read_text(encoding="utf-8")
+    return Markup(text.replace("</script", "<\\/script").replace("<!--", "<\\!--"))  # our own file
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    here = Path(__file__).with_name("templates")
+    return Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined)
+
+
+def script_json(value: Any) -> Markup:
+    """JSON inside a script element: no `</script>` and no `<!--` can occur in it."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def data_uri(picture: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}" if picture else ""
+
+
+def safe_picture(source: str) -> str:
+    """A picture that lies in the file itself; anything else is left out."""
+    return source if source.startswith("data:image/") else ""
+
+
+def _slide(slide: Slide, notes: bool, mode: str) -> dict[str, Any]:
+    width = (WIDTH - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
+    lines = -(-len(slide.title) // (62 if len(slide.title) <= 150 else 82))
+    height = HEIGHT - 38 * (min(lines, 3) - 1)
+    words = "\n\n".join(filter(None, (slide.note, slide.command)))
+    return {
+        "title": slide.title, "caption": slide.caption, "author": slide.author if notes else "",
+        "link": slide.link if slide.link.startswith(("http://", "https://")) else "",
+        "parts": [part_html(part, width, height, mode) for part in slide.parts],
+        "picture": data_uri(slide.picture), "notes": words if notes else "",
+    }  # fmt: skip
+
+
+def _figure(part: Figure, width: int, height: int, mode: str) -> Markup:
+    scale = min(LARGEST, max(0.8, height / natural_height(part)))
+    drawn = round(width / scale), round(height / scale)
+    return _render(
+        "figure.html.j2", width=drawn[0], height=drawn[1], scale=f"{scale:.4f}", outer=(width, height),
+        figure=script_json(figure_json(part, *drawn, mode=mode)), words=_description(part),
+    )  # fmt: skip
+
+
+def _description(part: Figure) -> str:
+    layout = json.loads(part.plotly).get("layout", {})
+    meta = layout.get("meta")
+    return shortened(meta.get("caption", "") if isinstance(meta, dict) else "", 400)
+
+
+def _table_size(part: Table, width: int) -> int:
+    """Pixels of the letters: large where there is room."""
+    letters = sum(
+        max(len(name), *(len(cell_text(row[i])) for row in part.rows)) if part.rows else len(name)
+        for i, name in enumerate(part.columns)
+    )
+    return int(min(24, max(15, 1.55 * width / max(1, letters + 2 * len(part.columns)))))
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _render(name: str, **values: Any) -> Markup:
+    made = environment().get_template(name).render(picture=safe_picture, **values)
+    return Markup(made)  # escaped by the template

@@ -1,0 +1,89 @@
+"""What leaves a database of notes comes back whole, once, and harms no spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from analysis.errors import StoreError
+from analysis.store import notebook, notes_database
+from analysis.store.finding import Finding, Table
+from analysis.store.notes_exchange import backup, export_csv, export_json, import_json, import_labels_csv
+
+SHA = "ab" * 32
+FORMULA = '=HYPERLINK("http://x")'
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    notebook.add_label(folder, SHA, 7, "cat", "Ada")
+    notebook.add_label(folder, SHA, 7, FORMULA, "Bob")
+    content = {"parts": (Table(("a",), ((1.5,),)),), "picture": b"\xff\xd8", "tags": ("x",)}
+    notebook.add_finding(folder, Finding("lab", FORMULA, {"a": ["b"]}, collection="talk", **content))  # type: ignore[arg-type]
+    hidden = notebook.add_finding(folder, Finding("lab", "hidden", {}))
+    notebook.hide_finding(folder, hidden.id)
+    return folder
+
+
+def test_json_carries_everything_to_another_database_once(notes: Path, tmp_path: Path) -> None:
+    other, text = tmp_path / "other", export_json(notes)
+    assert import_json(other, text) == {"labels": 2, "findings": 2}
+    assert import_json(other, text) == {"labels": 0, "findings": 0}
+    (there,) = notebook.findings(other, collection="talk")
+    assert notebook.finding(other, there.id) == notebook.finding(notes, there.id)
+    assert notebook.history(other, SHA, 7) == notebook.history(notes, SHA, 7)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "retrievallens-notes", "schema": 9, "labels": [], "findings": []}']
+)
+def test_what_is_no_export_of_this_version_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StoreError, match=r"expected|update"):
+        import_json(tmp_path, text)
+
+
+def test_half_an_import_is_none(notes: Path, tmp_path: Path) -> None:
+    whole = json.loads(export_json(notes))
+    whole["findings"][1] = {"title": "no page"}
+    with pytest.raises(StoreError):
+        import_json(tmp_path / "other", json.dumps(whole))
+    assert notebook.findings(tmp_path / "other") == []
+
+
+def test_csv_comes_back_and_runs_no_formula(notes: Path, tmp_path: Path) -> None:
+    text = export_csv(notes, "labels")
+    assert all(not cell.startswith("=") for row in csv.reader(io.StringIO(text)) for cell in row)
+    assert import_labels_csv(tmp_path / "other", text) == 2
+    assert import_labels_csv(tmp_path / "other", text) == 0
+    assert notebook.labels(tmp_path / "other", SHA)[7].text == FORMULA
+    (card,) = csv.DictReader(io.StringIO(export_csv(notes, "findings")))
+    assert card["title"] == f"'{FORMULA}"
+    for wrong in ("", "a,b\n1,2\n", "sae,concept,text,author,time\nx,one,t,a,2026\n"):
+        with pytest.raises(StoreError, match="expected the columns"):
+            import_labels_csv(tmp_path / "other", wrong)
+
+
+def test_a_backup_is_a_whole_database_of_one_moment(notes: Path, tmp_path: Path) -> None:
+    copy = backup(notes, tmp_path / "safe" / notes_database.FILE)
+    notebook.add_label(notes, SHA, 1, "later")
+    assert sqlite3.connect(copy).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(notebook.findings(copy.parent)) == 1
+    assert notebook.history(copy.parent, SHA, 1) == []
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_nothing_to_back_up_and_a_servers_database_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match="no notes"):
+        backup(tmp_path, tmp_path / "b.sqlite")
+    monkeypatch.setenv(notes_database.NOTES_VARIABLE, "postgresql+psycopg://u:secret@h/x")
+    with pytest.raises(StoreError, match="pg_dump") as problem:
+        backup(tmp_path, tmp_path / "b.sqlite")
+    assert "secret" not in str(problem.value)
