@@ -181,9 +181,9 @@ def run_exchange(
     from analysis.errors import RetrievalError
     from analysis.report import exchange
     from analysis.report.files import write_whole
-    from analysis.retrieval.evaluation.evaluate import engine_that_fits, evaluate, ranks_under
+    from analysis.retrieval.evaluation.evaluate import evaluate
+    from analysis.retrieval.evaluation.lab import Lab
     from analysis.retrieval.interventions.intervention import BASE, parse
-    from analysis.retrieval.recall import hits_of_ranks
     from analysis.retrieval.task import space_from_store
     from analysis.store import open_store
 
@@ -193,16 +193,14 @@ def run_exchange(
     chosen = [parse(method) for method in methods]
     if run_file and len(chosen) > 1:
         raise RetrievalError(f"A run holds one ranking, {len(chosen)} methods were given; choose one --method.")
-    engine = engine_that_fits(space)
-    table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, first=first, engine=engine)
+    lab = Lab(space, None if first is None else lambda _: first)
+    table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, lab=lab)
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
     if import_run:
-        base = hits_of_ranks(
-            ranks_under(space, BASE, engine=engine)[0], ks, definition=definition, n_relevant=space.n_relevant
-        )
+        base = lab.measure(BASE).hits(ks, definition)[0]
         text = exchange.read_run(import_run)
         row = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
-        rows.append(row | {"method": f"imported: {import_run.name}"})
+        rows += [part | {"method": f"imported: {import_run.name}"} for part in row]
     said = []
     for path, make in (
         (run_file, lambda: exchange.run_text(space, chosen[0] if chosen else BASE, first=first)),
@@ -216,10 +214,9 @@ def run_exchange(
             said.append(f"{path} written.")
     if as_json:
         return json.dumps(rows, indent=1)
-    lines = [
-        f"{row['method']}  " + "  ".join(
-            f"R@{k} {100 * row[f'R@{k}']:.1f} [{100 * row[f'R@{k}_low']:.1f}, {100 * row[f'R@{k}_high']:.1f}]" for k in ks
-        )
-        for row in rows
-    ]  # fmt: skip
+    words: dict[str, list[str]] = {}
+    for row in rows:
+        shown = f"R@{row['k']} {100 * row['recall']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        words.setdefault(row["method"], []).append(shown)
+    lines = ["  ".join([method, *shown]) for method, shown in words.items()]
     return "\n".join([*lines, *said])

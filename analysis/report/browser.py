@@ -21,7 +21,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE = 120.0  # seconds for one page
 _FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box =>
-  Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'}}, {format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
+  Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)',
+  plot_bgcolor: 'rgba(0,0,0,0)'}}, {
+  format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
 _PDF = {
     "printBackground": True,
     "preferCSSPageSize": True,

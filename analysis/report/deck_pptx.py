@@ -28,10 +28,11 @@ _NEUTRAL = "4D5866"
 def deck_pptx(deck: Deck, *, notes: bool = True) -> bytes:
     """The file's bytes, the same for the same deck. ReportError where a figure needs Chromium and there is none."""
     from pptx import Presentation
+    from pptx.util import Emu
 
     pictures = iter(figure_pictures(deck_html(deck)))
     made = Presentation()
-    made.slide_width, made.slide_height = 1280 * _PX, 720 * _PX
+    made.slide_width, made.slide_height = Emu(1280 * _PX), Emu(720 * _PX)
     _first(made, deck)
     for slide in deck.slides:
         _slide(made, slide, pictures, notes)

@@ -18,9 +18,9 @@ import scipy.sparse as sp
 from analysis.errors import DataError
 from analysis.report.slides import ReportError
 from analysis.retrieval.evaluation.bootstrap import bootstrap_interval
-from analysis.retrieval.evaluation.evaluate import engine_that_fits, lists_under
-from analysis.retrieval.evaluation.movement import Lists
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions.intervention import Intervention
+from analysis.retrieval.ranking.lists import Lists
 from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
@@ -34,7 +34,7 @@ def run_text(
     space: RetrievalSpace, method: Intervention, *, depth: int = DEPTH, first: RetrievalSpace | None = None
 ) -> str:
     """A TREC run: `query Q0 candidate rank score tag`, the best `depth` candidates of every query."""
-    lists = lists_under(space, method, first=first, engine=engine_that_fits(space))
+    lists = Lab(space, None if first is None else lambda _: first).lists(method)
     tag = _NAME.sub("_", method.spec or "base") or "base"
     return "".join(_run_lines(space, lists, min(depth, space.n_candidates), tag))
 
@@ -54,22 +54,24 @@ def imported_recall(
     ks: Sequence[int] = (1, 5, 10),
     definition: str = "hit",
     base: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Recall of somebody else's run on this task, by our definition and with our intervals, as a row of `evaluate`.
+) -> list[dict[str, Any]]:
+    """Recall of somebody else's run on this task, by our definition and with our intervals, as rows of `evaluate`.
 
     base (Q, ks): per-query recall to compare with. Queries without a line are misses. DataError for lines of another form
     and for names that the task does not have.
     """
     ranks = run_ranks(space, text)
     hits = hits_of_ranks(ranks, ks, definition=definition, n_relevant=space.n_relevant)
-    row: dict[str, Any] = {"method": "imported run", "spec": ""}
-    values = {"R": hits} | ({} if base is None else {"diff": hits - base})
-    for name, part in values.items():
+    rows: list[dict[str, Any]] = [{"method": "imported run", "spec": "", "k": k} for k in ks]
+    values = {("recall", "low", "high"): hits}
+    if base is not None:
+        values["difference", "difference_low", "difference_high"] = hits - base
+    for names, part in values.items():
         found = bootstrap_interval(part[:, None, :])
-        for i, k in enumerate(ks):
-            row[f"{name}@{k}"] = float(found.value[0, i])
-            row[f"{name}@{k}_low"], row[f"{name}@{k}_high"] = float(found.low[0, i]), float(found.high[0, i])
-    return row
+        for i, row in enumerate(rows):
+            numbers = (found.value[0, i], found.low[0, i], found.high[0, i])
+            row |= dict(zip(names, map(float, numbers), strict=True))
+    return rows
 
 
 def run_ranks(space: RetrievalSpace, text: str) -> TargetRanks:
@@ -116,10 +118,11 @@ def mteb_json(
     recall_at_k."""
     name = {"hit": "hit_rate_at", "fraction": "recall_at"}[table.attrs["definition"]]
     subsets = []
-    for _, row in table.iterrows():
-        numbers = {f"{name}_{k}": round(float(row[f"R@{k}"]), 5) for k in ks}
+    for spec, rows in table.groupby("spec", sort=False):
+        recall = rows.set_index("k")["recall"]
+        numbers = {f"{name}_{k}": round(float(recall[k]), 5) for k in ks}
         subsets.append({
-            "hf_subset": "default" if row["spec"] == "base" else str(row["spec"]), "languages": ["eng-Latn"],
+            "hf_subset": "default" if spec == "base" else str(spec), "languages": ["eng-Latn"],
             "main_score": numbers[f"{name}_{max(ks)}"], **numbers,
         })  # fmt: skip
     return {

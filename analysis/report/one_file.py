@@ -23,7 +23,8 @@ from analysis.report.standard_deck import (
     retrieve_command,
     store_id,
 )
-from analysis.retrieval.evaluation.lab import Lab, recall_frame
+from analysis.retrieval.evaluation.evaluate import recall_frame
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import movement
 from analysis.retrieval.interventions.intervention import BASE, parse
 from analysis.retrieval.task import space_from_store

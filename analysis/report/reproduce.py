@@ -150,8 +150,8 @@ def _statement(entry: dict[str, str], store: Store | None) -> dict[str, object]:
     }
     here = _said(entry["table"], store) if store is not None else ""
     if here and store is not None:
-        found |= {"state": f"no published number; here: {here}", "store": store.name,
-                  "command": f"python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"}  # fmt: skip
+        deck = f"python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"
+        found |= {"state": f"no published number; here: {here}", "store": store.name, "command": deck}
     return found
 
 
@@ -171,7 +171,9 @@ def _said(table: str, store: Store) -> str:
         for method in methods:
             hit = rows[(rows["method"] == method) & (rows["k"] == 10)]
             if len(hit):
-                delta, low, high = (100 * float(hit[name].iloc[0]) for name in ("delta", "delta_low", "delta_high"))
+                delta, low, high = (
+                    100 * float(hit[name].iloc[0]) for name in ("difference", "difference_low", "difference_high")
+                )
                 words.append(f"{task} {method} R@10 {delta:+.1f} [{low:+.1f}, {high:+.1f}]")
     return "; ".join(words)
 

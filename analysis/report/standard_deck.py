@@ -26,9 +26,10 @@ from analysis.query.ranking import Comparison
 from analysis.report.published import published
 from analysis.report.reproduce import overlap_row
 from analysis.report.slides import ReportError
-from analysis.retrieval.evaluation.lab import Lab, recall_change
+from analysis.retrieval.evaluation.evaluate import recall_change
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import SideBySide, changed, movement, side_by_side
-from analysis.retrieval.evaluation.why import explain, explains, removed_concepts
+from analysis.retrieval.evaluation.why import explain
 from analysis.retrieval.interventions.intervention import BASE, Intervention, parse
 from analysis.retrieval.task import space_from_store
 from analysis.store.finding import (
@@ -215,13 +216,13 @@ def query_finding_parts(
     lists = side_by_side(before, after, query, depth, lab.space.qrels)
     names = {i: str(name or "") for i, name in enumerate(store.concepts["name"])}
     charts = {}
-    for side in sides if len(lists.targets) and not explains(method) else ():
+    for side in sides if len(lists.targets) and not method.unexplained() else ():
         seen = method if side == "after" else BASE
         why = explain(lab, Comparison(before, after, lab.space.qrels, query), side, seen)
         rival = "wrong winner" if why.rival_wins else "runner-up"
         charts[side] = pair_attribution(
             why.target, why.rival, names=names, top=6, captions=("target", rival),
-            removed=removed_concepts(method, lab.space),
+            removed=method.removed_concepts(lab.space),
         )  # fmt: skip
     if not len(lists.targets):
         return f"query {query}, which has no target in the pool", lists, charts
@@ -371,9 +372,9 @@ def _realign_sentence(name: str, task: str, rows: dict[str, pd.Series]) -> str:
 
 def _change(row: pd.Series) -> str:
     """The difference to the base in points, said to be none where its interval includes 0."""
-    if row["delta_low"] <= 0 <= row["delta_high"]:
-        return f"no sure change ({points(row['delta'])})"
-    return f"{points(row['delta'])} points"
+    if row["difference_low"] <= 0 <= row["difference_high"]:
+        return f"no sure change ({points(row['difference'])})"
+    return f"{points(row['difference'])} points"
 
 
 def _beside(words: Sequence[str]) -> str:
