@@ -20,8 +20,11 @@ from analysis.report.slides import ReportError
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE = 120.0  # seconds for one page
-_FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box =>
-  Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'}}, {format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
+_FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box => {
+  const clear = {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'};
+  const [width, height] = ['width', 'height'].map(name => parseFloat(box.style[name]));
+  return Plotly.toImage({data: box.data, layout: {...box.layout, ...clear}}, {format: 'png', scale: %d, width, height});
+})))"""
 _PDF = {
     "printBackground": True,
     "preferCSSPageSize": True,
@@ -133,5 +136,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     if isinstance(box[0], ReportError):
         raise box[0]
     if isinstance(box[0], Exception):
-        raise ReportError(f"Chromium did not do its work ({box[0]!r}); try again, or write deck.html.") from box[0]
+        raise ReportError(
+            f"Chromium did not do its work ({type(box[0]).__name__}: {str(box[0])[:200]}); try again, or write deck.html."
+        ) from box[0]
     return box[0]

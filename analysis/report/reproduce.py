@@ -150,8 +150,8 @@ def _statement(entry: dict[str, str], store: Store | None) -> dict[str, object]:
     }
     here = _said(entry["table"], store) if store is not None else ""
     if here and store is not None:
-        found |= {"state": f"no published number; here: {here}", "store": store.name,
-                  "command": f"python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"}  # fmt: skip
+        command = f"python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"
+        found |= {"state": f"no published number; here: {here}", "store": store.name, "command": command}
     return found
 
 
