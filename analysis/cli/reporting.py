@@ -199,8 +199,8 @@ def run_exchange(
     if import_run:
         base = lab.measure(BASE).hits(ks, definition)[0]
         text = exchange.read_run(import_run)
-        row = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
-        rows += [part | {"method": f"imported: {import_run.name}"} for part in row]
+        found = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
+        rows += [part | {"method": f"imported: {import_run.name}"} for part in found]
     said = []
     for path, make in (
         (run_file, lambda: exchange.run_text(space, chosen[0] if chosen else BASE, first=first)),

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from analysis.figures.palette import ACCENT, GRID, GROUND, INK, TARGET
 from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened
-from analysis.store.finding import Figure, Lists, Part, Table
+from analysis.store.finding import Figure, Lists, Part, Table, plain_text
 
 VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
 WIDTH, HEIGHT = 1200, 500  # pixels of a slide's middle, of 1280 x 720
@@ -71,7 +71,12 @@ def vendored(name: str) -> Markup:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     here = Path(__file__).with_name("templates")
-    return Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined)
+    return Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, finalize=_shown)
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: text without what no encoding takes."""
+    return plain_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def script_json(value: Any) -> Markup:

@@ -15,7 +15,7 @@ from PIL import Image
 from analysis.report.browser import figure_pictures
 from analysis.report.deck_html import deck_html
 from analysis.report.slides import Deck, Slide, cell_text, shortened
-from analysis.store.finding import Figure, Gallery, Lists, Part, RankedList, Table
+from analysis.store.finding import Figure, Gallery, Lists, Part, RankedList, Table, plain_text
 
 _PX = 9525  # English metric units of a pixel at 96 a inch; the slide has 1280 x 720 of them
 _LEFT, _TOP, _WIDTH, _GAP = 40, 128, 1200, 24
@@ -162,7 +162,7 @@ def _table(
             table.rows[i].height = tall * _PX
         for j, text in enumerate(line):
             cell = table.cell(i, j)
-            cell.text = text
+            cell.text = plain_text(text)
             cell.margin_left = cell.margin_right = 6 * _PX
             for paragraph in cell.text_frame.paragraphs:
                 paragraph.font.size, paragraph.font.bold = Pt(letters), header and i == 0
@@ -208,7 +208,7 @@ def _fill(frame: Any, text: str, size: int, *, bold: bool = False, color: str = 
 
     frame.word_wrap, frame.vertical_anchor = True, MSO_ANCHOR.TOP
     frame.margin_left = frame.margin_right = frame.margin_top = frame.margin_bottom = 0
-    frame.text = text
+    frame.text = plain_text(text)
     for paragraph in frame.paragraphs:
         paragraph.alignment = PP_ALIGN.LEFT
         paragraph.font.size, paragraph.font.bold = Pt(size), bold

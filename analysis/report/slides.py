@@ -65,7 +65,7 @@ def figure_json(part: Figure, width: int, height: int, *, mode: str = "light") -
     """Data and layout of a frozen figure at a fixed size, in the colours of a theme, without WebGL and without anything
     that is loaded from elsewhere. ReportError for what is no figure."""
     try:
-        raw = json.loads(part.plotly)
+        raw = _cleaned(json.loads(part.plotly))
         traces = [_plain_trace(trace) for trace in raw["data"]]
         figure = themed(go.Figure({"data": traces, "layout": raw.get("layout", {})}, skip_invalid=True), mode)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -154,6 +154,15 @@ def _plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
     whole = _decoded(plain)
     n = max((len(whole[name]) for name in ("x", "y") if whole.get(name) is not None), default=0)
     return _thinned(whole, n) if n > MAX_POINTS else plain
+
+
+def _cleaned(value: Any) -> Any:
+    """The same JSON with texts that a browser can draw and encode."""
+    if isinstance(value, dict):
+        return {name: _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return plain_text(value) if isinstance(value, str) else value
 
 
 def _decoded(value: Any) -> Any:

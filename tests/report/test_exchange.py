@@ -46,9 +46,9 @@ def test_trec_eval_measures_what_we_measure(space: RetrievalSpace, spec: str) ->
     method = BASE if spec == "base" else parse(spec)
     found = trec(run_text(space, method), qrels_text(space), {"success.1,5,10", "recall.1,5,10"})
     for definition, name in (("hit", "success"), ("fraction", "recall")):
-        row = evaluate(space, [method], ks=KS, definition=definition).iloc[0]
+        rows = evaluate(space, [method], ks=KS, definition=definition).set_index("k")["recall"]
         for k in KS:
-            assert found[f"{name}_{k}"] == pytest.approx(row[f"R@{k}"], abs=1e-9)
+            assert found[f"{name}_{k}"] == pytest.approx(rows[k], abs=1e-9)
 
 
 def tied_space() -> RetrievalSpace:
@@ -65,15 +65,15 @@ def test_ties_and_names_with_spaces_survive() -> None:
     run = run_text(space, BASE)
     assert all(len(line.split()) == 6 for line in run.splitlines())
     assert trec(run, qrels_text(space), {"success.1,5"})["success_1"] == pytest.approx(0.25)
-    assert imported_recall(space, run, ks=(1, 2))["R@2"] == pytest.approx(0.5)
+    assert imported_recall(space, run, ks=(1, 2))[1]["recall"] == pytest.approx(0.5)
 
 
 def test_an_exported_run_comes_back_with_the_same_numbers(space: RetrievalSpace) -> None:
     method = parse("realign:alpha=0.3")
-    expected = evaluate(space, [method], ks=KS).iloc[0]
+    expected = evaluate(space, [method], ks=KS)
     found = imported_recall(space, run_text(space, method), ks=KS)
-    for name in (f"R@{k}{end}" for k in KS for end in ("", "_low", "_high")):
-        assert found[name] == pytest.approx(expected[name], abs=1e-12)
+    for name in ("k", "recall", "low", "high"):
+        assert [row[name] for row in found] == pytest.approx(expected[name].tolist(), abs=1e-12)
 
 
 def test_trec_eval_and_the_import_agree_on_a_foreign_run_with_ties(space: RetrievalSpace) -> None:
@@ -82,14 +82,14 @@ def test_trec_eval_and_the_import_agree_on_a_foreign_run_with_ties(space: Retrie
     foreign = "\n".join(f"{q} Q0 {c} 0 {random.integers(0, 9)} other" for q, _, c, *_ in full)
     found = trec(foreign, qrels_text(space), {"success.1,5,10"})
     ours = imported_recall(space, foreign, ks=KS)
-    for k in KS:
-        assert ours[f"R@{k}"] == pytest.approx(found[f"success_{k}"])
+    for row in ours:
+        assert row["recall"] == pytest.approx(found[f"success_{row['k']}"])
 
 
 def test_a_query_without_a_line_is_a_miss_even_where_k_exceeds_the_pool() -> None:
     space = tied_space()
     one = run_text(space, BASE).splitlines()[0]
-    assert imported_recall(space, one, ks=(1, 50))["R@50"] == pytest.approx(0.25)
+    assert imported_recall(space, one, ks=(1, 50))[1]["recall"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_mteb_calls_the_papers_recall_a_hit_rate(space: RetrievalSpace) -> None:
     table = evaluate(space, [BASE], ks=KS)
     whole = mteb_json(space, table, task="synthetic", model="m", split="test", ks=KS)
     (entry,) = whole["scores"]["test"]
-    assert entry["hit_rate_at_10"] == pytest.approx(table.iloc[0]["R@10"], abs=1e-5)
+    assert entry["hit_rate_at_10"] == pytest.approx(table.set_index("k")["recall"][10], abs=1e-5)
     assert entry["main_score"] == entry["hit_rate_at_10"]
     assert {"task_name", "dataset_revision", "mteb_version", "evaluation_time"} <= set(whole)
     fraction = mteb_json(
@@ -127,9 +127,10 @@ def test_the_command_writes_and_reads_the_files(store_path: Path, tmp_path: Path
     assert done.exit_code == 0, done.output
     assert json.loads(Path(mteb).read_text())["model"] == "clip-mini"
     done = CliRunner().invoke(main, [*common, "--import-run", run, "--json"])
-    base, imported = json.loads(done.output)
-    assert imported["R@5"] == pytest.approx(base["R@5"])
-    assert imported["diff@5"] == 0
+    rows = json.loads(done.output)
+    base, imported = rows[:3], rows[3:]
+    assert [row["recall"] for row in imported] == pytest.approx([row["recall"] for row in base])
+    assert {row["difference"] for row in imported} == {0}
     done = CliRunner().invoke(main, [*common, "--import-run", str(tmp_path / "missing")])
     assert done.exit_code == 1
     assert "missing" in done.output
