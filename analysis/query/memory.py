@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from analysis.errors import BackboneError
 
@@ -121,22 +121,13 @@ def memory_need(request: ModelRequest, *, ask: bool = True) -> MemoryNeed:
 
 
 def free_main_memory() -> int | None:
-    """Bytes of main memory that can be allocated, where the system says so (Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+    """Bytes of main memory that can be allocated."""
+    return int(psutil.virtual_memory().available)
 
 
 def resident_memory() -> int | None:
-    """Bytes of main memory that this process uses, where the system says so (Linux)."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return None
+    """Bytes of main memory that this process uses."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def free_device_memory(device: str) -> int | None:

@@ -22,10 +22,10 @@ from analysis.figures.pairs import pair_attribution
 from analysis.figures.palette import backbone_styles
 from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve, percent, points
-from analysis.query.ranking import Comparison
 from analysis.report.published import published
 from analysis.report.reproduce import overlap_row
 from analysis.report.slides import ReportError
+from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.evaluate import recall_change
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import SideBySide, changed, movement, side_by_side
