@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import cache_option
+from analysis.cli.options import cache_option, plugin_option
 
 
 @click.command()
@@ -41,9 +41,9 @@ from analysis.cli.options import cache_option
 )
 @click.option(
     "--curve",
-    type=click.Choice(["r", "share", "alpha", "n", "weight"]),
+    metavar="SETTING",
     default=None,
-    help="Print recall against this setting of the method, with its control.",
+    help="Print recall against a numeric setting of the method (r, share, alpha, n, weight, beta ...), with its control.",
 )
 @click.option("--diagnose", is_flag=True, help="Print hubs, spectrum, gap, cosines and margins of base and methods.")
 @click.option(
@@ -64,6 +64,7 @@ from analysis.cli.options import cache_option
 @click.option("--qrels-file", type=click.Path(path_type=Path), help="Write the relevant pairs as TREC qrels.")
 @click.option("--mteb-file", type=click.Path(path_type=Path), help="Write recall as JSON of the shape that mteb has.")
 @click.option("--import-run", type=click.Path(path_type=Path), help="Somebody else's TREC run as one more row.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
 def retrieve(
     store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
@@ -121,6 +122,7 @@ def retrieve(
 @click.option("--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="These stores only; repeat.")
 @click.option("--tasks", default="", metavar="i2t,t2i,...", help="These tasks only.")
 @click.option("--k", "ks", default="1,10", show_default=True, help="Cut-offs of recall, one table each.")
+@plugin_option
 def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
     """What every kind of intervention does to recall, with intervals, as Markdown: the tables of docs/log.md."""
     from analysis.report.effects import effects_markdown, pooled_stores

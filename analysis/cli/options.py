@@ -34,6 +34,30 @@ def cache_option(function: Callable) -> Callable:
     )(function)
 
 
+def plugin_option(function: Callable) -> Callable:
+    """Steps from a file of one's own; it runs with the rights of whoever starts the command."""
+
+    def load(context: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        from analysis.retrieval.interventions import load_named_plugins, load_plugin
+
+        for problem in load_named_plugins():
+            click.echo(problem, err=True)
+        for file in files:
+            load_plugin(file)
+        return files
+
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        type=UserPath(dir_okay=False),
+        callback=load,
+        is_eager=True,
+        expose_value=False,
+        help="A Python file with steps of your own; repeat for several. $RETRIEVALLENS_PLUGINS names them for good.",
+    )(function)
+
+
 class Bars:
     """One progress bar a step, with rate and time left."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from analysis.cli.options import plugin_option
 from analysis.errors import DataError
 
 
@@ -97,6 +98,7 @@ def run_query(
 @click.option("--why", type=click.Choice(["before", "after"]), default=None,
               help="Instead of the list: which concepts tell a candidate of it from the first.")  # fmt: skip
 @click.option("--place", type=click.IntRange(min=2), default=2, show_default=True, help="With --why: whose place.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(
     store: Path, task: str, image: Path | None, text: str, mask: str, method: str,
