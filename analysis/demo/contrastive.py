@@ -24,8 +24,8 @@ from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary, with_article
 from analysis.demo.loop import Stage, autocast, when_trained
 
-CONTRASTIVE = Stage("clip-contrastive", steps=1600, batch_size=96, rate=1.5e-3, warmup=60)
-LOGIT_SCALE = 8.0  # of softmax: fixed
+CONTRASTIVE = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
+LOGIT_SCALE = 4.0  # of softmax: fixed, so low that no pair is ever certain and texts are kept apart (docs/log.md)
 SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt
 SHORT_WEIGHT = 0.5  # of each of the two losses of short texts
 GROUPED = 0.5  # share of batches whose scenes lie on few grounds, so that only objects tell them apart

@@ -83,7 +83,13 @@ def store_plans(
     pooled = BuildPlan(
         test,
         ModelPlan(backbone, device="cpu", dtype="float32", fusion=fusion),
-        SaePlan(data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS), n_concepts=512, top_k=8, seed=seed),
+        SaePlan(
+            data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS),
+            n_concepts=256,
+            top_k=4,  # about as many as a scene has objects and a ground
+            steps=4000,
+            seed=seed,
+        ),
         cache=cache,
         embedding_dtype="float16",
         token_views=8 if smoke else 80,
