@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`. The rest is for people who work on the code.
-# Variables: PYTHON_VERSION (3.11 or 3.12), PORT, and uv's own settings, e.g. UV_TORCH_BACKEND=cpu for CPU builds of torch.
+# Variables: PYTHON_VERSION (3.11 or 3.12), PORT, MODELS (of the demo), and uv's own settings, e.g. UV_TORCH_BACKEND=cpu for CPU builds of torch.
 SHELL := /bin/sh
 PYTHON_VERSION ?= >=3.11,<3.13
 PORT ?= 8501
@@ -24,8 +24,8 @@ format: $(VENV)/.installed-dev  ## rewrite the code in the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-demo: $(VENV)/.installed  ## rebuild the embedded demo from its seeds (hours on 2 cores)
-	$(BIN)/python -m analysis demo
+demo: $(VENV)/.installed  ## rebuild the embedded demo from its seeds (hours on 2 cores); MODELS=clip-mini for one
+	$(BIN)/python -m analysis demo $(MODELS:%=--model %)
 
 bench: $(VENV)/.installed-dev  ## speed against the peers
 	$(BIN)/python -m analysis bench all

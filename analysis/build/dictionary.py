@@ -20,6 +20,7 @@ from analysis.sae.checkpoint import Sae, load_sae, save_sae
 from analysis.store.schema import IMPORTED, store_key
 
 TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
+UNTRAINED = "untrained"  # the folder inside that of a trained SAE with the one that it started from, its control
 DEFAULT_TOP_K = 16  # where no SAE of this backbone was released
 DEFAULT_EXPANSION = 8  # concepts a dimension, likewise
 
@@ -79,7 +80,7 @@ def sae_size(plan: SaePlan, row: BackboneSpec | None, width: int) -> tuple[int, 
 def _train(
     plan: BuildPlan, extraction: Extraction, opened: OpenBackbone, *, say: Say, progress: Progress
 ) -> tuple[Sae, Path]:
-    from analysis.sae.train import TrainConfig, train_sae
+    from analysis.sae.train import TrainConfig, train_sae, untrained_sae
 
     spec = extraction.config["backbone"]
     data = plan.sae.data or _default_data(plan.data, plan.cache)
@@ -104,7 +105,7 @@ def _train(
     }
     name = f"{source.corpus.name}-{plan.sae.unit}-{n_concepts}-k{top_k}-{store_key(identity)[:8]}"
     folder = plan.cache / "sae" / spec["key"] / name
-    if (folder / "sae.json").is_file():
+    if (folder / "sae.json").is_file() and (folder / UNTRAINED / "sae.json").is_file():
         say(f"SAE already trained: {folder}")
         return load_sae(folder), folder
     if plan.sae.unit == "pooled":
@@ -120,8 +121,7 @@ def _train(
         progress=lambda done, total: progress("train-sae", done, total),
         checkpoint_dir=plan.cache / "work" / f"sae-{name}",
     )
-    meta = {
-        **sae.meta,
+    facts = {
         "unit": plan.sae.unit,
         "backbone": spec["key"],
         "model": spec["model"],
@@ -129,8 +129,11 @@ def _train(
         "data": source.config["data"],
         "n_vectors": len(states),
     }
-    sae = replace(sae, meta=meta)
-    save_sae(sae, folder, dtype="float16" if plan.embedding_dtype == "float16" else "float32")
+    sae = replace(sae, meta={**sae.meta, **facts})
+    dtype = "float16" if plan.embedding_dtype == "float16" else "float32"
+    save_sae(sae, folder, dtype=dtype)
+    start = untrained_sae(states, config)
+    save_sae(replace(start, meta={**start.meta, **facts}), folder / UNTRAINED, dtype=dtype)
     return load_sae(folder), folder
 
 

@@ -11,15 +11,16 @@ from analysis.cli.options import Bars, UserPath, cache_option
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="STEP", help="data, clip, qwen, stores; all by default.")
+@click.option("--only", multiple=True, metavar="STEP", help="data, train or stores; all by default.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="clip-mini ...; all by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the models; the shipped ones are seed 0.")
 @click.option("--smoke", is_flag=True, help="A few training steps only, to try the path.")
 @cache_option
-def demo(only: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
-    """Rebuild the embedded demo from its seeds: EmojiScenes, both models, their SAEs and stores. Resumes."""
+def demo(only: tuple[str, ...], models: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
+    """Rebuild the embedded demo from its seeds: EmojiScenes, models, their SAEs and stores. Resumes."""
     from analysis.demo.pipeline import run_demo
 
-    run_demo(only=only, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
+    run_demo(only=only, models=models, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
 
 
 @click.command()

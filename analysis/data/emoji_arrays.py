@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 from analysis.data.emoji_grounds import SIDE
 from analysis.data.emoji_scenes import Scene, draw_scenes, render
 
-N_TRAIN, N_TEST = 24_000, 1_000
+N_TRAIN, N_VAL, N_TEST = 24_000, 2_000, 1_000
+GENERATOR = 2  # raised when the same seed would give other pictures or captions
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,40 @@ class EmojiSplit:
         return [sentence for five in self.captions for sentence in five]
 
 
-def draw_splits(n_train: int, n_test: int, *, seed: int) -> dict[str, list[tuple[Scene, list[str]]]]:
-    """Scenes and captions of both splits. Their scenes are disjoint: the test split is drawn first and its scenes are
-    then taken. Within the test split no caption belongs to two scenes."""
-    taken: set[Scene] = set()
-    test = draw_scenes(n_test, seed=seed, split="test", taken=taken, unique_captions=True)
-    train = draw_scenes(n_train, seed=seed, split="train", taken=taken, unique_captions=False)
-    return {"train": train, "test": test}
+@dataclass(frozen=True)
+class Splits:
+    """train: for learning; val: for every choice (recipes, thresholds); test: for reporting only."""
+
+    train: EmojiSplit
+    val: EmojiSplit
+    test: EmojiSplit
+
+    def __iter__(self) -> Iterator[EmojiSplit]:
+        return iter((self.train, self.val, self.test))
+
+
+def draw_splits(n_train: int, n_val: int, n_test: int, *, seed: int) -> dict[str, list[tuple[Scene, list[str]]]]:
+    """Scenes and captions of the splits, which share no scene: test is drawn first, then val, and both are taken. Within
+    the test split no scene recurs and no caption belongs to two scenes."""
+    test = draw_scenes(n_test, seed=seed, split="test", taken=set(), unique=True)
+    taken = {scene for scene, _ in test}
+    val = draw_scenes(n_val, seed=seed, split="val", taken=taken)
+    train = draw_scenes(n_train, seed=seed, split="train", taken=taken | {scene for scene, _ in val})
+    return {"train": train, "val": val, "test": test}
 
 
 def load_splits(
-    root: Path, *, n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = 0
-) -> tuple[EmojiSplit, EmojiSplit]:
-    """(train, test). Pictures are rendered once into <root>/arrays/*.npy (38 kB each) and memory-mapped afterwards."""
-    splits = []
-    for name, drawn in draw_splits(n_train, n_test, seed=seed).items():
-        path = root / "arrays" / f"{name}-{len(drawn)}-seed{seed}.npy"
+    root: Path, *, n_train: int = N_TRAIN, n_val: int = N_VAL, n_test: int = N_TEST, seed: int = 0
+) -> Splits:
+    """Pictures are rendered once into <root>/arrays/*.npy (28 kB each) and memory-mapped afterwards."""
+    splits = {}
+    for name, drawn in draw_splits(n_train, n_val, n_test, seed=seed).items():
+        path = root / "arrays" / f"{name}-v{GENERATOR}-{len(drawn)}-seed{seed}.npy"
         if not path.exists():
             _render_all(path, [scene for scene, _ in drawn], seed=seed, split=name)
         pictures = np.load(path, mmap_mode="r")
-        splits.append(EmojiSplit(name, [scene for scene, _ in drawn], [five for _, five in drawn], pictures))
-    return splits[0], splits[1]
+        splits[name] = EmojiSplit(name, [scene for scene, _ in drawn], [five for _, five in drawn], pictures)
+    return Splits(**splits)
 
 
 def pixel_rng(seed: int, split: str, index: int, rendering: int = 0) -> random.Random:

@@ -1,7 +1,7 @@
 """EmojiScenes on disk, in the layouts that the ordinary loaders read: COCO captions and M-BEIR parquet.
 
-<root>/annotations/captions_{train,test}.json, images/{train,test}/*.webp   image-caption pairs
-<root>/annotations/scenes_{train,test}.json                                ground truth of every picture
+<root>/annotations/captions_{train,val,test}.json, images/{train,val,test}/*.webp   image-caption pairs
+<root>/annotations/scenes_{train,val,test}.json                                ground truth of every picture
 <root>/mbeir/mbeir_emojiscenes_task{1,4,5,7,8}/                            t2i, i2t, i2i, it2i, it2it on the test split
 <root>/dataset.json                                                        what was asked for; written last
 """
@@ -22,17 +22,24 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from analysis.data.emoji_arrays import N_TEST, N_TRAIN, EmojiSplit, load_splits, pixel_rng
+from analysis.data.emoji_arrays import (
+    GENERATOR,
+    N_TEST,
+    N_TRAIN,
+    N_VAL,
+    EmojiSplit,
+    load_splits,
+    pixel_rng,
+)
 from analysis.data.emoji_grounds import SIDE
 from analysis.data.emoji_scenes import CHANGES, Scene, captions, render, vary_scene
 
 N_COMPOSED = 200  # queries of i2i, it2i and it2it
 N_DESCRIBED = 400  # test pictures in the pool of it2it, the queries' own among them, beside the targets
-POOLS = 2  # raised when the same seed would give other queries or candidates
-GENERATOR = 1  # raised when the same seed would give other pictures or captions
+POOLS = 3  # raised when the same seed would give other queries or candidates
 LICENCE = "MIT; pictures composed of Noto Emoji, Apache-2.0"
 TASK_NUMBERS = {"t2i": 1, "i2t": 4, "i2i": 5, "it2i": 7, "it2it": 8}  # as the paper's code counts
-_FIRST_ID = {"train": 1_000_000, "test": 1}
+_FIRST_ID = {"train": 1_000_000, "val": 500_000, "test": 1}
 _OTHER_RENDERING, _TARGET_RENDERING = 1, 2
 
 
@@ -59,17 +66,24 @@ class Task:
 
 
 def write_dataset(
-    root: Path, *, n_train: int = N_TRAIN, n_test: int = N_TEST, seed: int = 0, progress: bool = True
+    root: Path,
+    *,
+    n_train: int = N_TRAIN,
+    n_val: int = N_VAL,
+    n_test: int = N_TEST,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Path:
     """Write the data set of a seed below `root` and return `root`. Does nothing where it stands already.
 
-    About 2.5 kB a picture; 24,000 + 1,000 scenes take about two minutes on one core.
+    About 2.5 kB a picture; 27,000 scenes take about two minutes on one core.
     """
     asked = {
         "name": "emoji-scenes",
         "generator": GENERATOR,
         "pools": POOLS,
         "n_train": n_train,
+        "n_val": n_val,
         "n_test": n_test,
         "seed": seed,
     }
@@ -77,19 +91,19 @@ def write_dataset(
     if done.is_file() and json.loads(done.read_text()) == asked:
         return root
     done.unlink(missing_ok=True)
-    train, test = load_splits(root, n_train=n_train, n_test=n_test, seed=seed)
-    for split in (train, test):
+    splits = load_splits(root, n_train=n_train, n_val=n_val, n_test=n_test, seed=seed)
+    for split in splits:
         _write_pairs(root, split, progress=progress)
-    for task, tables in retrieval_tasks(train, test, seed=seed).items():
+    for task, tables in retrieval_tasks(splits.test, seed=seed).items():
         _write_task(root / "mbeir" / f"mbeir_emojiscenes_task{TASK_NUMBERS[task]}", tables)
     _replace(done, json.dumps(asked, indent=1).encode())
     return root
 
 
-def retrieval_tasks(train: EmojiSplit, test: EmojiSplit, *, seed: int) -> dict[str, Task]:
-    """The five tasks. Composed queries say how the target differs from the picture; the pool of it2i holds every test
-    picture, that of it2it N_DESCRIBED of them with a caption, the query's own among them, so that copying the picture
-    is not an answer."""
+def retrieval_tasks(test: EmojiSplit, *, seed: int) -> dict[str, Task]:
+    """The five tasks on the test split. Composed queries say how the target differs from the picture; the pool of it2i
+    holds every test picture, that of it2it N_DESCRIBED of them with a caption, the query's own among them, so that
+    copying the picture is not an answer. A target may look like a scene of the train split, never like a test scene."""
     pictures = [encode_picture(picture) for picture in test.pictures]
     images = [Item(f"i:{i}", picture=data) for i, data in enumerate(pictures)]
     texts = [Item(f"t:{i}.{j}", text) for i, five in enumerate(test.captions) for j, text in enumerate(five)]
@@ -104,7 +118,7 @@ def retrieval_tasks(train: EmojiSplit, test: EmojiSplit, *, seed: int) -> dict[s
             [[f"i:{i}"] for i in range(n)],
         ),
     }
-    taken = {*train.scenes, *test.scenes}
+    taken = set(test.scenes)
     for task, start in (("it2i", n), ("it2it", 2 * n)):
         changed = list(_changes(test, range(start, start + n), taken, seed=seed, task=task))
         described = task == "it2it"

@@ -1,4 +1,4 @@
-"""What lies behind the objects of a scene: plain colours, gradients, patterns and places, drawn and named."""
+"""What lies behind the objects of a scene: plain colours and places, drawn and named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIDE = 112  # pixels; 8 x 8 patches of 14 (Qwen2-VL) and 7 x 7 patches of 16 (CLIP)
+SIDE = 96  # pixels: 6 x 6 patches of 16, or 3 x 3 image tokens where an architecture merges them two by two
 
 RGB = tuple[int, int, int]
 COLOURS: dict[str, RGB] = {
@@ -26,87 +26,58 @@ COLOURS: dict[str, RGB] = {
     "black": (25, 25, 30),
     "teal": (40, 160, 160),
 }
+# Every phrase says the name of the place, so that one word stands for one ground.
 PLACES: dict[str, tuple[str, ...]] = {
-    "field": ("on a green field", "in a grassy meadow", "on the grass", "in a field"),
-    "night": ("at night", "under the night sky", "in the dark with stars", "on a starry night"),
-    "beach": ("on a sandy beach", "at the beach", "on the sand by the sea", "near the ocean"),
-    "snow": ("in the snow", "on a snowy day", "during a snowfall", "in a winter scene"),
-    "road": ("on a gray road", "on the street", "in the middle of the road", "on a city street"),
-    "water": ("under water", "in the blue sea", "in the water", "below the waves"),
-    "sunset": ("at sunset", "under an orange sky", "during a red sunset", "in the evening light"),
-    "room": ("in a room", "on a wooden floor", "inside a house", "indoors on the floor"),
-    "rain": ("in the rain", "on a rainy day", "under gray rain", "in wet weather"),
-    "desert": ("in the desert", "on the dry dunes", "in a sandy desert", "among sand dunes"),
+    "field": ("in a field", "in a grassy field", "on the field", "in the middle of a field"),
+    "night": ("at night", "in the night", "on a starry night", "on a dark night"),
+    "beach": ("at the beach", "on a sandy beach", "on the beach", "on a sunny beach"),
+    "snow": ("in the snow", "on the snow", "in deep snow", "in falling snow"),
+    "road": ("on the road", "on a road", "in the middle of the road", "on a long road"),
+    "water": ("in the water", "under water", "in clear water", "below the water"),
+    "sunset": ("at sunset", "under a sunset", "during a sunset", "in the sunset light"),
+    "room": ("in a room", "inside a room", "in a living room", "on the floor of a room"),
+    "rain": ("in the rain", "in heavy rain", "under the rain", "in cold rain"),
+    "desert": ("in the desert", "in a dry desert", "in a sandy desert", "in the hot desert"),
 }
-_STYLE_WEIGHTS = {"plain": 2, "gradient": 1, "stripes": 1, "dots": 1, "checker": 1, "place": 5}
 
 
 @dataclass(frozen=True)
 class Ground:
-    """style: plain, gradient, stripes, dots, checker, or a place of PLACES; colours: the one or two named colours."""
+    """A plain colour or a place: `name` is one of COLOURS or of PLACES."""
 
-    style: str
-    colours: tuple[str, ...] = ()
+    name: str
+
+    @property
+    def is_place(self) -> bool:
+        return self.name in PLACES
 
     @property
     def phrases(self) -> tuple[str, ...]:
         """Ways to say it; the first one names everything that identifies the ground."""
-        if self.style in PLACES:
-            return PLACES[self.style]
-        first, second = (*self.colours, "")[:2]
-        a = "an" if first == "orange" else "a"
-        return {
-            "plain": (
-                f"on {a} {first} background",
-                f"in front of {a} {first} wall",
-                f"against {first}",
-                f"on plain {first}",
-            ),
-            "gradient": (
-                f"on {a} {first} and {second} background",
-                f"with colors from {first} to {second}",
-                f"against {a} {first} to {second} gradient",
-                f"on a gradient of {first} and {second}",
-            ),
-            "stripes": (
-                f"on {first} and {second} stripes",
-                f"on a striped {first} and {second} background",
-                f"in front of {a} {first} and {second} striped wall",
-                "on a striped background",
-            ),
-            "dots": (
-                f"on {a} {first} background with {second} dots",
-                f"on {first} with {second} dots",
-                f"in front of a dotted {first} and {second} wall",
-                "on a dotted background",
-            ),
-            "checker": (
-                f"on {a} {first} and {second} checkerboard",
-                f"on a checkered {first} and {second} cloth",
-                f"on {first} and {second} squares",
-                "on a checkered background",
-            ),
-        }[self.style]
+        if self.is_place:
+            return PLACES[self.name]
+        a = "an" if self.name == "orange" else "a"
+        return (
+            f"on {a} {self.name} background",
+            f"on plain {self.name}",
+            f"in front of {a} {self.name} wall",
+            f"against {a} {self.name} wall",
+        )
+
+
+GROUNDS = tuple(Ground(name) for name in (*PLACES, *COLOURS))
 
 
 def draw_ground(rng: random.Random) -> Ground:
-    style = rng.choices(list(_STYLE_WEIGHTS), list(_STYLE_WEIGHTS.values()))[0]
-    if style == "place":
-        return Ground(rng.choice(list(PLACES)))
-    colours = rng.sample(list(COLOURS), 2)
-    return Ground(style, tuple(colours[:1] if style == "plain" else colours))
+    """A place or a colour, as often one as the other."""
+    return Ground(rng.choice(list(PLACES if rng.random() < 0.5 else COLOURS)))
 
 
 def render_ground(ground: Ground, rng: random.Random) -> Image.Image:
-    """A SIDE x SIDE picture; shades, pattern width and clutter vary with `rng`, the named ground does not."""
-    if ground.style in PLACES:
-        return _PAINTERS[ground.style](rng)
-    shades = [_jitter(COLOURS[name], rng) for name in ground.colours]
-    if ground.style == "plain":
-        return Image.new("RGB", (SIDE, SIDE), shades[0])
-    if ground.style == "gradient":
-        return _gradient(*shades)
-    return _pattern(ground.style, shades[0], shades[1], rng)
+    """A SIDE x SIDE picture; shades and clutter vary with `rng`, the named ground does not."""
+    if ground.is_place:
+        return _PAINTERS[ground.name](rng)
+    return Image.new("RGB", (SIDE, SIDE), _jitter(COLOURS[ground.name], rng))
 
 
 def _jitter(colour: RGB, rng: random.Random, amount: int = 14) -> RGB:
@@ -120,29 +91,8 @@ def _gradient(top: RGB, bottom: RGB) -> Image.Image:
     return Image.fromarray(np.broadcast_to(rows, (SIDE, SIDE, 3)).astype(np.uint8))
 
 
-def _pattern(style: str, first: RGB, second: RGB, rng: random.Random) -> Image.Image:
-    image = Image.new("RGB", (SIDE, SIDE), first)
-    pen = ImageDraw.Draw(image)
-    width = rng.choice((7, 9, 12))
-    if style == "stripes":
-        upright = rng.random() < 0.5
-        for start in range(0, SIDE, 2 * width):
-            band = (start, 0, start + width - 1, SIDE) if upright else (0, start, SIDE, start + width - 1)
-            pen.rectangle(band, fill=second)
-    elif style == "dots":
-        for y in range(0, SIDE, 2 * width):
-            for x in range(0, SIDE, 2 * width):
-                pen.ellipse((x + 2, y + 2, x + width, y + width), fill=second)
-    else:
-        for row in range(-(-SIDE // width)):
-            for column in range(row % 2, -(-SIDE // width), 2):
-                x, y = column * width, row * width
-                pen.rectangle((x, y, x + width - 1, y + width - 1), fill=second)
-    return image
-
-
 def _horizon(rng: random.Random, sky: tuple[RGB, RGB], floor: tuple[RGB, RGB]) -> tuple[Image.Image, int]:
-    height = rng.randint(45, 75)
+    height = rng.randint(38, 64)
     image = _gradient(_jitter(sky[0], rng), _jitter(sky[1], rng))
     image.paste(_gradient(_jitter(floor[0], rng), _jitter(floor[1], rng)), (0, height))
     return image, height
@@ -203,7 +153,7 @@ def _water(rng: random.Random) -> Image.Image:
 
 def _sunset(rng: random.Random) -> Image.Image:
     image = _gradient(_jitter((110, 50, 120), rng), _jitter((250, 140, 60), rng))
-    x, y = rng.randint(10, 90), rng.randint(45, 75)
+    x, y = rng.randint(8, 70), rng.randint(38, 64)
     ImageDraw.Draw(image).ellipse((x, y, x + 18, y + 18), fill=(255, 210, 110))
     return image
 

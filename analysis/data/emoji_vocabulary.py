@@ -12,17 +12,16 @@ from PIL import Image
 from analysis.errors import DataError
 
 EMOJI_DIR = Path(__file__).resolve().parents[2] / "assets" / "emoji"
-NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
+NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 
 
 @dataclass(frozen=True)
 class Noun:
-    """One word with one picture. Not countable: written "some grapes" and never numbered."""
+    """One countable word with one picture."""
 
     word: str
     category: str
     plural: str
-    countable: bool
     emoji: str  # name in the Unicode data
     unified: str  # code points, e.g. "1F42E"
     position: int  # tile in sheet.png, row by row
@@ -37,18 +36,13 @@ def vocabulary() -> dict[str, Noun]:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"assets/emoji/index.json cannot be read ({error}); restore it from the repository.") from error
     nouns = [
-        Noun(row["noun"], row["category"], row["plural"], row["countable"], row["emoji"], row["unified"], position)
+        Noun(row["noun"], row["category"], row["plural"], row["emoji"], row["unified"], position)
         for position, row in enumerate(rows)
     ]
     table = {noun.word: noun for noun in nouns}
     if len(table) != len(nouns):
         raise DataError("assets/emoji/index.json names a word twice; every noun needs exactly one picture.")
     return table
-
-
-@cache
-def countable_words() -> tuple[str, ...]:
-    return tuple(word for word, noun in vocabulary().items() if noun.countable)
 
 
 @cache
@@ -60,12 +54,9 @@ def sprite(word: str) -> Image.Image:
 
 
 def with_article(word: str, adjective: str = "") -> str:
-    """ "an orange", "a big orange", "some grapes", "a unicorn"."""
+    """ "an elephant", "a big elephant", "a unicorn"."""
     phrase = f"{adjective} {word}" if adjective else word
-    if not vocabulary()[word].countable:
-        return f"some {phrase}"
-    sounds_like_consonant = phrase.startswith(("uni", "ufo"))
-    return f"{'an' if phrase[0] in 'aeiou' and not sounds_like_consonant else 'a'} {phrase}"
+    return f"{'an' if phrase[0] in 'aeiou' and not phrase.startswith('uni') else 'a'} {phrase}"
 
 
 def numbered(word: str, count: int) -> str:
@@ -74,16 +65,8 @@ def numbered(word: str, count: int) -> str:
 
 
 def is_plural(phrase: str) -> bool:
-    """Whether "there are" fits before the phrase: "two cats", "several cats", "some grapes" (but "some bread").
-
-    A word with a comma is not recognised, so 5 of the 120,000 captions of the shipped training split begin like "There
-    is some scissors, a sled". Mending that would change the tokenizers that were learnt from them.
-    """
-    first, *others = phrase.split()
-    if first == "some":
-        head = next(word for word in others if word in vocabulary())
-        return head.endswith("s")
-    return first in {*NUMBER_WORDS.values(), "several"}
+    """Whether "there are" fits before the phrase: "two cats" (but "a pair of cats")."""
+    return phrase.split()[0] in NUMBER_WORDS.values()
 
 
 @cache

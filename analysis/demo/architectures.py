@@ -1,15 +1,18 @@
-"""The two demo backbones in the standard transformers architectures, untrained, with tokenizer and processor.
+"""The demo backbones in the standard transformers architectures, untrained, with tokenizer and processor.
 
-Everything is small enough for two CPU cores: 112 x 112 px pictures, byte-pair vocabularies learnt from the captions.
+Everything is small enough for two CPU cores: 96 x 96 px pictures, byte-pair vocabularies learnt from the captions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.normalizers import Replace
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -22,6 +25,11 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipProcessor,
 )
 
 from analysis.data.emoji_grounds import SIDE
@@ -38,9 +46,10 @@ INSTRUCTIONS = {
     ),
 }
 DESCRIBE = "Describe the image."
-PATCH, MERGE = 14, 2
-IMAGE_TOKENS = (SIDE // PATCH // MERGE) ** 2  # 16
+PATCH, MERGE = 16, 2
+IMAGE_TOKENS = (SIDE // PATCH // MERGE) ** 2  # 9
 CLIP_TOKENS = 40  # positions of the text tower
+SIGLIP_TOKENS = 24  # longer than any caption
 
 # The real Qwen2-VL template without its default system turn: 20 more tokens a sequence would cost a third of the time.
 CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
@@ -53,44 +62,67 @@ CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 {% endif %}"""
 
 _QWEN_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-_VOCABULARY_SIZE = 1600
+_VOCABULARY_SIZE = 900
 
 
 def build_clip(captions: Iterable[str]) -> tuple[CLIPModel, CLIPProcessor]:
-    """3.6 M parameters: ViT with patches of 16, width 192, 4 layers; text width 192, 3 layers; projection 128.
+    """1.3 M parameters: ViT with patches of 16, 3 layers; text tower of 2 layers; both of width 128; projection 256.
 
     `captions` train the tokenizer. Weights are drawn from torch's global generator: seed it first.
     """
     tokenizer = _clip_tokenizer(captions)
-    width = {"hidden_size": 192, "intermediate_size": 768, "num_attention_heads": 4}
+    tower = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "hidden_act": "gelu_pytorch_tanh"}
     config = CLIPConfig(
         text_config={
-            **width,
-            "num_hidden_layers": 3,
+            **tower,
+            "num_hidden_layers": 2,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": CLIP_TOKENS,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        vision_config={**width, "num_hidden_layers": 4, "image_size": SIDE, "patch_size": 16},
-        projection_dim=128,
+        vision_config={**tower, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH},
+        projection_dim=256,
     )
     pictures = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     return CLIPModel(config), CLIPProcessor(image_processor=pictures, tokenizer=tokenizer)
 
 
+def build_siglip2(captions: Iterable[str]) -> tuple[SiglipModel, SiglipProcessor]:
+    """1.4 M parameters: the towers of `build_clip` with SigLIP's attention pooling; embeddings have the towers' width, 128.
+    Texts are always padded to SIGLIP_TOKENS, as the real one's are.
+    """
+    tokenizer = _gemma_tokenizer(captions)
+    tower = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
+    config = SiglipConfig(
+        text_config={
+            **tower,
+            "num_hidden_layers": 2,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": SIGLIP_TOKENS,
+            "projection_size": 128,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={**tower, "num_hidden_layers": 3, "image_size": SIDE, "patch_size": PATCH},
+    )
+    pictures = SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
+    return SiglipModel(config), SiglipProcessor(image_processor=pictures, tokenizer=tokenizer)
+
+
 def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
-    """4.3 M parameters: language model of width 256, 3 layers, 4 heads over 2 key-value heads; vision tower of width
-    144, depth 4, patches of 14, merged 2 x 2 to 16 image tokens. Weights as in `build_clip`."""
+    """2 M parameters: language model of width 192, 3 layers, 4 heads over 2 key-value heads; vision tower of width
+    128, depth 3, patches of 16, merged 2 x 2 to 9 image tokens. Weights as in `build_clip`."""
     tokenizer = _qwen_tokenizer(captions)
     ids = {token: tokenizer.get_vocab()[token] for token in _QWEN_SPECIAL}
-    hidden, heads = 256, 4
+    hidden, heads = 192, 4
     head = hidden // heads
     config = Qwen2VLConfig(
         text_config={
             "hidden_size": hidden,
-            "intermediate_size": 704,
+            "intermediate_size": 512,
             "num_hidden_layers": 3,
             "num_attention_heads": heads,
             "num_key_value_heads": 2,
@@ -106,10 +138,10 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
             "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
-            "depth": 4,
-            "embed_dim": 144,
+            "depth": 3,
+            "embed_dim": 128,
             "hidden_size": hidden,
-            "num_heads": 3,
+            "num_heads": 4,
             "mlp_ratio": 4,
             "patch_size": PATCH,
             "spatial_merge_size": MERGE,
@@ -121,7 +153,7 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    # Every picture is scaled to about the area of a scene, so a square one costs 16 tokens. The upper bound has room for
+    # Every picture is scaled to about the area of a scene, so a square one costs 9 tokens. The upper bound has room for
     # rounding: with exactly SIDE * SIDE, a square of 300 pixels is scaled to 111.99 and loses a row and a column.
     pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE + SIDE}
     pictures = Qwen2VLImageProcessor(patch_size=PATCH, size=pixels)
@@ -134,11 +166,18 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
     return Qwen2VLForConditionalGeneration(config), processor
 
 
+ARCHITECTURES: dict[str, Callable[[Iterable[str]], tuple[Any, Any]]] = {
+    "clip-mini": build_clip,
+    "siglip2-mini": build_siglip2,
+    "qwen2-vl-mini": build_qwen2_vl,
+}
+
+
 def _training_text(captions: Iterable[str]) -> list[str]:
     """Captions, and often enough to become single tokens: instructions and every noun."""
     frequent = [sentence for variants in INSTRUCTIONS.values() for sentence in variants]
     frequent += [DESCRIBE, "user\nassistant\nsystem\n"]
-    nouns = [f"{form} {noun.word}" for noun in vocabulary().values() for form in ("a", noun.plural)]
+    nouns = [f"{article} {form}" for n in vocabulary().values() for article, form in (("a", n.word), ("two", n.plural))]
     return [*captions, *frequent * 50, *nouns * 50]
 
 
@@ -158,6 +197,18 @@ def _qwen_tokenizer(captions: Iterable[str]) -> Qwen2Tokenizer:
         new_special_tokens=[token for token in _QWEN_SPECIAL if token != "<|im_end|>"],
         show_progress=False,
     )
+
+
+def _gemma_tokenizer(captions: Iterable[str]) -> Siglip2Tokenizer:
+    backend = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    backend.normalizer = Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
+    trainer = BpeTrainer(vocab_size=_VOCABULARY_SIZE + len(special), special_tokens=special, show_progress=False)
+    backend.train_from_iterator([text.lower() for text in _training_text(captions)], trainer)
+    learnt = json.loads(backend.to_str())["model"]
+    merges: Any = [tuple(merge) for merge in learnt["merges"]]
+    return Siglip2Tokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=SIGLIP_TOKENS)
 
 
 def _clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:

@@ -1,6 +1,6 @@
 """Token sequences for the next-token training of qwen2-vl-mini: a user turn and a short answer.
 
-Kinds of conversation (U = the user turn opens, V = 16 image tokens between their markers):
+Kinds of conversation (U = the user turn opens, V = 9 image tokens between their markers):
 describe       U V "Describe the image."                     -> a caption
 name_image     U V "Summarize the above image in one word: " -> the main noun
 name_text      U caption "Summarize the above sentence ..."  -> the main noun
@@ -18,6 +18,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from analysis.data.emoji_arrays import EmojiSplit
+from analysis.data.emoji_grounds import GROUNDS
+from analysis.data.emoji_vocabulary import vocabulary
 from analysis.demo.architectures import DESCRIBE, IMAGE_TOKENS, INSTRUCTIONS
 
 KINDS = ("describe", "name_image", "name_text", "name_both", "describe_tags")
@@ -51,8 +53,7 @@ class Conversations:
             return tokenizer(list(texts), add_special_tokens=False).input_ids
 
         self.captions = caption_tokens(tokenizer, split)
-        words = sorted({word for scene in split.scenes for word in (*scene.objects, scene.ground.style)})
-        words += sorted({c for scene in split.scenes for c in scene.ground.colours} - set(words))
+        words = [*vocabulary(), *(ground.name for ground in GROUNDS)]
         self.words = dict(zip(words, encode([f" {word}" for word in words]), strict=True))
         self.scenes = split.scenes
         self.pad = tokenizer.pad_token_id
@@ -124,13 +125,12 @@ class Conversations:
     def _tags(self, index: int, rng: np.random.Generator) -> list[int]:
         """Objects and ground in any order, each group once or twice: a sentence must be made of an unordered set."""
         scene = self.scenes[index]
-        ground = [scene.ground.style, *scene.ground.colours]
-        words = list(scene.objects) * int(rng.integers(1, 3)) + ground * int(rng.integers(1, 3))
+        words = list(scene.objects) * int(rng.integers(1, 3)) + [scene.ground.name] * int(rng.integers(1, 3))
         rng.shuffle(words)
         return [token for word in words for token in self.words[word]][:20]
 
     def _positions(self, length: int, *, image: bool = False) -> np.ndarray:
-        """(3, 1, L) time, row and column as `get_rope_index` gives them: the 4 x 4 image tokens share one time step and
+        """(3, 1, L) time, row and column as `get_rope_index` gives them: the 3 x 3 image tokens share one time step and
         the text goes on after the larger side of the grid."""
         positions = np.broadcast_to(np.arange(length), (3, length)).copy()
         if image:

@@ -11,7 +11,7 @@ from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from analysis.data.emoji_arrays import EmojiSplit
 from analysis.demo.architectures import INSTRUCTIONS
-from analysis.demo.clip_mini import recall_figures
+from analysis.demo.contrastive import recall_figures
 
 _BLOCK = 100
 

@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from analysis.sae.topk import has_bfloat16
+
 CHECKPOINT_SECONDS = 120.0
 
 
@@ -124,6 +126,11 @@ def train_stage(
     for parameter, wanted in before.items():
         parameter.requires_grad_(wanted)
     return log
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 where the processor multiplies it in hardware; elsewhere it is emulated, many times slower than float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
 
 
 def when_trained(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:

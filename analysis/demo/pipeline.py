@@ -4,6 +4,7 @@ The stores are made by the same `build` that a user calls; this file only names 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from analysis.build.plan import BuildPlan, DataPlan, ModelPlan, SaePlan
 from analysis.errors import AnalysisError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
-STEPS = ("data", "clip", "qwen", "stores")
+MODELS = ("clip-mini", "siglip2-mini", "qwen2-vl-mini")
+STEPS = ("data", "train", "stores")
 DATASET = "emoji-scenes"
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500
@@ -23,35 +25,40 @@ TOKEN_STORE_GROUPS = 80
 def run_demo(
     *,
     only: Sequence[str],
+    models: Sequence[str],
     seed: int,
     smoke: bool,
     cache: Path,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
 ) -> list[Path]:
-    """Run the steps (all by default) for one seed and return the stores that were built.
+    """Run the steps (all by default) of the models (all by default) for one seed and return the stores that were built.
 
     Seed 0 is what ships: its models go to assets/demo, its stores to `cache`. Another seed stays wholly under
     `cache/demo-runs/seed<k>`, so that effects can be compared between trainings.
     """
-    unknown = sorted(set(only) - set(STEPS))
-    if unknown:
-        raise AnalysisError(f"The demo has no step {unknown}; choose among {', '.join(STEPS)}.")
-    steps = tuple(only) or STEPS
-    training = [step for step in steps if step != "stores"]
-    assets = cache / "demo-runs" / "smoke-assets" if smoke else ASSETS
-    if training:
-        from analysis.demo.build import build_demo
+    steps, names = _chosen("step", only, STEPS), _chosen("model", models, MODELS)
+    run = cache / "demo-runs" / f"{'smoke-' if smoke else ''}seed{seed}"
+    shipped = seed == 0 and not smoke
+    data = write_demo_dataset(cache, smoke=smoke)
+    if "train" in steps:
+        from analysis.demo.build import DemoSize, build_backbone
 
-        build_demo(cache_dir=cache, assets_dir=assets, seed=seed, steps=training, smoke=smoke)
+        size = DemoSize.smoke() if smoke else DemoSize()
+        splits = size.splits(data)
+        for name in names:
+            log = build_backbone(name, splits, run / name, seed=seed, size=size)
+            if log is not None and shipped:
+                shutil.copytree(run / name / "model", ASSETS / name, dirs_exist_ok=True)
     if "stores" not in steps:
         return []
-    data = write_demo_dataset(cache, smoke=smoke)
-    home = cache if seed == 0 and not smoke else cache / "demo-runs" / f"{'smoke-' if smoke else ''}seed{seed}"
+    home = cache if shipped else run
     stores = []
-    for plan in store_plans(data, seed=seed, models=home, cache=home, smoke=smoke):
-        say(f"Store of {plan.model.backbone}, {plan.sae.unit} SAE")
-        stores.append(build(plan, say=say, progress=progress))
+    for name in names:
+        backbone = name if shipped else str(home / name / "model")
+        for plan in store_plans(name, data, backbone=backbone, seed=seed, cache=home, smoke=smoke):
+            say(f"Store of {plan.model.backbone}, {plan.sae.unit} SAE")
+            stores.append(build(plan, say=say, progress=progress))
     return stores
 
 
@@ -61,34 +68,39 @@ def write_demo_dataset(cache: Path, *, smoke: bool = False) -> Path:
 
     root = cache / "datasets" / (f"{DATASET}-smoke" if smoke else DATASET)
     if smoke:
-        return write_dataset(root, n_train=64, n_test=16, seed=0)
+        return write_dataset(root, n_train=64, n_val=16, n_test=16, seed=0)
     return write_dataset(root, seed=0)
 
 
-def store_plans(data: Path, *, seed: int, models: Path, cache: Path, smoke: bool = False) -> list[BuildPlan]:
-    """The three stores: clip-mini, qwen2-vl-mini with the SAE of its pooled embeddings, and a small one with a
-    token-level SAE for token views. float16 embeddings and small thumbnails keep the repository below 50 MB."""
-    shipped = seed == 0 and not smoke
-
-    def backbone(name: str) -> str:
-        return name if shipped else str(models / name / "model")
-
+def store_plans(
+    name: str, data: Path, *, backbone: str, seed: int, cache: Path, smoke: bool = False
+) -> list[BuildPlan]:
+    """The stores of a model: one with the SAE of its pooled embeddings, and for a language model a small one with a
+    token-level SAE for token views. float16 embeddings and small thumbnails keep the repository small."""
     test = DataPlan(str(data), split="test", limit_queries=200)
-    base = BuildPlan(
+    contrastive = name in ("clip-mini", "siglip2-mini")
+    fusion = "sum_of_unit_vectors" if contrastive else None
+    pooled = BuildPlan(
         test,
-        ModelPlan(backbone("clip-mini"), device="cpu", dtype="float32", fusion="sum_of_unit_vectors"),
-        SaePlan(data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS), n_concepts=1024, top_k=16, seed=seed),
+        ModelPlan(backbone, device="cpu", dtype="float32", fusion=fusion),
+        SaePlan(
+            data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS),
+            n_concepts=256,
+            top_k=4,  # about as many as a scene has objects and a ground
+            steps=4000,
+            seed=seed,
+        ),
         cache=cache,
         embedding_dtype="float16",
-        token_views=80,
-        thumb_side=112,
+        token_views=8 if smoke else 80,
+        thumb_side=96,
         thumb_quality=60,
     )
-    qwen = ModelPlan(backbone("qwen2-vl-mini"), device="cpu", dtype="float32")
-    pooled = replace(base, model=qwen, sae=replace(base.sae, n_concepts=2048))
+    if contrastive:
+        return [pooled]
     token = replace(
         pooled,
-        model=replace(qwen, variants=("mean",)),
+        model=replace(pooled.model, variants=("mean",)),
         data=replace(test, limit=TOKEN_STORE_GROUPS, tasks=("i2t", "t2i")),
         sae=SaePlan(
             unit="token",
@@ -98,5 +110,12 @@ def store_plans(data: Path, *, seed: int, models: Path, cache: Path, smoke: bool
             seed=seed,
         ),
     )
-    plans = [base, pooled, token]
-    return [replace(plan, token_views=8) for plan in plans] if smoke else plans
+    return [pooled, token]
+
+
+def _chosen(kind: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for in the order of `known`, which is also the default."""
+    unknown = sorted(set(asked) - set(known))
+    if unknown:
+        raise AnalysisError(f"The demo has no {kind} {', '.join(unknown)}; choose among {', '.join(known)}.")
+    return tuple(name for name in known if not asked or name in asked)

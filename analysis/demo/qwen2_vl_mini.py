@@ -20,15 +20,15 @@ from torch import nn
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from analysis.data.emoji_arrays import EmojiSplit
-from analysis.demo.clip_mini import recall_figures
+from analysis.demo.contrastive import match_loss, recall_figures, shifted, short_texts, truth_table
 from analysis.demo.conversations import IGNORED, KINDS, Batch, Conversations, caption_tokens
-from analysis.demo.loop import Stage, when_trained
+from analysis.demo.loop import Stage, autocast, when_trained
 from analysis.demo.qwen_vision import patchify, vision_tokens
 
-VISION = Stage("qwen-vision", steps=950, batch_size=128, rate=1e-3, warmup=100, floor=0.05)
-TEXT = Stage("qwen-text", steps=1900, batch_size=32, rate=1e-3)
-ALIGN = Stage("qwen-align", steps=1200, batch_size=32, rate=1e-3)
-JOINT = Stage("qwen-joint", steps=2600, batch_size=32, rate=6e-4)
+VISION = Stage("qwen-vision", steps=700, batch_size=96, rate=1.5e-3, warmup=60, floor=0.05)
+TEXT = Stage("qwen-text", steps=600, batch_size=32, rate=1.5e-3, warmup=60)
+ALIGN = Stage("qwen-align", steps=200, batch_size=32, rate=1.5e-3, warmup=40)
+JOINT = Stage("qwen-joint", steps=900, batch_size=32, rate=1e-3, warmup=60)
 STAGES = (VISION, TEXT, ALIGN, JOINT)
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
@@ -39,7 +39,7 @@ ALIGN_EASY = 0.3  # this first share of the alignment sees pictures of one kind 
 
 
 class PictureReader:
-    """Pictures -> image tokens (B, 16, D), with the processor's mean and standard deviation."""
+    """Pictures -> image tokens (B, 9, D), with the processor's mean and standard deviation."""
 
     def __init__(self, visual: nn.Module, processor: Qwen2VLProcessor, *, compiled: bool):
         self.visual = visual
@@ -72,7 +72,8 @@ class BagOfWords(nn.Module):
 
 
 class VisionTraining:
-    """Stage `vision`: symmetric InfoNCE between mean image tokens and bags of caption words."""
+    """Stage `vision`: mean image tokens against bags of caption words and of the short texts that are true of them, with
+    the losses of `contrastive.py`."""
 
     def __init__(
         self,
@@ -89,25 +90,30 @@ class VisionTraining:
         self.partner = BagOfWords(len(processor.tokenizer), hidden)
         self.module = nn.ModuleDict({"visual": model.model.visual, "partner": self.partner})
         self.captions = caption_tokens(processor.tokenizer, train)
+        short = processor.tokenizer([texts[0] for texts in short_texts()], add_special_tokens=False)
+        self.short, self.truth = short.input_ids, torch.from_numpy(truth_table(train))
         self.test_captions = caption_tokens(processor.tokenizer, test)
 
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             tokens = self.reader.tokens(pictures)
         return self.partner.embed_pictures(tokens)
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
-        texts = self.partner.embed_texts([self.captions[i][rng.integers(5)] for i in indices])
-        logits = self.partner.scale.exp() * self.embed_pictures(self.train.pictures[indices]) @ texts.T
-        target = torch.arange(len(indices))
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        pictures = self.embed_pictures(shifted(self.train.pictures[indices], rng))
+        captions = self.partner.embed_texts([self.captions[i][rng.integers(5)] for i in indices])
+        short = self.partner.embed_texts(self.short)
+        scale = self.partner.scale.exp()
+        matched = match_loss(scale * pictures @ captions.T, torch.eye(len(indices)))
+        return matched + match_loss(scale * pictures @ short.T, self.truth[indices])
 
     @torch.no_grad()
     def measure(self) -> dict[str, Any]:
         """Retrieval of the thrown-away pair on the held-out split: does the tower see?"""
-        blocks = [self.test.pictures[i : i + 250] for i in range(0, len(self.test), 250)]
+        blocks = [self.test.pictures[i : i + 250] for i in range(0, min(1000, len(self.test)), 250)]
         pictures = torch.cat([self.embed_pictures(block) for block in blocks])
-        return recall_figures(pictures, self.partner.embed_texts([c for five in self.test_captions for c in five]))
+        texts = [caption for five in self.test_captions[: len(pictures)] for caption in five]
+        return recall_figures(pictures, self.partner.embed_texts(texts))
 
 
 class LanguageTraining:
@@ -153,7 +159,7 @@ class LanguageTraining:
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
         model = self.model.model
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             embedded = model.language_model.embed_tokens(batch.tokens)
             if len(batch.pictures):
                 image = self.reader.tokens(self.split.pictures[batch.pictures]).to(embedded.dtype)

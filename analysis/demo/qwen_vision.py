@@ -16,11 +16,11 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from analysis.data.emoji_grounds import SIDE
 from analysis.demo.architectures import IMAGE_TOKENS, MERGE, PATCH
 
-GRID = SIDE // PATCH  # patches a side: 8
+GRID = SIDE // PATCH  # patches a side: 6
 
 
 def patchify(pictures: np.ndarray, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """(B, SIDE, SIDE, 3) uint8 -> (B, 64, 3, PATCH, PATCH) in the order of the processor: 2 x 2 blocks stay together.
+    """(B, SIDE, SIDE, 3) uint8 -> (B, 36, 3, PATCH, PATCH) in the order of the processor: 2 x 2 blocks stay together.
 
     The processor's `pixel_values` repeat every patch for a second frame; `repeat_frames` restores that form.
     """
@@ -31,12 +31,12 @@ def patchify(pictures: np.ndarray, mean: torch.Tensor, std: torch.Tensor) -> tor
 
 
 def repeat_frames(patches: torch.Tensor) -> torch.Tensor:
-    """(B, 64, 3, P, P) -> (B * 64, 3 * 2 * P * P), the processor's `pixel_values`."""
+    """(B, 36, 3, P, P) -> (B * 36, 3 * 2 * P * P), the processor's `pixel_values`."""
     return patches.unsqueeze(3).expand(-1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH * PATCH)
 
 
 def vision_tokens(visual: Any, patches: torch.Tensor) -> torch.Tensor:
-    """(B, 64, 3, P, P) -> (B, 16, D): what `visual(pixel_values, grid_thw).pooler_output` gives for these pictures."""
+    """(B, 36, 3, P, P) -> (B, 9, D): what `visual(pixel_values, grid_thw).pooler_output` gives for these pictures."""
     batch = patches.shape[0]
     kernel = visual.patch_embed.proj.weight.sum(2)  # both frames are the same picture
     hidden = F.linear(patches.flatten(2), kernel.flatten(1))
@@ -57,7 +57,7 @@ def _attention(attention: Any, hidden: torch.Tensor, rotation: tuple[torch.Tenso
 
 
 def _positions() -> torch.Tensor:
-    """(64, 2) row and column of every patch, in block order."""
+    """(36, 2) row and column of every patch, in block order."""
     rows = torch.arange(GRID)[:, None].expand(GRID, GRID)
     blocks = GRID // MERGE
     order = [axis.reshape(blocks, MERGE, blocks, MERGE).permute(0, 2, 1, 3).flatten() for axis in (rows, rows.T)]

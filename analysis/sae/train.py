@@ -142,6 +142,17 @@ def train_sae(
     return Sae(state.encoder_weight, state.encoder_bias, state.dictionary, config.top_k, meta)
 
 
+def untrained_sae(batches: Data, config: TrainConfig) -> Sae:
+    """The SAE that `train_sae(batches, config)` starts from: the same K, top_k, start and seed, and not one update.
+
+    What it already does, training did not bring about: it belongs beside every figure of the trained one. A start that
+    looks at the data (the mean in "tied") makes it a strong control.
+    """
+    state = _start(Batches(batches, config.batch_size, config.seed).sample(), config)
+    meta = {"train": {**asdict(config), "steps": 0}, "untrained": True}
+    return Sae(state.encoder_weight, state.encoder_bias, state.dictionary, config.top_k, meta)
+
+
 def _total(source: Batches, config: TrainConfig) -> int:
     if config.steps is not None:
         return config.steps

@@ -46,3 +46,21 @@ def test_an_sae_is_trained_on_the_device_of_the_build(checkpoint, coco_folder, t
     monkeypatch.setattr(dictionary, "cuda_or_cpu", lambda name: f"the GPU that {name} means")
     build(small_plan(coco_folder, checkpoint("clip"), tmp_path), until="train-sae", say=print)
     assert asked == ["the GPU that cpu means"]
+
+
+def test_a_build_keeps_the_start_of_its_sae_beside_it(checkpoint, coco_folder, tmp_path):
+    from analysis.build.dictionary import UNTRAINED
+    from analysis.sae.checkpoint import load_sae
+
+    plan = small_plan(coco_folder, checkpoint("clip"), tmp_path)
+    build(plan, until="train-sae", say=print)
+    (folder,) = [path.parent for path in (tmp_path / "sae").rglob("sae.json") if path.parent.name != UNTRAINED]
+    trained, start = load_sae(folder), load_sae(folder / UNTRAINED)
+    assert (start.n_concepts, start.top_k) == (trained.n_concepts, trained.top_k)
+    assert start.sha256 != trained.sha256
+    assert start.meta["train"]["seed"] == trained.meta["train"]["seed"]
+    assert "training_curve" not in start.meta
+    again = start.sha256
+    (folder / UNTRAINED / "sae.json").unlink()  # as in a cache of an older version
+    build(plan, until="train-sae", say=print)
+    assert load_sae(folder / UNTRAINED).sha256 == again

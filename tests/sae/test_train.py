@@ -7,7 +7,7 @@ from analysis.errors import CheckpointError, DataError
 from analysis.sae import train
 from analysis.sae.encode import encode
 from analysis.sae.quality import reconstruction
-from analysis.sae.train import TrainConfig, train_sae
+from analysis.sae.train import TrainConfig, train_sae, untrained_sae
 
 
 def mixtures(n=3000, width=24, n_atoms=20, seed=0):
@@ -26,6 +26,17 @@ def config(**options):
 
 def same(a, b):
     return a.sha256 == b.sha256
+
+
+def test_an_untrained_sae_is_the_start_of_the_trained_one():
+    data, _ = mixtures()
+    asked = config(lr=1e-12, steps=1)
+    start, barely = untrained_sae(data, asked), train_sae(data, asked)
+    for name in ("encoder_weight", "encoder_bias", "dictionary"):
+        np.testing.assert_allclose(getattr(start, name), getattr(barely, name), atol=1e-6)
+    assert (start.n_concepts, start.top_k) == (barely.n_concepts, barely.top_k)
+    assert same(start, untrained_sae(data, asked))
+    assert not same(start, untrained_sae(data, config(seed=1)))
 
 
 def test_training_reconstructs_and_finds_the_planted_atoms():

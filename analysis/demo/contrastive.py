@@ -1,0 +1,187 @@
+"""Contrastive training of a dual encoder on EmojiScenes, so that its embeddings hold every object.
+
+A picture is matched with one of its captions and, because real caption data hold short ones too, with the short texts
+that are true of it: "a dog", "on the beach". So are captions. Without them telling 128 scenes apart needs no more than
+the grounds and a few groups of objects, and embeddings hold no more (docs/log.md).
+
+softmax (CLIP)    cross-entropy over the batch in both directions, at a fixed low logit scale, which spreads embeddings
+sigmoid (SigLIP)  binary cross-entropy of every pair, with a learnt scale and bias
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPModel, ProcessorMixin, SiglipModel
+
+from analysis.data.emoji_arrays import EmojiSplit
+from analysis.data.emoji_grounds import GROUNDS
+from analysis.data.emoji_scenes import GRID
+from analysis.data.emoji_vocabulary import vocabulary, with_article
+from analysis.demo.loop import Stage, autocast, when_trained
+
+CONTRASTIVE = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
+LOGIT_SCALE = 4.0  # of softmax: fixed, so low that no pair is ever certain and texts are kept apart (docs/log.md)
+SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt
+SHORT_WEIGHT = 0.5  # of each of the two losses of short texts
+GROUPED = 0.5  # share of batches whose scenes lie on few grounds, so that only objects tell them apart
+GROUNDS_A_BATCH = 4
+
+
+class ContrastiveTraining:
+    """A dual encoder with a tokenised split: the loss of a batch and the retrieval figures of the split."""
+
+    def __init__(
+        self, model: CLIPModel | SiglipModel, processor: ProcessorMixin, split: EmojiSplit, *, compiled: bool = False
+    ):
+        self.model: Any = model
+        self.split = split
+        self.sigmoid = isinstance(model, SiglipModel)
+        parameters = dict(model.named_parameters())
+        parameters["logit_scale"].data.fill_(math.log(SIGMOID_START[0] if self.sigmoid else LOGIT_SCALE))
+        if self.sigmoid:
+            parameters["logit_bias"].data.fill_(SIGMOID_START[1])
+        self._tokenizer: Any = processor.tokenizer
+        self.tokens, self.lengths = self._tokenised(split.captions_flat())
+        self.tokens, self.lengths = self.tokens.view(len(split), 5, -1), self.lengths.view(-1, 5)
+        pictures: Any = processor.image_processor
+        self._image_features = when_trained(model.get_image_features, compiled=compiled)
+        self._text_features = when_trained(model.get_text_features, compiled=compiled)
+        self.mean, self.std = torch.tensor(pictures.image_mean), torch.tensor(pictures.image_std)
+        tokens, _ = self._tokenised([text for texts in short_texts() for text in texts])
+        self.short_tokens = tokens.view(len(short_texts()), -1, tokens.shape[1])
+        self.truth = torch.from_numpy(truth_table(split))
+        ground = np.array([GROUNDS.index(scene.ground) for scene in split.scenes])
+        self._by_ground = [rows for g in range(len(GROUNDS)) if len(rows := np.flatnonzero(ground == g))]
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that is trained: softmax keeps its logit scale."""
+        fixed = () if self.sigmoid else ("logit_scale",)
+        return [parameter for name, parameter in self.model.named_parameters() if name not in fixed]
+
+    def pixels(self, pictures: np.ndarray) -> torch.Tensor:
+        """(B, S, S, 3) uint8 -> (B, 3, S, S) float32; equals the processor's output for pictures of this size."""
+        values = (torch.from_numpy(np.array(pictures)).float() / 255 - self.mean) / self.std
+        return values.permute(0, 3, 1, 2).contiguous()
+
+    def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
+        with autocast():
+            embedded = self._image_features(pixel_values=self.pixels(pictures)).pooler_output
+        return F.normalize(embedded.float(), dim=-1)
+
+    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        with autocast():
+            embedded = self._text_features(input_ids=tokens).pooler_output
+        return F.normalize(embedded.float(), dim=-1)
+
+    def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        """Pictures against one of their five captions each; pictures and captions against every short text."""
+        if rng.random() < GROUPED:
+            indices = self._on_few_grounds(len(indices), rng)
+        chosen = torch.from_numpy(indices), torch.from_numpy(rng.integers(5, size=len(indices)))
+        wordings = torch.from_numpy(rng.integers(self.short_tokens.shape[1], size=len(self.short_tokens)))
+        captions = self._cut(self.tokens[chosen], self.lengths[chosen])
+        short = self.short_tokens[torch.arange(len(wordings)), wordings]
+        pictures = self.embed_pictures(shifted(self.split.pictures[indices], rng))
+        texts, shorts = self.embed_texts(captions), self.embed_texts(short)
+        truth = self.truth[indices]
+        matched = self._loss(pictures, texts, torch.eye(len(indices)))
+        return matched + SHORT_WEIGHT * (self._loss(pictures, shorts, truth) + self._loss(texts, shorts, truth))
+
+    @torch.no_grad()
+    def embed(self, *, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit rows of the first `limit` pictures (n, D) and of their captions (5 n, D)."""
+        n = len(self.split) if limit is None else min(limit, len(self.split))
+        pictures = [self.embed_pictures(self.split.pictures[i : min(i + 250, n)]) for i in range(0, n, 250)]
+        texts = [self.embed_texts(block) for block in self.tokens[:n].flatten(0, 1).split(500)]
+        return torch.cat(pictures), torch.cat(texts)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Loss of pictures and captions over blocks of 100, and retrieval over the first 1,000 of the split."""
+        pictures, texts = self.embed(limit=1000)
+        pairs = list(zip(pictures.split(100), texts[::5].split(100), strict=True))
+        loss = torch.stack([self._loss(*pair, torch.eye(len(pair[0]))) for pair in pairs]).mean()
+        return {"loss": round(float(loss), 4), **recall_figures(pictures, texts)}
+
+    def _loss(self, rows: torch.Tensor, columns: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """truth (R, C): 1 where row and column belong together; every row has a partner."""
+        logits = self.model.logit_scale.exp() * rows @ columns.T
+        if isinstance(self.model, SiglipModel):
+            each = F.binary_cross_entropy_with_logits(logits + self.model.logit_bias, truth, reduction="none")
+            return each.sum(1).mean()
+        return match_loss(logits, truth)
+
+    def _on_few_grounds(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        grounds = rng.choice(len(self._by_ground), min(GROUNDS_A_BATCH, len(self._by_ground)), replace=False)
+        parts = np.array_split(np.arange(n), len(grounds))
+        return np.concatenate(
+            [
+                rng.choice(self._by_ground[g], len(part), replace=len(self._by_ground[g]) < len(part))
+                for g, part in zip(grounds, parts, strict=True)
+            ]
+        )
+
+    def _tokenised(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids, as the processor pads them for this model, and lengths."""
+        found = self._tokenizer(texts, padding="max_length", truncation=True, return_tensors="np")
+        lengths = (found.input_ids != self._tokenizer.pad_token_id).sum(1)
+        width = found.input_ids.shape[1] if self.sigmoid else found.attention_mask.sum(1).max()
+        return torch.from_numpy(found.input_ids[:, :width]), torch.from_numpy(lengths)
+
+    def _cut(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """CLIP pools at the end token, so padding behind the longest text is cut; SigLIP pools at its last position."""
+        return tokens if self.sigmoid else tokens[:, : int(lengths.max()) + 1]
+
+
+def short_texts() -> list[tuple[str, ...]]:
+    """Four ways to say each noun and each ground alone; the columns of `truth_table` have their order."""
+    nouns = [(*[with_article(noun.word)] * 3, noun.plural) for noun in vocabulary().values()]
+    return [*nouns, *(ground.phrases for ground in GROUNDS)]
+
+
+def truth_table(split: EmojiSplit) -> np.ndarray:
+    """(N, number of nouns + grounds) float32: 1 where the scene has the object or the ground."""
+    words = {word: column for column, word in enumerate(vocabulary())}
+    table = np.zeros((len(split), len(words) + len(GROUNDS)), np.float32)
+    for row, scene in enumerate(split.scenes):
+        table[row, [words[word] for word in scene.objects]] = 1
+        table[row, len(words) + GROUNDS.index(scene.ground)] = 1
+    return table
+
+
+def shifted(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every picture moved by up to one step of the grid in each direction; edges are repeated."""
+    padded = np.pad(pictures, ((0, 0), (GRID, GRID), (GRID, GRID), (0, 0)), mode="edge")
+    side = pictures.shape[1]
+    moves = GRID * rng.integers(3, size=(len(pictures), 2))
+    return np.stack([p[y : y + side, x : x + side] for p, (y, x) in zip(padded, moves, strict=True)])
+
+
+def recall_figures(pictures: torch.Tensor, texts: torch.Tensor) -> dict[str, float]:
+    """Unit rows, five texts a picture in order -> i2t and t2i R@1/5/10 in per cent."""
+    similarity = pictures @ texts.T
+    owner = torch.arange(len(texts)) // 5
+    found_texts = owner[similarity.topk(10, dim=1).indices] == torch.arange(len(pictures))[:, None]
+    found_pictures = similarity.T.topk(10, dim=1).indices == owner[:, None]
+    figures = {}
+    for name, hits in (("i2t", found_texts), ("t2i", found_pictures)):
+        for k in (1, 5, 10):
+            figures[f"{name}@{k}"] = round(100 * float(hits[:, :k].any(1).float().mean()), 2)
+    return figures
+
+
+def match_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Symmetric cross-entropy of logits (R, C) where truth (R, C) is 1 for partners, which share the probability
+    equally. With one partner each it is InfoNCE. Rows and columns without a partner do not count."""
+    return (_one_way(logits, truth) + _one_way(logits.T, truth.T)) / 2
+
+
+def _one_way(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    partners = truth.sum(1)
+    wanted = (truth * logits.log_softmax(1)).sum(1)[partners > 0] / partners[partners > 0]
+    return -wanted.mean()
