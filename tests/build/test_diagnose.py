@@ -63,7 +63,7 @@ def test_an_sae_of_unit_vectors_is_recognised(qwen, samples):
 def test_an_sae_that_fits_no_reading_is_said_to_be_of_another_model(qwen, samples):
     found = diagnose(qwen, remembering(np.random.default_rng(0).normal(size=(20, WIDTH))), samples)
     assert "another model or other data" in found.sentence
-    assert len(found.readings) == 8  # two taps of mean, mean of unit length, last, tokens
+    assert len(found.readings) == 12  # three taps of mean, mean of unit length, last, tokens
 
 
 def test_at_most_64_samples_are_read_again(qwen, samples):

@@ -126,7 +126,9 @@ def test_vectors_without_direction_are_left_out_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", image=images, text=texts)
     store = imported(tmp_path / "cache", tmp_path / "x.npz")
     assert store.n_samples == 2 * N - 2
-    assert store.facts["skipped"] == {"count": 2, "first": ["image/000003", "its vector holds NaN or infinity"]}
+    skipped = store.facts["skipped"]
+    assert (skipped["count"], skipped["first"]) == (2, ["image/000003", "its vector holds NaN or infinity"])
+    assert skipped["reasons"].keys() == {"image/000003", "text/000005"}
 
 
 def test_one_modality_alone_has_concepts_and_no_tasks(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def kept(tmp_path: Path) -> tuple[RetrievalSpace, Store]:
     source = open_store(make_store(tmp_path / "source"))
     space = space_from_store(source, "i2t")
     writer = StoreWriter(tmp_path, "m", "d", CONFIG).__enter__()
+    writer.array("embeddings/mean.npy", np.asarray(source.embeddings("mean")))
     _write_statistics(writer, "i2t", space, source.width)
     return space, writer.preview({}, {})
 

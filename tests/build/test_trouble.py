@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_no_half_store(checkpoint, coco_folder, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "path", lambda self, name: refuse(name) or path(self, name))
         if at == "manifest":
-            patch.setattr(StoreWriter, "_manifest", lambda *args, **kwargs: refuse(at))
+            patch.setattr(StoreWriter, "_manifests", lambda *args, **kwargs: refuse(at))
             patch.setattr(assemble, "write_results", lambda *args, **kwargs: None)
         plan = small_plan(coco_folder, checkpoint("qwen2_vl"), tmp_path)
         with pytest.raises(AnalysisError, match=r"could not be written \(No space left on device\); free some space"):

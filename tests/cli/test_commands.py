@@ -23,8 +23,8 @@ from tests.synthetic_store import make_store
 
 COMMANDS = (
     "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "import-embeddings",
-    "list", "verify", "retrieve", "effects",
-    "reproduce", "demo", "bench", "query",
+    "list", "verify", "rescore", "retrieve", "effects",
+    "reproduce", "report", "deck", "notes", "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
 
@@ -185,7 +185,7 @@ def test_reproduce_states_every_published_number(store):
     assert done.exit_code == 0
     rows = pd.DataFrame(json.loads(done.output))
     assert len(rows) > 20
-    assert rows["published"].notna().all()
+    assert rows["published"].notna().sum() > 90  # and statements of the figures, without a printed number
     assert run("reproduce", "--cache", store.parent.parent).exit_code == 0
 
 

@@ -31,7 +31,7 @@ def test_seeds_stand_beside_each_other() -> None:
     rows = {line.strip("| ").split(" | ")[2]: line.strip("| ").split(" | ")[3:] for line in lines[2:]}
     for column, run in enumerate(runs.values()):
         assert rows["base"][column].startswith(f"{100 * number(run['any'], 'i2t', 'base', 'recall'):.1f} [")
-        assert rows["ReAlign"][column].startswith(f"{100 * number(run['any'], 'i2t', 'ReAlign', 'delta'):+.1f} [")
+        assert rows["ReAlign"][column].startswith(f"{100 * number(run['any'], 'i2t', 'ReAlign', 'difference'):+.1f} [")
 
 
 def test_a_method_without_an_answer_is_said() -> None:

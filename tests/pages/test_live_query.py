@@ -432,7 +432,7 @@ def test_a_picture_that_cannot_be_read_is_one_sentence(
     ("data", "kind", "part"),
     [
         (saved(Image.new("CMYK", (60, 40)), "JPEG"), "image/jpeg", "CMYK"),
-        (saved(Image.new("L", (6000, 5000)), "PNG"), "image/png", "30 megapixels"),
+        (saved(Image.new("L", (7000, 5000)), "PNG"), "image/png", "35 megapixels"),
     ],
 )
 def test_an_odd_picture_is_ranked_with_a_note(
