@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from analysis.retrieval.task import RetrievalSpace
 
 ScoreColumn = Callable[[str], np.ndarray]  # name of a column of the concept table -> (K,)
-Self = TypeVar("Self", bound="TakesConcepts")
 
 UNRANKED = {"concepts": "hand-picked concepts", "random": "random concepts (control)"}  # by hand or by lot
 _BESIDE = ("attribution", "energy", "bridge_max", "modality_text", "modality_image")  # scores that controls go by

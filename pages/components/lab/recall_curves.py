@@ -8,7 +8,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.figures.palette import method_style
-from analysis.figures.recall import recall_curve
+from analysis.figures.recall import recall_curve, sweep_curve
 from analysis.figures.style import Curve, interval, percent, points
 from analysis.retrieval.evaluation.bootstrap import Interval
 from analysis.retrieval.evaluation.curves import (
@@ -67,7 +67,7 @@ def section(view: LabView) -> None:
 def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *, name: str = "curve") -> None:
     choice = found.choice.get(view.k)
     chart = recall_curve(
-        [_curve(name, table, view.k) for name, table in found.curves.items()],
+        [sweep_curve(table, k=view.k, label=name) for name, table in found.curves.items()],
         title=found.axis,
         percent=kind == "share",
         k=view.k,
@@ -135,14 +135,6 @@ def _levels(view: LabView, kind: str) -> list[Curve]:
         Curve(row.method, np.zeros(1), np.array([row.recall]), method_style(row.method))
         for row in frame[frame["k"] == view.k].itertuples(index=False)
     ]
-
-
-def _curve(name: str, table: pd.DataFrame, k: int) -> Curve:
-    part = table[table["k"] == k]
-    return Curve(
-        name, part["x"].to_numpy(), part["recall"].to_numpy(), method_style(name),
-        part["low"].to_numpy(), part["high"].to_numpy(),
-    )  # fmt: skip
 
 
 def _band(name: str, table: pd.DataFrame, k: int) -> Curve:
