@@ -25,7 +25,7 @@ def main() -> None:
     with layout.controls("concepts") as row:
         store = pickers.store()
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
-        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key=state.VIEW, bind="query-params")
+        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, **state.bound(state.VIEW))
         words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             by, descending = filter_widgets.sorting()
@@ -99,7 +99,7 @@ def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
         page = 1
         if pages > 1:
             state.check_number(state.PAGE, low=1, high=pages, default=1, what="page")
-            page = st.pagination(pages, key=state.PAGE, bind="query-params")
+            page = st.pagination(pages, **state.bound(state.PAGE))
         downloads.save(f"{store.name}-concepts", table=lambda: full_table(store, ids))
     shown = ids[(page - 1) * ROWS : page * ROWS]
     key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"

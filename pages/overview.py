@@ -66,7 +66,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
         st.caption(scores.SCORES["modality_score"].help)
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
-            "Weighted by", ["concepts", "energy"], default="concepts", required=True, key=state.WEIGHTING, bind="query-params",
+            "Weighted by", ["concepts", "energy"], default="concepts", required=True, **state.bound(state.WEIGHTING),
             help="concepts: every live concept counts once; energy: by how loud it is.",
         )  # fmt: skip
         dead = [f"{name} {caching.modality_shares(store).dead:,}" for store, name in zip(stores, names, strict=True)]
@@ -89,7 +89,7 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         readouts = [figures.energy_readout(curve.y) for curve in curves]
         st.markdown(sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores]))
         st.caption(scores.SCORES["energy"].help)
-        relative = st.toggle("Number of concepts as a share of the dictionary", key=state.RELATIVE, bind="query-params")
+        relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
         chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
         command = "\n".join(commands.cumulative_energy(store) for store in stores)
@@ -131,7 +131,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             st.caption("None of these stores holds a retrieval task; build one with `--tasks`.")
             return
         task = pickers.task_of(tasks)
-        everything = st.toggle("All methods", key=state.METHOD, bind="query-params")
+        everything = st.toggle("All methods", **state.bound(state.EVERY_METHOD))
         found = {
             name: table
             for s, name in zip(stores, names, strict=True)

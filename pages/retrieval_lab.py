@@ -50,7 +50,7 @@ def main() -> None:
         if frame is None:
             st.stop()
     st.markdown(recall_table.headline(view, frame))
-    over_all, single, why = st.tabs(list(TABS), key=state.TAB, bind="query-params")
+    over_all, single, why = st.tabs(list(TABS), **state.bound(state.TAB))
     if over_all.open:
         with over_all:
             slots = recall_table.section(view, frame)

@@ -21,14 +21,14 @@ from analysis.bench.visitor import ROOT, Run, Server, Visitor, choice_widget, fi
 from analysis.errors import AnalysisError
 from analysis.store import Store, StoreRef, find_stores, open_store
 
-# url_path -> parameters; {i} changes from run to run. A rerun with new parameters is what a click in the page is.
+# page -> parameters; {i} changes from run to run. A rerun with new parameters is what a click in the page is.
 PAGES = {
     "": "stores={store}",
-    "browse": "store={store}",
-    "inspect": "store={store}&concept={concept}",
-    "lab": "store={store}&task=t2i&query={i}",
-    "live": "store={store}&task=t2i&source=data&query={i}",
-    "caches": "",
+    "concepts": "store={store}",
+    "concept": "store={store}&concept={concept}",
+    "retrieval_lab": "store={store}&task=t2i&query={i}",
+    "live_query": "store={store}&task=t2i&source=data&query={i}",
+    "stores": "",
 }
 LIVE_BACKBONE = "qwen2-vl-mini"
 RESULT = "ranked_after"  # key of the list after the intervention on the live page: drawn once the ranking is known
@@ -89,7 +89,7 @@ def _reruns(server: Server, store: Store, sizes: Sizes) -> dict[str, list[float]
 
             for i in range(3):
                 ask(i)
-            found[page or "start"] = [ask(i).seconds for i in range(sizes.reruns)]
+            found[page or "overview"] = [ask(i).seconds for i in range(sizes.reruns)]
     return found
 
 
@@ -117,7 +117,7 @@ def _warm(server: Server, store: Store, on_demo: dict[str, list[float]], sizes: 
 def _switches(server: Server, store: Store, sizes: Sizes) -> list[float]:
     """Seconds of opening concepts that nobody looked at before, on a page that is open."""
     concepts = _live_concepts(store, sizes.switches + 2, seed=1)
-    with Visitor(server, "inspect") as visitor:
+    with Visitor(server, "concept") as visitor:
         runs = [visitor.run(f"store={_name(store)}&concept={concept}") for concept in concepts]
     return [_showing(run, store.backbone).seconds for run in runs[2:]]
 
@@ -163,7 +163,7 @@ def _live(cache: Path, demo: list[StoreRef], sizes: Sizes) -> Iterator[Row]:
         yield Row("pages", "upload_to_result", None, note=note)
         yield Row("pages", "mask_to_result", None, note=note)
         return
-    with Server(cache) as server, Visitor(server, "live") as visitor:
+    with Server(cache) as server, Visitor(server, "live_query") as visitor:
         query = f"store={_name(open_store(ref.path))}&task=i2t&source=upload"
         opened = visitor.run(query)
         uploads, masks = [], []

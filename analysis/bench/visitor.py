@@ -120,7 +120,7 @@ class Visitor:
     """One browser tab on one page."""
 
     def __init__(self, server: Server, page: str) -> None:
-        """page: its url_path, e.g. "inspect"; "" is the first page."""
+        """page: the stem of its file, e.g. "concept"; "" is the first page."""
         from websockets.sync.client import connect
 
         self._page, self._port, self._session, self._hash = page, server.port, "", ""

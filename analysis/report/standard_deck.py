@@ -71,10 +71,10 @@ class _Ground:
         stores: Sequence[Store] = (),
         command: str,
         caption: str = "",
-        page: str = "start",
+        page: str = "overview",
     ) -> Finding:
         used = tuple(stores) or self.stores
-        params = {"stores": [",".join(store_id(store) for store in used)]} if page == "start" else {
+        params = {"stores": [",".join(store_id(store) for store in used)]} if page == "overview" else {
             "store": [store_id(used[0])]
         }  # fmt: skip
         return Finding(
@@ -203,7 +203,8 @@ def query_finding(
         f"{retrieve_command(store, task, [method.spec])} --query {query} --why {side}"
     )
     return ground.finding(
-        sentence, lists_part(store, task, lists), figure_part(charts[side]), stores=[store], command=command, page="lab",
+        sentence, lists_part(store, task, lists), figure_part(charts[side]), stores=[store], command=command,
+        page="retrieval_lab",
         caption=f"Task {task}; ✓ and green: target; parts of the similarities {side} removal, hatched: removed concepts.",
     )  # fmt: skip
 
@@ -253,7 +254,7 @@ def distractor(ground: _Ground, store: Store, lab: Lab, task: str) -> list[Findi
          ("attribution", row["attribution"])], columns=["score", "value"],
     )  # fmt: skip
     made = ground.finding(
-        sentence, concept_gallery(store, concept), table_part(facts), stores=[store], page="inspect",
+        sentence, concept_gallery(store, concept), table_part(facts), stores=[store], page="concept",
         command=retrieve_command(store, task, [f"removal:concepts={concept}"]),
         caption=f"Task {task}; of the top {len(ids)} concepts by attribution, each left out alone.",
     )  # fmt: skip
@@ -339,7 +340,7 @@ def _recalls(
             specs = [str(rows[method]["spec"]) for method in order if method != "base"]
             found.append(
                 ground.finding(
-                    sentence(name, task, rows), figure_part(recall_bars(shown)), stores=[store], page="lab",
+                    sentence(name, task, rows), figure_part(recall_bars(shown)), stores=[store], page="retrieval_lab",
                     command=retrieve_command(store, task, specs),
                     caption=f"{title}. Recall on {task} with 95 % intervals; random: mean and range of its seeds.",
                 )

@@ -32,7 +32,7 @@ class Wire:
 
 def on_wire(*answers: ForwardMsg) -> tuple[Visitor, Wire]:
     found, wire = Visitor.__new__(Visitor), Wire(*answers)
-    found._page, found._port, found._session, found._hash, found._socket = "inspect", 1, "", "", wire  # type: ignore[assignment]
+    found._page, found._port, found._session, found._hash, found._socket = "concept", 1, "", "", wire  # type: ignore[assignment]
     return found, wire
 
 
@@ -51,7 +51,7 @@ def test_request_names_page_query_widgets_and_fragment() -> None:
     found, wire = on_wire(finished())
     found.run("store=a/b&x=1", widgets=(choice_widget(WIDGET, ("w/o image", "w/o text")),), fragment="f1")
     state = BackMsg.FromString(wire.sent[0]).rerun_script
-    assert (state.query_string, state.page_name, state.fragment_id) == ("store=a/b&x=1", "inspect", "f1")
+    assert (state.query_string, state.page_name, state.fragment_id) == ("store=a/b&x=1", "concept", "f1")
     (widget,) = state.widget_states.widgets
     assert widget.id == WIDGET
     assert list(widget.string_array_value.data) == ["w/o image", "w/o text"]
@@ -89,13 +89,13 @@ def test_failed_page_is_an_error_and_not_a_fast_page() -> None:
     failed = ForwardMsg()
     failed.delta.new_element.alert.icon = ":material/error:"
     found, _ = on_wire(failed, finished())
-    with pytest.raises(AnalysisError, match="inspect"):
+    with pytest.raises(AnalysisError, match="concept"):
         found.run()
 
 
 def test_page_that_does_not_exist_is_an_error() -> None:
     missing = ForwardMsg()
-    missing.page_not_found.page_name = "inspect"
+    missing.page_not_found.page_name = "concept"
     found, _ = on_wire(missing, finished())
     with pytest.raises(AnalysisError, match="no page"):
         found.run()

@@ -23,7 +23,7 @@ def test_a_picture_taken_by_camera_is_ranked(chromium, app, shots):
         context = browser.new_context(viewport={"width": 1280, "height": 1300}, base_url=app, permissions=["camera"])
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.goto(f"/live?store={BACKBONE}/{ref.path.name}&task=i2t")
+        page.goto(f"/live_query?store={BACKBONE}/{ref.path.name}&task=i2t")
         page.get_by_test_id("stButtonGroup").get_by_text("Camera", exact=True).click()
         page.wait_for_url(re.compile("source=camera"))
         camera = page.get_by_test_id("stCameraInput")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pages.components.shared.state import DEFAULT_PAGE, PAGES
+from pages.components.shared.state import PAGES
 from tests.e2e.conftest import FLAGS, serving
 from tests.synthetic_store import make_store
 
@@ -16,20 +15,44 @@ pytestmark = pytest.mark.browser
 SECONDS = 120_000  # milliseconds; a busy machine is slow, not wrong
 
 
+QUESTIONS = {
+    "overview": "Why do generative giants retrieve badly?",
+    "concepts": "Which concepts does this model have?",
+    "concept": "stand for?",
+    "retrieval_lab": "What does correcting the embeddings do to retrieval?",
+    "live_query": "What does the model see in your query?",
+    "stores": "What is in the cache?",
+}
+
+
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    make_store(folder, backbone="clip-mini")
+    make_store(folder, backbone="qwen2-vl-mini", seed=3)
+    return folder
+
+
+@pytest.fixture
+def fresh(cache: Path) -> Iterator[str]:
     """Address of a server that nobody has visited yet, on a small store."""
-    cache = tmp_path_factory.mktemp("cache")
-    make_store(cache, backbone="clip-mini")
-    make_store(cache, backbone="qwen2-vl-mini", seed=3)
     with serving(cache / "server.log", RETRIEVALLENS_CACHE=str(cache)) as address:
         yield address
 
 
-def test_the_first_page_answers_at_its_own_path_too(fresh: str) -> None:
-    with urllib.request.urlopen(f"{fresh}/{PAGES[DEFAULT_PAGE].url_path}?stores=a/b,c&share=2") as answer:
-        assert answer.url == f"{fresh}/?stores=a/b,c&share=2"
-        assert answer.status == 200
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_the_first_that_a_fresh_server_shows(fresh: str, chromium: str, name: str) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as driver:
+        page = driver.chromium.launch(executable_path=chromium, args=FLAGS).new_page()
+        page.set_default_timeout(SECONDS)
+        page.goto(f"{fresh}/{name}?store=qwen2-vl-mini&stores=qwen2-vl-mini")
+        expect(page.get_by_role("heading", name=QUESTIONS[name])).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_role("link", name="Stores", exact=True)).to_be_visible(timeout=SECONDS)  # the router ran
+        assert page.get_by_text("Page not found").count() == 0
+        assert "qwen2-vl-mini" in page.url or name == "stores"
 
 
 def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str, shots: Path) -> None:
@@ -39,7 +62,7 @@ def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str,
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(SECONDS)
-        page.goto(f"{fresh}/inspect?store=qwen2-vl-mini&concept=2")
+        page.goto(f"{fresh}/concept?store=qwen2-vl-mini&concept=2")
         expect(page.get_by_role("heading", name="What does concept 2, “dog”, stand for?")).to_be_visible(
             timeout=SECONDS
         )
@@ -55,14 +78,7 @@ def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str,
         expect(page.get_by_role("heading", name="What does concept 2")).to_be_visible(timeout=SECONDS)
         page.screenshot(path=shots / "deep-link.png")
 
-        page.goto(f"{fresh}/{PAGES[DEFAULT_PAGE].url_path}?stores=clip-mini")
-        expect(page.get_by_role("heading", name="Why do generative giants retrieve badly?")).to_be_visible(
-            timeout=SECONDS
-        )
-        assert "stores=clip-mini" in page.url
-        assert page.get_by_text("Page not found").count() == 0
-
-        page.goto(f"{fresh}/browse?store=qwen2-vl-mini&sort=attribution")
+        page.goto(f"{fresh}/concepts?store=qwen2-vl-mini&sort=attribution")
         page.wait_for_selector("[data-testid=stDataFrame] canvas")
         table = page.locator("[data-testid=stDataFrame]").bounding_box()
         assert table is not None

@@ -70,7 +70,7 @@ def load(page) -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_without_a_download(page, hub, stores, shots):
-    page.goto(f"/live?store=tiny-clip/{stores['tiny-clip'].name}&task=t2i&model={HUB_ID}")
+    page.goto(f"/live_query?store=tiny-clip/{stores['tiny-clip'].name}&task=t2i&model={HUB_ID}")
     page.get_by_text("are downloaded from the hub first.").wait_for()
     load(page)
     page.get_by_text(
@@ -84,7 +84,7 @@ def test_a_model_that_does_not_fit_is_refused_without_a_download(page, hub, stor
 def test_a_hub_model_is_estimated_fetched_in_sight_used_and_unloaded(page, hub, stores, shots):
     store = stores["tiny-qwen"]
     assert store.config["backbone"]["revision"] == COMMIT
-    page.goto(f"/live?store=tiny-qwen/{store.name}&task=t2i&model=clip-vit-b32")
+    page.goto(f"/live_query?store=tiny-qwen/{store.name}&task=t2i&model=clip-vit-b32")
     chosen = page.get_by_role("combobox", name="Model")
     chosen.wait_for()
     chosen.fill(HUB_ID)

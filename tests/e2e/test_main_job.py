@@ -120,13 +120,13 @@ def test_a_click_in_the_table_opens_the_concept(page, app, shots):
     page.screenshot(path=shots / "concepts.png")
     table.click(position={"x": 300, "y": 75})
     heading(page, r"What does concept .* stand for|concept")
-    page.wait_for_url(re.compile(r"/inspect\?.*concept=\d+"))
+    page.wait_for_url(re.compile(r"/concept\?.*concept=\d+"))
     settled(page)
     page.screenshot(path=shots / "concept.png")
 
 
 def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_says(page, app, shots, store, picture):
-    page.goto(f"{app}/live?store={store.backbone}/{store.name}&task=i2t")
+    page.goto(f"{app}/live_query?store={store.backbone}/{store.name}&task=i2t")
     heading(page, "What does the model see")
     page.get_by_test_id("stButton").get_by_role("button", name="Load").click()
     page.get_by_role("button", name="Unload").wait_for()
@@ -163,7 +163,7 @@ def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_say
 
 
 def test_the_lab_shows_recall_and_both_lists_as_the_command_line_says(page, app, shots, store):
-    page.goto(f"{app}/lab?store={store.backbone}/{store.name}&task=i2t&method=realign:alpha%3D0.1")
+    page.goto(f"{app}/retrieval_lab?store={store.backbone}/{store.name}&task=i2t&method=realign:alpha%3D0.1")
     heading(page, "What does correcting the embeddings do")
     page.get_by_text(re.compile(r"Recall@10 goes from")).first.wait_for()
     settled(page)
@@ -205,7 +205,9 @@ def test_the_lab_shows_recall_and_both_lists_as_the_command_line_says(page, app,
     page.screenshot(path=shots / "lab-one-concept.png")
 
 
-@pytest.mark.parametrize("address", ["inspect?store=nowhere&concept=9999999", "lab?task=nonsense", "browse?page=-3"])
+@pytest.mark.parametrize(
+    "address", ["concept?store=no&concept=9999999", "retrieval_lab?task=nonsense", "concepts?page=-3"]
+)
 def test_a_nonsense_link_is_one_sentence_and_no_traceback(page, app, address):
     page.goto(f"{app}/{address}")
     page.get_by_role("heading", level=1).first.wait_for()

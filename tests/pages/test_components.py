@@ -28,9 +28,9 @@ from tests.synthetic_store import IMAGE_ONLY, TEXT_ONLY, make_store
 def test_address_carries_what_is_given_and_nothing_else() -> None:
     assert (
         state.page_url("concept", store="clip-mini/x-1", concept=5, task=None)
-        == "inspect?store=clip-mini/x-1&concept=5"
+        == "concept?store=clip-mini/x-1&concept=5"
     )
-    assert state.page_url("stores") == "caches"
+    assert state.page_url("stores") == "stores"
     assert state.page_url("overview", share=2) == "./?share=2"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components.shared.state import PAGES
+from pages.components.concepts import filter_widgets
+from pages.components.shared.state import PAGES, file_of
 from tests.pages.opening import ROOT, open_page, sentences, words
 from tests.synthetic_store import make_store
 
@@ -111,6 +113,45 @@ def test_second_run_shows_the_same(name: str, cache: Path, monkeypatch: pytest.M
     assert words(app) == before
 
 
+DEFAULTS = {  # of bound widgets, which Streamlit leaves out of the address
+    "overview": {
+        "weighting": "concepts",
+        "share": "1",
+        "reduction": "max",
+        "relative": "false",
+        "every_method": "false",
+    },
+    "concepts": {"view": "table", "sort": "energy", "order": "descending", "energy": "100", "alive": "true"},
+    "concept": {"show": "false"},
+    "retrieval_lab": {"k": "10", "definition": "hit", "pool": "local", "tab": "All queries"},
+    "live_query": {},
+    "stores": {},
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_link_carries_what_is_there_by_default(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = parse_qs(urlsplit(link_of(open_page(name, cache, monkeypatch))).query)
+    assert {key: link[key][0] for key in DEFAULTS[name]} == DEFAULTS[name]
+    assert set(link) >= set(PAGES[name].params) & {"store", "stores", "task"}
+
+
+def test_a_link_shows_the_same_after_a_default_changed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = parse_qs(urlsplit(link_of(open_page("concepts", cache, monkeypatch))).query)
+    assert link["frequency"] == ["0", "100"]
+    monkeypatch.setitem(filter_widgets.DEFAULTS, "frequency", (0.1, 5.0))
+    later = open_page("concepts", cache, monkeypatch)
+    assert parse_qs(urlsplit(link_of(later)).query)["frequency"] == ["0.1", "5"]
+    again = open_page("concepts", cache, monkeypatch, **link)
+    assert again.session_state["frequency"] == (0.0, 100.0)
+    assert parse_qs(urlsplit(link_of(again)).query) == link
+
+
+def link_of(app: AppTest) -> str:
+    """The address in the popover Link."""
+    return app.code[0].value
+
+
 def test_bug_in_a_page_is_a_sentence_and_a_log_line(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,7 +173,7 @@ def test_router_opens_the_overview_and_every_page_after_it(cache: Path, monkeypa
     assert not app.exception
     assert app.title[0].value == "Why do generative giants retrieve badly?"
     for name in EVERY:
-        app.switch_page(PAGES[name].file).run()
+        app.switch_page(file_of(name)).run()
         assert not app.exception
         assert app.title[0].value.endswith("?")
 

@@ -49,7 +49,15 @@ def nasty(text: str) -> Finding:
         Lists((RankedList(text, (entry,)), RankedList("after", (Entry(1, text, picture=text),))), text, PIXEL),
     )  # fmt: skip
     return Finding(
-        "lab", text, {"q": [text]}, note=text, author=text, command=text, sentence=text, caption=text, parts=parts
+        "retrieval_lab",
+        text,
+        {"q": [text]},
+        note=text,
+        author=text,
+        command=text,
+        sentence=text,
+        caption=text,
+        parts=parts,
     )
 
 
@@ -85,7 +93,7 @@ def test_nasty_texts_give_a_powerpoint_file_that_opens() -> None:
 def test_nothing_is_loaded_from_elsewhere_and_the_size_is_bounded() -> None:
     hostile = json.loads(chart().plotly)
     hostile["layout"]["images"] = [{"source": "http://evil/x.png"}, {"source": PIXEL}]
-    deck = deck_of("t", [Finding("lab", f"{i}", {}, parts=(Figure(json.dumps(hostile)),)) for i in range(12)])
+    deck = deck_of("t", [Finding("retrieval_lab", f"{i}", {}, parts=(Figure(json.dumps(hostile)),)) for i in range(12)])
     html = deck_html(deck)
     assert len(html.encode()) < MAX_BYTES
     assert "evil" not in html
@@ -109,7 +117,7 @@ def test_what_is_no_figure_is_one_sentence(text: str) -> None:
 
 @needs_browser
 def test_figures_of_hidden_slides_have_their_sizes() -> None:
-    deck = deck_of("t", [Finding("lab", f"slide {i}", {}, parts=(chart(),)) for i in range(4)])
+    deck = deck_of("t", [Finding("retrieval_lab", f"slide {i}", {}, parts=(chart(),)) for i in range(4)])
     script = """return [...document.querySelectorAll('.figure')].map(box => { const s = box.querySelector('svg.main-svg');
       return [['width', +s.getAttribute('width')], ['height', +s.getAttribute('height')]]
         .map(([name, size]) => size / parseFloat(box.style[name])) })"""
@@ -122,7 +130,7 @@ def test_figures_of_hidden_slides_have_their_sizes() -> None:
 
 @needs_browser
 def test_a_pdf_has_a_page_a_slide() -> None:
-    deck = deck_of("t", [Finding("lab", f"slide {i}", {}, parts=(chart(),)) for i in range(3)])
+    deck = deck_of("t", [Finding("retrieval_lab", f"slide {i}", {}, parts=(chart(),)) for i in range(3)])
     data = deck_bytes(deck, "pdf")
     assert data.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", data)) == 4
@@ -131,12 +139,16 @@ def test_a_pdf_has_a_page_a_slide() -> None:
 @needs_browser
 def test_powerpoint_has_a_native_table_and_a_picture_that_links_to_the_live_view() -> None:
     found = Finding(
-        "lab", "t", {"store": ["a/b"]}, command="python -m analysis x", parts=(chart(), Table(("a",), ((1.5,),)))
+        "retrieval_lab",
+        "t",
+        {"store": ["a/b"]},
+        command="python -m analysis x",
+        parts=(chart(), Table(("a",), ((1.5,),))),
     )
     opened = Presentation(io.BytesIO(deck_bytes(deck_of("t", [found], server="http://host:1"), "pptx")))
     figure, table = opened.slides[1], opened.slides[2]
     (picture,) = [shape for shape in figure.shapes if shape.shape_type == 13]
-    assert picture.click_action.hyperlink.address == "http://host:1/lab?store=a/b"
+    assert picture.click_action.hyperlink.address == "http://host:1/retrieval_lab?store=a/b"
     assert picture.image.size[0] >= 2000
     assert next(shape for shape in table.shapes if shape.has_table).table.cell(1, 0).text == "1.500"
     assert "python -m analysis x" in figure.notes_slide.notes_text_frame.text
@@ -150,7 +162,7 @@ def test_the_same_findings_give_the_same_bytes() -> None:
 
 
 def test_notes_leave_only_when_asked_for() -> None:
-    deck = deck_of("t", [Finding("lab", "t", {}, note="my secret", command="cmd", author="Ada")])
+    deck = deck_of("t", [Finding("retrieval_lab", "t", {}, note="my secret", command="cmd", author="Ada")])
     assert "my secret" not in deck_html(deck)
     assert "Ada" not in deck_html(deck)
     assert "my secret" in deck_html(deck, notes=True)
@@ -158,7 +170,7 @@ def test_notes_leave_only_when_asked_for() -> None:
 
 def test_long_tables_go_on_on_the_next_slide_and_nothing_is_lost() -> None:
     table = Table(("n", "text"), tuple((i, "x") for i in range(25)))
-    deck = deck_of("t", [Finding("lab", "t", {}, parts=(table,))])
+    deck = deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(table,))])
     assert [row for slide in deck.slides for part in slide.parts for row in part.rows] == list(table.rows)  # type: ignore[union-attr]
     assert deck.slides[1].title == "t (2 of 3)"
 
@@ -168,20 +180,22 @@ def test_without_chromium_pdf_says_what_to_do_and_html_needs_none(
 ) -> None:
     monkeypatch.setattr(browser.shutil, "which", lambda name: None)
     monkeypatch.setattr(browser, "MAC", tmp_path / "none")
-    deck = deck_of("t", [Finding("lab", "t", {}, parts=(chart(),))])
+    deck = deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(chart(),))])
     for name in ("a.pdf", "a.pptx"):
         with pytest.raises(ReportError, match=r"no Chromium here.*install"):
             write_deck(deck, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     write_deck(deck, tmp_path / "a.html")
-    tables = deck_of("t", [Finding("lab", "t", {}, parts=(Table(("a",), ((1,),)),))])
+    tables = deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(Table(("a",), ((1,),)),))])
     write_deck(tables, tmp_path / "a.pptx")  # without figures PowerPoint needs none either
 
 
 def test_the_command_makes_the_deck_of_a_collection(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     for title in ("first", "second"):
-        notebook.add_finding(notes, Finding("lab", title, {}, collection="talk", parts=(Table(("a",), ((1,),)),)))
+        notebook.add_finding(
+            notes, Finding("retrieval_lab", title, {}, collection="talk", parts=(Table(("a",), ((1,),)),))
+        )
     out = tmp_path / "deck.html"
     call = ["deck", "--cache", str(tmp_path), "--collection"]
     done = CliRunner().invoke(main, [*call, "talk", "--out", str(out)])
@@ -213,5 +227,5 @@ def test_vendored_files_are_those_that_the_readme_names() -> None:
 
 
 def test_zip_has_no_clock() -> None:
-    data = deck_bytes(deck_of("t", [Finding("lab", "t", {}, parts=(Table(("a",), ((1,),)),))]), "pptx")
+    data = deck_bytes(deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(Table(("a",), ((1,),)),))]), "pptx")
     assert {item.date_time[0] for item in zipfile.ZipFile(io.BytesIO(data)).infolist()} == {2026}

@@ -29,7 +29,7 @@ from analysis.store.finding import (
 )
 from tests.synthetic_store import make_store
 
-THEN = Finding("lab", "t", {}, facts={"R@10": 15.8, "names": ["a"]}, stores={"clip/x": "00"})
+THEN = Finding("retrieval_lab", "t", {}, facts={"R@10": 15.8, "names": ["a"]}, stores={"clip/x": "00"})
 
 
 def test_the_same_numbers_of_the_same_store_need_no_word() -> None:

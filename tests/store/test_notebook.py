@@ -260,7 +260,9 @@ def test_a_thousand_findings_are_listed_fast(tmp_path: Path) -> None:
     pin(tmp_path, "0")
     with notes_database.writing(tmp_path) as connection:
         for number in range(1000):
-            entry = Finding("lab", f"finding {number}", {}, parts=(big,), facts={"R@10": number}, id=f"{number:032x}")
+            entry = Finding(
+                "retrieval_lab", f"finding {number}", {}, parts=(big,), facts={"R@10": number}, id=f"{number:032x}"
+            )
             notebook.insert_finding(connection, entry)
     took = []
     for _ in range(3):
@@ -334,7 +336,7 @@ from analysis.store import notebook
 from analysis.store.finding import Finding, Table
 for i in range(10_000):
     part = Table(("a",), (("x" * 50_000,),))
-    notebook.add_finding(Path(sys.argv[1]), Finding("lab", f"{i}", {}, collection="c", parts=(part,)))
+    notebook.add_finding(Path(sys.argv[1]), Finding("retrieval_lab", f"{i}", {}, collection="c", parts=(part,)))
     print(i, flush=True)
 """
 

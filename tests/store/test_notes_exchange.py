@@ -25,8 +25,8 @@ def notes(tmp_path: Path) -> Path:
     notebook.add_label(folder, SHA, 7, "cat", "Ada")
     notebook.add_label(folder, SHA, 7, FORMULA, "Bob")
     content = {"parts": (Table(("a",), ((1.5,),)),), "picture": b"\xff\xd8", "tags": ("x",)}
-    notebook.add_finding(folder, Finding("lab", FORMULA, {"a": ["b"]}, collection="talk", **content))  # type: ignore[arg-type]
-    hidden = notebook.add_finding(folder, Finding("lab", "hidden", {}))
+    notebook.add_finding(folder, Finding("retrieval_lab", FORMULA, {"a": ["b"]}, collection="talk", **content))  # type: ignore[arg-type]
+    hidden = notebook.add_finding(folder, Finding("retrieval_lab", "hidden", {}))
     notebook.hide_finding(folder, hidden.id)
     return folder
 

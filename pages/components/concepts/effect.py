@@ -20,7 +20,7 @@ def section(store: Store, concept: int) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         task = pickers.task(store)
         asked = st.toggle(
-            "Measure", key=state.SHOW, bind="query-params",
+            "Measure", **state.bound(state.SHOW),
             help="Removes the concept's direction from queries and candidates (Eq. 8-10 with one concept) and ranks again.",
         )  # fmt: skip
     if not asked or task is None:

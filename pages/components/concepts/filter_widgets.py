@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
 
 def words() -> str:
     return st.text_input(
-        "Search", placeholder="words in names and captions", key=state.WORDS, bind="query-params", max_chars=100, width=250,
+        "Search", placeholder="words in names and captions", **state.bound(state.WORDS), max_chars=100, width=250,
         icon=":material/search:", help="Looks into names, your labels and the captions of the strongest samples.",
         on_change=first_page,
     )  # fmt: skip
@@ -40,8 +40,8 @@ def sorting() -> tuple[str, bool]:
     sorts = [*labels, *UNSCORED]
     state.check_choice(state.SORT, sorts, default=sorts[0], what="a sorting by")
     state.check_choice(state.ORDER, ORDERS, default=ORDERS[0], what="an order")
-    by = st.selectbox("Sort by", sorts, key=state.SORT, bind="query-params", width=160, on_change=first_page)
-    order = st.selectbox("Order", ORDERS, key=state.ORDER, bind="query-params", width=132, on_change=first_page)
+    by = st.selectbox("Sort by", sorts, **state.bound(state.SORT), width=160, on_change=first_page)
+    order = st.selectbox("Order", ORDERS, **state.bound(state.ORDER), width=132, on_change=first_page)
     return labels[by].name if by in labels else by, order == ORDERS[0]
 
 
@@ -60,19 +60,19 @@ def filters(words: str) -> Filters:
     """Sliders for modality, loudness and how often a concept fires; dead or alive."""
     state.check_number(state.MODALITY, low=0, high=1, default=0, what="a modality score of")
     modality = st.slider(
-        "Modality (0 image, 1 text)", 0.0, 1.0, DEFAULTS[state.MODALITY], 0.05, key=state.MODALITY, bind="query-params",
+        "Modality (0 image, 1 text)", 0.0, 1.0, DEFAULTS[state.MODALITY], 0.05, **state.bound(state.MODALITY),
         width=190, help=scores.SCORES["modality_score"].help, on_change=first_page,
     )  # fmt: skip
     energy = st.select_slider(
-        "Loudest by energy (%)", TOP_ENERGY, 100.0, format_func=lambda value: f"{value:g}", key=state.ENERGY,
-        bind="query-params", width=180, help=scores.SCORES["energy"].help, on_change=first_page,
+        "Loudest by energy (%)", TOP_ENERGY, 100.0, format_func=lambda value: f"{value:g}",
+        **state.bound(state.ENERGY, "{:g}".format), width=180, help=scores.SCORES["energy"].help, on_change=first_page,
     )  # fmt: skip
     frequency = st.select_slider(
         "Fires on (% of samples)", FREQUENCY, DEFAULTS[state.FREQUENCY], format_func=lambda value: f"{value:g}",
-        key=state.FREQUENCY, bind="query-params", width=180, on_change=first_page,
+        **state.bound(state.FREQUENCY, "{:g}".format), width=180, on_change=first_page,
     )  # fmt: skip
     by, percentile = _score_filter()
-    alive = st.toggle("Hide never active", True, key=state.ALIVE, bind="query-params", on_change=first_page)
+    alive = st.toggle("Hide never active", True, **state.bound(state.ALIVE), on_change=first_page)
     return Filters(
         (modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip(), by, percentile
     )
@@ -82,12 +82,12 @@ def _score_filter() -> tuple[str, tuple[int, int]]:
     """(column or "", percentiles): the concepts between two percentiles of any score."""
     options = [NO_SCORE, *scores.by_label()]
     state.check_choice(state.BY, options, default=NO_SCORE, what="a filter by")
-    by = st.selectbox("Filter by", options, key=state.BY, bind="query-params", width=190, on_change=first_page)
+    by = st.selectbox("Filter by", options, **state.bound(state.BY), width=190, on_change=first_page)
     if by == NO_SCORE:
         return "", (0, 100)
     state.check_number(state.PERCENTILE, low=0, high=100, default=0, what="a percentile of")
     low, high = st.slider(
-        f"Percentile by {by}", 0, 100, (0, 100), key=state.PERCENTILE, bind="query-params", width=190,
+        f"Percentile by {by}", 0, 100, (0, 100), **state.bound(state.PERCENTILE), width=190,
         help=f"99 to 100: the hundredth of the concepts with the largest value. {scores.by_label()[by].help}",
         on_change=first_page,
     )  # fmt: skip
@@ -99,7 +99,7 @@ def score(label: str, key: str, default: str) -> scores.Score:
     labels = scores.by_label()
     options = list(labels)
     state.check_choice(key, options, default=default, what="a score")
-    return labels[st.selectbox(label, options, options.index(default), key=key, bind="query-params", width=230)]
+    return labels[st.selectbox(label, options, options.index(default), **state.bound(key), width=230)]
 
 
 def first_page() -> None:

@@ -145,22 +145,21 @@ def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
             CUTS,
             selection_mode="multi",
             default=[1, 5, 10],
-            key=state.KS,
-            bind="query-params",
+            **state.bound(state.KS),
         )
         definition = st.radio(
-            "What counts", list(DEFINITIONS), captions=list(DEFINITIONS.values()), key=state.DEFINITION, bind="query-params",
+            "What counts", list(DEFINITIONS), captions=list(DEFINITIONS.values()), **state.bound(state.DEFINITION),
             help="hit: the paper, UniIR and CLIP; fraction: mteb. With one target a query both are the same.",
         )  # fmt: skip
         pool = st.radio(
-            "Pool of candidates", list(POOL_WORDS), captions=list(POOL_WORDS.values()), key=state.POOL, bind="query-params",
+            "Pool of candidates", list(POOL_WORDS), captions=list(POOL_WORDS.values()), **state.bound(state.POOL),
             help="global: whatever any task of this store retrieves, of all modalities, stands in the way of the targets.",
         )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
     state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
     with st.container(width="content", gap=None):
         k = st.segmented_control(
-            "k in view", ks, default=ks[-1], key=state.K, bind="query-params", required=True,
+            "k in view", ks, default=ks[-1], **state.bound(state.K), required=True,
             help="The lists, the curve and what counts as rescued use this cut-off.",
         )  # fmt: skip
         st.space(8)  # it is that much lower than the pickers beside it: their labels stand on one line

@@ -30,7 +30,7 @@ _STATUS = {"rescued": "rescued", "lost": "lost", "near": "near miss"}
 def section(view: LabView) -> None:
     with guard("The queries", stop=False):
         _section(view)
-    layout.refresh("retrieval_lab", view.command())
+    layout.refresh(view.command())
 
 
 def _section(view: LabView) -> None:
@@ -98,7 +98,7 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
     """A page of queries to click on, the one with the query in view first."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         found = st.text_input(
-            "Find", key=state.FIND, bind="query-params", placeholder="number or words", max_chars=80, width=150,
+            "Find", **state.bound(state.FIND), placeholder="number or words", max_chars=80, width=150,
             on_change=_go_to, args=(view,),
             help="The number of a query opens it. Words leave the queries that have them all, in their text or in the caption "
             "of their picture.",

@@ -40,7 +40,7 @@ def section(view: LabView) -> None:
         "Recall against", kinds, format_func=lambda name: axis_of(name, view.after), key="_lab_curve", required=True,
         on_change=lambda: state.put(state.CURVE, st.session_state["_lab_curve"]),
     )  # fmt: skip
-    layout.refresh("retrieval_lab", view.command())
+    layout.refresh(view.command())
     asked = (
         view.store,
         view.name,

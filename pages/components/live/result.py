@@ -145,7 +145,7 @@ def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | 
 
 def _reproduction(live: Live, changes: Applied) -> None:
     view = live.view(changes)
-    layout.refresh("live_query", command_for(view))
+    layout.refresh(command_for(view))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         for sentence in _missing_from_the_link(live, view):
             st.caption(sentence)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from pages.components.shared import state
 
 log = logging.getLogger("retrievallens")
 
@@ -22,6 +23,8 @@ def guard(what: str = "This page", *, stop: bool = True) -> Iterator[None]:
     """
     try:
         yield
+        if stop:
+            state.write_link()
     except AnalysisError as error:
         log.info("%s: %s", what, error)
         st.error(str(error), icon=":material/error:")

@@ -15,7 +15,7 @@ from analysis.store.read import DEMO_NOTE
 from pages.components.shared import caching, commands, state
 from pages.components.shared.errors import guard
 
-_COPIES = "_copies"
+_COMMAND = "_command_slot"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
 
 
@@ -67,18 +67,17 @@ def actions(page: str, row: Controls) -> None:
         "Command", icon=":material/terminal:", type="tertiary", help="Copy the command that gives these numbers"
     ):
         st.caption("The same numbers without the app, from the project's folder:")
-        command = st.empty()
-    st.session_state[_COPIES] = link, command
-    refresh(page, row.command or commands.LIST)
+        st.session_state[_COMMAND] = st.empty()
+    state.place_link(page, link)
+    refresh(row.command or commands.LIST)
     with st.popover("Pin", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"):
         _pin_form(page, row)
 
 
-def refresh(page: str, command: str) -> None:
+def refresh(command: str) -> None:
     """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
-    link, shell = st.session_state[_COPIES]
-    link.code(state.here(page), language=None, wrap_lines=True)
-    shell.code(command, language="bash", wrap_lines=True)
+    state.write_link()
+    st.session_state[_COMMAND].code(command, language="bash", wrap_lines=True)
 
 
 def caption(text: str) -> None:

@@ -11,22 +11,28 @@ from pages.components.shared import caching, layout, scores, state
 DEFAULT_STORES = 6
 
 
-def store(label: str = "Model and data") -> Store:
-    """The store in the URL, or the first that opens; ends the page with the empty state when there is none."""
+def store(label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None) -> Store:
+    """The store in the URL, or the first that opens; ends the page with the empty state when there is none.
+
+    key: `state.OTHER` for a second picker on a page. beside: the store of the first one; where the URL names none, another.
+    """
     refs = caching.stores()
     usable = _usable(refs)
-    wanted = state.get(state.STORE)
+    if beside is not None:
+        usable.sort(key=lambda ref: ref.path == beside.path)  # whatever is another store comes first
+    wanted = state.get(key)
     chosen = _resolve(wanted, refs, usable) or usable[0]
     opened = _open_or_other(chosen, usable)
     ids = [caching.store_id(ref) for ref in usable]
     labels = dict(zip(ids, _labels(usable), strict=True))
     value = caching.store_id(opened)
-    st.session_state["_pick_store"] = value
+    widget = f"_pick_{key}"
+    st.session_state[widget] = value
     st.selectbox(
-        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_store",
-        on_change=lambda: state.put(state.STORE, st.session_state["_pick_store"]), width=300,
+        label, ids, format_func=lambda i: labels.get(i, i), key=widget,
+        on_change=lambda: state.put(key, st.session_state[widget]), width=300,
     )  # fmt: skip
-    state.keep(state.STORE, value, default=caching.store_id(usable[0]), alias=_means(wanted, value))
+    state.keep(key, value, default=caching.store_id(usable[0]), alias=_means(wanted, value))
     return opened
 
 
@@ -126,7 +132,8 @@ def share(label: str = "Top share (%)", *, default: float = 1.0, width: int = 19
         state.SHARE, [f"{option:g}" for option in options], default=f"{default:g}", what="a top share (%) of"
     )
     value = st.select_slider(
-        label, options, default, format_func=lambda option: f"{option:g}", key=state.SHARE, bind="query-params", width=width,
+        label, options, default, format_func=lambda option: f"{option:g}", width=width,
+        **state.bound(state.SHARE, "{:g}".format),
         help="The m = max(1, floor(share x K)) concepts with the largest score (Eq. 7). The paper uses 1 %.",
     )  # fmt: skip
     return value / 100
@@ -137,7 +144,7 @@ def reduction(label: str = "Bridge as") -> str:
     options = list(scores.REDUCTIONS)
     state.check_choice(state.REDUCTION, options, default=options[0], what="a bridge reduction")
     return st.selectbox(
-        label, options, key=state.REDUCTION, bind="query-params", width=150,
+        label, options, **state.bound(state.REDUCTION), width=150,
         help="The paper does not say how the bridge matrix (Eq. 5) becomes one number a concept. max: the strongest link; "
         "diagonal: the link to itself; off_diagonal: all links to others; abs_sum: IsoEnergy's.",
     )  # fmt: skip

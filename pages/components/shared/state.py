@@ -2,14 +2,15 @@
 
 Two kinds of parameters. Keys that a link may set from another page (store, concept, task ...) are owned here: `get` reads
 the URL, then what the session used last; `put` writes both. Keys of a single page's widgets are bound by Streamlit itself
-(`key=state.SHARE, bind="query-params"`); call `check_number` or `check_choice` before such a widget, because Streamlit
-drops a value that does not fit without a word.
+(`**state.bound(state.SHARE)`); call `check_number` or `check_choice` before such a widget, because Streamlit drops a value
+that does not fit without a word. A link to the view carries the values of both kinds, defaults too: a default that changes
+one day does not change what an old link shows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -31,6 +32,7 @@ CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
 MASK = "mask"  # text form of the masked tokens, see analysis.query.masks
 TEXT = "text"  # of a live query
 SOURCE = "source"  # of a live query: upload | camera | data
+OTHER = "other"  # a second store, where two are compared
 RUN = "run"  # of a live query from the data: 1 when the model runs on it
 BESIDE = "beside"  # of a live query: stores of other models whose lists stand beside, comma-separated
 MODEL = "model"  # of a live query: key, hub id or folder
@@ -42,6 +44,7 @@ SHARE = "share"  # percent of the concepts: top sets, removal
 RANK = "r"  # rank of the removed subspace
 REDUCTION = "reduction"  # of the bridge matrix to one number a concept
 WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
+EVERY_METHOD = "every_method"  # of the overview: all rows of the stored results
 RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
 K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
@@ -70,6 +73,7 @@ SHOW = "show"
 OWNED = (
     STORE,
     STORES,
+    OTHER,
     CONCEPT,
     TASK,
     QUERY,
@@ -90,15 +94,14 @@ OWNED = (
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES = "_notices"
+_BOUND = "_bound_values"
+_LINK = "_link_slot"
 
 
 @dataclass(frozen=True)
 class PageInfo:
-    """One row of the navigation. `url_path` differs from the file's stem: a cold server would otherwise run a deep-linked
-    page by itself, without the router."""
+    """One row of the navigation. Its key is the stem of its file in pages/ and its address."""
 
-    file: str
-    url_path: str
     title: str
     icon: str
     help: str
@@ -108,36 +111,41 @@ class PageInfo:
 
 PAGES: dict[str, PageInfo] = {
     "overview": PageInfo(
-        "pages/overview.py", "start", "Overview", ":material/insights:",
+        "Overview", ":material/insights:",
         "The three findings, all models overlaid, and the model cards.", (STORES, TASK),
     ),
     "concepts": PageInfo(
-        "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
+        "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
         (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
-        "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
+        "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
         (STORE, CONCEPT, TASK),
     ),
     "retrieval_lab": PageInfo(
-        "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
+        "Retrieval lab", ":material/science:",
         "Recall before and after an intervention, per query and over all.",
         (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
     ),
     "live_query": PageInfo(
-        "pages/live_query.py", "live", "Live query", ":material/image_search:",
+        "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
         (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
     ),
     "stores": PageInfo(
-        "pages/stores.py", "caches", "Stores", ":material/database:",
+        "Stores", ":material/database:",
         "What is in the cache, whether it is sound, and how to build what is missing.",
     ),
 }  # fmt: skip
 
-DEFAULT_PAGE = "overview"  # served at the root, not at its url_path
+DEFAULT_PAGE = "overview"  # served at the root as well
+
+
+def file_of(page: str) -> str:
+    """Where the page stands, relative to app.py: "pages/concepts.py"."""
+    return f"pages/{page}.py"
 
 
 # --- owned keys ---------------------------------------------------------------------------------------------------
@@ -208,6 +216,8 @@ def enter(page: str) -> None:
     back the page's kept widgets when the visitor returns by the browser's back button, where Streamlit resets them."""
     previous, st.session_state["_page"] = st.session_state.get("_page"), page
     st.session_state.pop(_SHOWN, None)
+    if previous != page:
+        st.session_state.pop(_BOUND, None)
     kept = PAGES[page].kept
     if previous not in (None, page) and not any(key in st.query_params for key in kept):
         values = {key: st.session_state[key] for key in kept if key in st.session_state}
@@ -229,7 +239,30 @@ def _memory() -> dict[str, str]:
     return st.session_state.setdefault(_MEMORY, {})
 
 
-# --- bound keys: say it when a link carries nonsense --------------------------------------------------------------------
+# --- bound keys -------------------------------------------------------------------------------------------------------
+def bound(key: str, words: Callable[[Any], str] = str) -> dict[str, Any]:
+    """Arguments of a widget whose value stands in the address: `st.toggle("Relative", **state.bound(state.RELATIVE))`.
+
+    words: how one value is written there, the widget's own `format_func` where it has one.
+    """
+    st.session_state.setdefault(_BOUND, {})[key] = words
+    return {"key": key, "bind": "query-params"}
+
+
+def _bound_params() -> dict[str, list[str]]:
+    """What the bound widgets of the view hold, as Streamlit writes it into the address; empty ones are left out."""
+    found: dict[str, list[str]] = {}
+    for key, words in st.session_state.get(_BOUND, {}).items():
+        value = st.session_state.get(key)
+        if isinstance(value, bool):
+            found[key] = [str(value).lower()]
+        elif isinstance(value, list | tuple):
+            found[key] = [words(part) for part in value]
+        elif value is not None and value != "":
+            found[key] = [words(value)]
+    return found
+
+
 def check_number(key: str, *, low: float, high: float, default: float, what: str) -> None:
     """Leave a notice when the URL's value for a bound slider or number is no number in [low, high]."""
     raw = st.query_params.get(key)
@@ -287,8 +320,21 @@ def shown(raw: str) -> str:
 def page_url(page: str, **params: object) -> str:
     """Relative address of a page with its parameters, e.g. for a picture that links to a concept."""
     query = urlencode({key: str(value) for key, value in params.items() if value is not None}, safe="/,")
-    path = "./" if page == DEFAULT_PAGE else PAGES[page].url_path
+    path = "./" if page == DEFAULT_PAGE else page
     return f"{path}?{query}" if query else path
+
+
+def place_link(page: str, slot: Any) -> None:
+    """Show the link to the view in this container, now and again when the whole page has been drawn."""
+    st.session_state[_LINK] = page, slot
+    write_link()
+
+
+def write_link() -> None:
+    """Write the link anew: widgets further down the page stand in it as well, and a fragment changes some of them."""
+    page, slot = st.session_state.get(_LINK, ("", None))
+    if slot is not None:
+        slot.code(here(page), language=None, wrap_lines=True)
 
 
 def here(page: str) -> str:
@@ -302,7 +348,7 @@ def page_link(page: str, label: str, *, icon: str | None = None, help: str | Non
     parameters of the page in view use `view_button`: Streamlit draws links to the current page as chosen."""
     query = {key: str(value) for key, value in params.items() if value is not None}
     try:
-        st.page_link(PAGES[page].file, label=label, icon=icon, help=help, query_params=query)
+        st.page_link(file_of(page), label=label, icon=icon, help=help, query_params=query)
     except StreamlitPageNotFoundError:
         st.markdown(f"[{label}](/{page_url(page, **query)})")
 
@@ -322,9 +368,7 @@ def view_button(
 
 def open_page(page: str, **params: object) -> None:
     """Go to another view now (from a click on a chart or a table row)."""
-    st.switch_page(
-        PAGES[page].file, query_params={key: str(value) for key, value in params.items() if value is not None}
-    )
+    st.switch_page(file_of(page), query_params={key: str(value) for key, value in params.items() if value is not None})
 
 
 def view_params(page: str) -> dict[str, list[str]]:
@@ -333,4 +377,4 @@ def view_params(page: str) -> dict[str, list[str]]:
     owned = {key: [known[key]] for key in PAGES[page].params if key in known}
     named = {key: st.query_params.get_all(key) for key in st.query_params}
     whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
-    return owned | named | whole
+    return owned | _bound_params() | named | whole
