@@ -138,7 +138,6 @@ def open_backbone(
         tap=spec.tap or family.tap,
         width=_width(checkpoint, family),
         contrastive=family.contrastive,
-        dash="solid" if family.contrastive else spec.dash,
     )
     return Opened(known, checkpoint, family)
 

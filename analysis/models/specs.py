@@ -15,12 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]  # demo rows lie relative to it
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One row: which weights, how they are run, what their SAE is called and how figures draw them."""
+    """One row: which weights, how they are run and what their SAE is called. How figures draw it: figures/palette.py."""
 
     key: str
     hub_id: str  # hub repository, or a folder; demo rows: a folder relative to the repository
     label: str
-    short: str  # for legends and chips
     revision: str = "main"  # hub commit; "main" where none is pinned
     model_type: str | None = None  # row of FAMILIES; None = as the checkpoint says
     dtype: str = "bfloat16"  # on accelerators; a CPU computes in float32 unless told otherwise
@@ -31,8 +30,6 @@ class BackboneSpec:
     sae_width: int | None = None  # its number of concepts K
     sae_top_k: int = 50
     contrastive: bool = False
-    dash: str = "dash"  # Plotly line style: contrastive solid, MLLMs dashed
-    symbol: str = "circle"  # Plotly marker
     demo: bool = False
     # Embedding models: how they were trained to be read. Their one vector stands where others' mean of tokens stands.
     pooling: str = "mean"  # "mean" or "last"
@@ -51,10 +48,9 @@ class BackboneSpec:
         return self.demo or Path(self.hub_id).is_absolute()
 
 
-def _row(key: str, hub_id: str, label: str, short: str, **fields: Any) -> BackboneSpec:
+def _row(key: str, hub_id: str, label: str, **fields: Any) -> BackboneSpec:
     contrastive = fields.get("contrastive", False)
-    defaults = {"sae_width": 7168 if contrastive else 32768, "dash": "solid" if contrastive else "dash"}
-    return BackboneSpec(key, hub_id, label, short, **(defaults | fields))
+    return BackboneSpec(key, hub_id, label, **({"sae_width": 7168 if contrastive else 32768} | fields))
 
 
 def _chatml(system: str, tail: str) -> tuple[tuple[str, str], ...]:
@@ -101,97 +97,78 @@ BACKBONES: dict[str, BackboneSpec] = {
             "clip-vit-b32",
             "openai/clip-vit-base-patch32",
             "CLIP ViT-B/32",
-            "CLIP",
             revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
             model_type="clip",
             width=512,
             parameters=0.151e9,
             sae_file="sae_clip.pt",
             contrastive=True,
-            symbol="circle",
         ),
         _row(
             "siglip2-b16-512",
             "google/siglip2-base-patch16-512",
             "SigLIP2 B/16-512",
-            "SigLIP2",
             revision="a89f5c5093f902bf39d3cd4d81d2c09867f0724b",
             model_type="siglip",
             width=768,
             parameters=0.376e9,
             sae_file="sae_siglip2.pt",
             contrastive=True,
-            symbol="square",
         ),
         _row(
             "qwen2-vl-7b",
             "Qwen/Qwen2-VL-7B-Instruct",
             "Qwen2-VL-7B-Instruct",
-            "Qwen2-VL",
             revision="eed13092ef92e448dd6875b2a00151bd3f7db0ac",
             model_type="qwen2_vl",
             width=3584,
             parameters=8.29e9,
             sae_file="sae_Qwen2-VL-7B-Instruct.pt",
-            dash="dash",
-            symbol="diamond",
         ),
         _row(
             "qwen3-vl-8b",
             "Qwen/Qwen3-VL-8B-Instruct",
             "Qwen3-VL-8B-Instruct",
-            "Qwen3-VL",
             revision="0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
             model_type="qwen3_vl",
             tap="pre_norm",  # what hidden_states[-1] was in the transformers 4.57 of the paper; post_norm since 5.x
             width=4096,
             parameters=8.77e9,
             sae_file="sae_Qwen3-VL-8B-Instruct.pt",
-            dash="longdash",
-            symbol="cross",
         ),
         _row(
             "paligemma2-3b",
             "google/paligemma2-3b-mix-224",
             "PaliGemma2-3B-Mix-224",
-            "PaliGemma2",
             revision="8e40ab4cc5df93dfb7fd2fff754bcdff8b62ee78",
             model_type="paligemma",
             width=2304,
             parameters=3.03e9,
             sae_file="sae_paligemma-3b-mix-224.pt",
             sae_width=20736,
-            dash="dashdot",
-            symbol="triangle-up",
         ),
         _row(
             "chameleon-7b",
             "facebook/chameleon-7b",
             "Chameleon-7B",
-            "Chameleon",
             model_type="chameleon",
             width=4096,
             parameters=7.04e9,
             sae_file="sae_chameleon-7b.pt",
-            dash="longdashdot",
-            symbol="x",
         ),
         *(
             _row(
                 f"qwen3-vl-embedding-{size.lower()}",
                 f"Qwen/Qwen3-VL-Embedding-{size}",
                 f"Qwen3-VL-Embedding-{size}",
-                f"Qwen3-VL-Emb-{size}",
                 revision=revision,
                 width=width,
                 parameters=parameters,
-                dash="longdash",
-                symbol=symbol,
                 **_QWEN3_VL_EMBEDDING,
             )
-            for size, revision, width, parameters, symbol in (
-                ("2B", "9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda", 2048, 2.13e9, "cross-open"),
-                ("8B", "2c4565515e0f265c6511776e7193b22c0968ddc7", 4096, 8.14e9, "cross-dot"),
+            for size, revision, width, parameters in (
+                ("2B", "9f2f7e710d6d81056aa5c0a4f04764fec6bb7bda", 2048, 2.13e9),
+                ("8B", "2c4565515e0f265c6511776e7193b22c0968ddc7", 4096, 8.14e9),
             )
         ),
         *(
@@ -199,17 +176,14 @@ BACKBONES: dict[str, BackboneSpec] = {
                 f"gme-qwen2-vl-{size.lower()}",
                 f"Alibaba-NLP/gme-Qwen2-VL-{size}-Instruct",
                 f"GME-Qwen2-VL-{size}",
-                f"GME-{size}",
                 revision=revision,
                 width=width,
                 parameters=parameters,
-                dash="dash",
-                symbol=symbol,
                 **_GME,
             )
-            for size, revision, width, parameters, symbol in (
-                ("2B", "ce765ae71b8cdb208203cd8fb64a170b1b84293a", 1536, 2.21e9, "diamond-open"),
-                ("7B", "477027a6480f8630363be77751f169cc3434b673", 3584, 8.29e9, "diamond-dot"),
+            for size, revision, width, parameters in (
+                ("2B", "ce765ae71b8cdb208203cd8fb64a170b1b84293a", 1536, 2.21e9),
+                ("7B", "477027a6480f8630363be77751f169cc3434b673", 3584, 8.29e9),
             )
         ),
         # demo_v2_image.py of TIGER-AI-Lab/VLM2Vec: bare text without a chat template, <|image_pad|> alone for the picture;
@@ -218,7 +192,6 @@ BACKBONES: dict[str, BackboneSpec] = {
             "vlm2vec-v2",
             "VLM2Vec/VLM2Vec-V2.0",
             "VLM2Vec-V2.0 (Qwen2-VL-2B)",
-            "VLM2Vec-V2",
             revision="e39ff079b8275ef876d3656da8c0bddbff3c4dde",
             model_type="qwen2_vl",
             width=1536,
@@ -231,14 +204,12 @@ BACKBONES: dict[str, BackboneSpec] = {
                 ("image_text", "<|image_pad|>{instruction}{text}"),
             ),
             sae_width=None,
-            symbol="star",
         ),
         # retrieval.py of kongds/E5-V, the Llama 3 branch; last token, hidden_states[-1].
         _row(
             "e5-v",
             "royokong/e5-v",
             "E5-V (LLaVA-NeXT, Llama 3 8B)",
-            "E5-V",
             revision="0c1f22679417b3ae925d779442221c40cd1861ab",
             model_type="llava_next",
             width=4096,
@@ -251,32 +222,26 @@ BACKBONES: dict[str, BackboneSpec] = {
                 ("image_text", _LLAMA3.format('<image>Modify this image with "{text}{instruction}')),
             ),
             sae_width=None,
-            symbol="hexagram",
         ),
         _row(
             "clip-mini",
             "assets/demo/clip-mini",
             "CLIP-mini (demo)",
-            "CLIP-mini",
             model_type="clip",
             dtype="float32",
             width=128,
             sae_width=None,
             contrastive=True,
-            symbol="circle-open",
             demo=True,
         ),
         _row(
             "qwen2-vl-mini",
             "assets/demo/qwen2-vl-mini",
             "Qwen2-VL-mini (demo)",
-            "Qwen2-VL-mini",
             model_type="qwen2_vl",
             dtype="float32",
             width=256,
             sae_width=None,
-            dash="dot",
-            symbol="diamond-open",
             demo=True,
         ),
     )
@@ -295,10 +260,10 @@ def find_spec(key_or_path: str | Path) -> BackboneSpec:
     folder = Path(name).expanduser()
     if folder.is_dir():
         label = folder.resolve().name
-        return BackboneSpec(label, str(folder.resolve()), label, label)
+        return BackboneSpec(label, str(folder.resolve()), label)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
         label = name.split("/")[1]
-        return BackboneSpec(label.lower(), name, label, label)
+        return BackboneSpec(label.lower(), name, label)
     near = difflib.get_close_matches(name.lower(), BACKBONES, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise BackboneError(

@@ -195,12 +195,6 @@ def guarded(step: Step, work: Callable[..., Any], *arguments: Any) -> Any:
         raise blame(step, error) from error
 
 
-def apply(intervention: Intervention, space: RetrievalSpace) -> tuple[np.ndarray, np.ndarray]:
-    """(queries' (Q, D), candidates' (C, D)) unit rows; rows without a direction are zero."""
-    fitted = fit(intervention, space)
-    return fitted.queries, fitted.candidates
-
-
 def base_sides(base: Fitted) -> tuple[Side, Side]:
     """Unit rows of both sides of a fitted base."""
     return Side(base.queries, base.void_queries), Side(base.candidates, base.void_candidates)

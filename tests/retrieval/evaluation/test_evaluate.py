@@ -13,7 +13,7 @@ from analysis.retrieval.evaluation.bootstrap import bootstrap_interval
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, parse
-from analysis.retrieval.interventions.fitting import apply
+from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.recall import hits_of_lists, recall_at_k
 from analysis.retrieval.search import search
 from tests.retrieval.planted import row_of, world
@@ -39,7 +39,8 @@ def test_recall_is_that_of_the_lists(planted, table):
     for spec in SPECS:
         if "random" in spec:
             continue
-        queries, candidates = apply(parse(spec), planted.space)
+        fitted = fit(parse(spec), planted.space)
+        queries, candidates = fitted.queries, fitted.candidates
         expected = recall_at_k(search(queries, candidates, 10).ids, planted.space.qrels)
         found = {k: row_of(table, parse(spec).spec, k)["recall"] for k in (1, 5, 10)}
         assert found == pytest.approx(expected), spec
@@ -58,7 +59,8 @@ def test_removing_the_planted_distractors_helps_and_random_concepts_do_not(table
 def test_differences_are_paired(planted, table):
     hits = {}
     for spec in ("base", "realign"):
-        queries, candidates = apply(parse(spec), planted.space)
+        fitted = fit(parse(spec), planted.space)
+        queries, candidates = fitted.queries, fitted.candidates
         hits[spec] = hits_of_lists(search(queries, candidates, 10).ids, planted.space.qrels, (1, 5, 10))
     expected = bootstrap_interval(hits["realign"] - hits["base"], resamples=300)
     for index, k in enumerate((1, 5, 10)):
