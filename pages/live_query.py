@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analysis.data.samples import Sample
 from analysis.errors import BackboneError
 from analysis.query.compatibility import check_compatible, no_model
-from analysis.query.query import LiveQuery, embed_query, query_sample
+from analysis.query.query import LiveQuery, embed_sample
 from analysis.query.reproduce import LiveView, command_for
 from analysis.query.slot import ModelRequest
 from analysis.store import Store
@@ -74,31 +75,34 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> resu
             return result.Live(store, task, asked)
         asked = asking.as_embedded(store, asked)
     with guard("The query"):
-        query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
+        key = (request, store.config["prompts"], task.task, *asked.key)
+        sample = None if key in _held() else asking.sample(asked, store.config["prompts"], task.task)
         if not model_panel.may_load(request):
             st.info(f"{request.name} is not loaded by itself. {model_panel.estimate(request)} Press Load above first.")
             return None
-        query, preview = _embedded(store, task, request, asked)
+        query, preview = _held()[key] if sample is None else _embedded(store, request, sample, key)
         check_compatible(store, query)
     return result.Live(store, task, asked, query, preview)
 
 
-def _embedded(store: Store, task: Task, request: ModelRequest, asked: Asked) -> tuple[LiveQuery, str]:
+def _embedded(store: Store, request: ModelRequest, sample: Sample, key: tuple) -> tuple[LiveQuery, str]:
     """One forward pass, kept in the session: masks and interventions need no second one."""
-    held: dict = st.session_state.setdefault("_live_queries", {})
-    key = (request, store.config["prompts"], task.task, *asked.key)
-    if key not in held:
-        with model_panel.using(request, store) as backbone:
-            query = embed_query(
-                backbone, picture=asked.picture, text=asked.text, prompts=store.config["prompts"], task=task.task,
-                name=asked.name or "your picture",
-            )  # fmt: skip
-        if query.tokens.states.shape[0] == 0:
-            raise BackboneError("The model gave no tokens for this query; give a picture or a text.")
-        while len(held) >= HELD:
-            held.pop(next(iter(held)))
-        held[key] = (query, asking.preview(asked.picture))
+    held = _held()
+    with model_panel.using(request, store) as backbone:
+        query = embed_sample(backbone, sample, prompts=store.config["prompts"])
+    if query.tokens.states.shape[0] == 0:
+        raise BackboneError("The model gave no tokens for this query; give a picture or a text.")
+    while len(held) >= HELD:
+        held.pop(next(iter(held)))
+    held[key] = (query, asking.preview(sample))
+    asking.forget_pixels()
     return held[key]
+
+
+def _held() -> dict[tuple, tuple[LiveQuery, str]]:
+    """The session's last queries with their previews."""
+    held: dict[tuple, tuple[LiveQuery, str]] = st.session_state.setdefault("_live_queries", {})
+    return held
 
 
 with guard():

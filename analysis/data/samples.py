@@ -35,11 +35,20 @@ class Picture:
     data: bytes | None = field(default=None, repr=False)
     read: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)  # lazy bytes, e.g. a parquet cell
     name: str = ""
+    image: Image.Image | None = field(default=None, repr=False, compare=False)  # decoded before, see `decoded`
 
     def load(self) -> Image.Image:
         from analysis.data.pictures import decode
 
-        return decode(self.bytes(), name=self.label)
+        return decode(self.bytes(), name=self.label) if self.image is None else self.image
+
+    def decoded(self) -> Picture:
+        """This picture with its pixels at hand: whoever loads it from now on shares them, so nobody may draw into them."""
+        return self if self.image is not None else replace(self, image=self.load())
+
+    def packed(self) -> Picture:
+        """This picture without decoded pixels, to be kept."""
+        return replace(self, image=None)
 
     def check(self) -> tuple[int, int]:
         """(width, height) as stored. Raises DataError where the header alone shows that `load` would fail. Reads no

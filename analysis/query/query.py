@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,18 +82,23 @@ def embed_query(
     cannot be read, UnsupportedModality for image + text on a dual encoder, BackboneError when the model fails. A text
     that is longer than the model reads is cut, with a note.
     """
+    return embed_sample(backbone, query_sample(picture, text, prompts, task, name), prompts=prompts)
+
+
+def embed_sample(backbone: Backbone, sample: Sample, *, prompts: str) -> LiveQuery:
+    """As `embed_query`, of the sample that `query_sample` made: its picture is not decoded a second time."""
     from analysis.models.backbones import backbone_config
 
-    sample = query_sample(picture, text, prompts, task, name)
-    notes = () if picture is None else picture_notes(picture, name)
+    notes = () if sample.picture is None else picture_notes(sample.picture.bytes(), sample.picture.label)
     start = time.perf_counter()
     tokens = backbone.tokens(sample)
     if tokens.truncated:
-        kept = int((tokens.roles == Role.TEXT).sum())
+        read = int((tokens.roles == Role.TEXT).sum())
         notes += (
-            f"The text ({len(sample.text):,} characters) is longer than the model reads; its first {kept:,} tokens are used.",
+            f"The text ({len(sample.text):,} characters) is longer than the model reads; its first {read:,} tokens are used.",
         )
-    return LiveQuery(sample, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
+    kept = replace(sample, picture=None if sample.picture is None else sample.picture.packed())
+    return LiveQuery(kept, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
 
 
 def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
@@ -119,20 +124,19 @@ def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
 def query_sample(
     picture: bytes | None, text: str, prompts: str, task: str | None, name: str = "your picture"
 ) -> Sample:
-    """The sample of a query with its instruction. DataError for an empty query."""
+    """The sample of a query with its instruction and its picture decoded: the sentence about a bad one comes before any
+    model is loaded. DataError for an empty query."""
     from analysis.models.prompts import instruction_for
 
     text = text.strip()
     if picture is None and not text:
         raise DataError("The query is empty; give a picture, a text, or both.")
     modality = "text" if picture is None else "image_text" if text else "image"
-    if picture is not None:
-        Picture(data=picture, name=name).load()  # the sentence about the picture comes before any model is loaded
     code = None if task is None else code_of(task)
     return Sample(
         "query",
         modality,
         text=text,
-        picture=None if picture is None else Picture(data=picture, name=name),
+        picture=None if picture is None else Picture(data=picture, name=name).decoded(),
         instruction=instruction_for(prompts, code, "query", modality),
     )

@@ -14,6 +14,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main
+from analysis.data.pictures import decode
 from analysis.models.backbones import load_backbone
 from analysis.query.applied import rank_query
 from analysis.query.masks import parse_mask
@@ -94,6 +95,22 @@ def test_page_runs_alone_without_a_query(folder: Path, monkeypatch: pytest.Monke
     assert sentences(app) == ""
     assert "see in your query" in app.title[0].value
     assert "Give a picture" in app.info[0].value
+
+
+def test_an_uploaded_picture_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def counted(data: bytes, *, name: str = "picture") -> Image.Image:
+        decoded.append(name)
+        return decode(data, name=name)
+
+    monkeypatch.setattr("analysis.data.pictures.decode", counted)
+    app = upload(run(folder, monkeypatch, method=METHOD), picture(3), "mine.png")
+    assert len(ranked(app)) >= 2
+    app.run()
+    next(group for group in app.pills if group.key == "_live_roles").set_value(["image"]).run()
+    assert sentences(app) == ""
+    assert decoded == ["mine.png"]
 
 
 @pytest.mark.parametrize("mask", ["", "image", "instruction,20-23"])

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import streamlit as st
 
-from analysis.data.pictures import decode, thumbnail_webp
-from analysis.errors import AnalysisError
+from analysis.data.pictures import thumbnail_webp
+from analysis.data.samples import Sample
+from analysis.query.query import query_sample
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, commands, gallery, state
@@ -18,6 +19,7 @@ from pages.components.shared import caching, commands, gallery, state
 SOURCES = {"upload": "Upload", "camera": "Camera", "data": "From the data"}
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm"]
 
+_OPENED = "_live_opened"
 LINKED_TEXT = 480  # characters of a text that the address keeps
 
 
@@ -122,16 +124,28 @@ def as_embedded(store: Store, asked: Asked) -> Asked:
     return replace(asked, picture=file.read_bytes(), name=file.name, file=commands.place(file))
 
 
-def preview(picture: bytes | None, side: int = 448) -> str:
-    """A data URI of an uploaded picture, upright and small; "" when there is none or it cannot be read."""
+def sample(asked: Asked, prompts: str, task: str) -> Sample:
+    """What the model will read, its picture decoded. While a model waits to be loaded, reruns find the pixels again."""
+    asked_for = (prompts, task, *asked.key)
+    known = st.session_state.get(_OPENED)
+    if known is None or known[0] != asked_for:
+        found = query_sample(asked.picture, asked.text, prompts, task, asked.name or "your picture")
+        known = st.session_state[_OPENED] = (asked_for, found)
+    return known[1]
+
+
+def forget_pixels() -> None:
+    """Nobody needs the decoded picture any more: up to 100 MB."""
+    st.session_state.pop(_OPENED, None)
+
+
+def preview(sample: Sample, side: int = 448) -> str:
+    """A data URI of the picture of a query, upright and small; "" when there is none."""
     import base64
 
-    if picture is None:
+    if sample.picture is None:
         return ""
-    try:
-        small = thumbnail_webp(decode(picture), side=side)
-    except AnalysisError:
-        return ""
+    small = thumbnail_webp(sample.picture.load(), side=side)
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"
 
 
