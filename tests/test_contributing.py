@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from analysis.cli import main
 from analysis.concepts.scores import SCORES, removal_ends
 from analysis.retrieval.interventions import KINDS, parse
 from analysis.retrieval.interventions import registry as registry_module
+from analysis.retrieval.interventions.concept_sets import concept_ids
 from analysis.store import open_store
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import make_store
@@ -71,27 +75,57 @@ def test_the_step_is_measured_by_a_command_and_shown_in_the_lab_and_on_the_live_
     assert "Damp the mean direction" in words(live)
 
 
-def test_the_score_is_computed_and_can_rank_a_removal(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.concepts.scores.SCORES", SCORES)
+@pytest.fixture
+def own_score() -> Iterator[str]:
+    """The score of the page in the table of scores, forgotten afterwards."""
     known = dict(SCORES)
-    try:
-        exec(compile(block("my_score.py"), "my_score.py", "exec"), {})
-        store = open_store(next((cache / "qwen2-vl-mini").iterdir()))
-        codes = store.codes
+    exec(compile(block("my_score.py"), "my_score.py", "exec"), {})
+    yield "active_share"
+    SCORES.clear()
+    SCORES.update(known)
+    parse.cache_clear()
 
-        class Inputs:
-            n_concepts = codes.n_concepts
 
-        Inputs.codes = codes
-        found = SCORES["active_share"].compute(Inputs)
-        expected = (codes.to_csr().toarray() > 0).mean(axis=0)
-        np.testing.assert_allclose(found, expected)
-        assert "active_share" in removal_ends()
-        assert parse("removal:active_share,share=0.1").label == "removal by active share, top 10 %"
-    finally:
-        SCORES.clear()
-        SCORES.update(known)
-        parse.cache_clear()
+def test_the_score_appears_wherever_scores_do(
+    cache: Path, own_score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cache, tmp_path / "cache")  # a store from before the score was known
+    tmp_path /= "cache"
+    path = next((tmp_path / "qwen2-vl-mini").iterdir())
+    done = CliRunner().invoke(main, ["rescore", str(path)])
+    assert done.exit_code == 0, done.output
+    store = open_store(path)
+    expected = (store.codes.to_csr().toarray() > 0).mean(axis=0)
+    np.testing.assert_allclose(store.concepts[own_score], expected, rtol=1e-6)
+
+    live = store.concepts["energy"].to_numpy() > 0
+    table = open_page("concepts", tmp_path, monkeypatch, sort="active share").dataframe[0].value
+    np.testing.assert_allclose(table[own_score], 100 * np.sort(expected[live])[::-1][:50], rtol=1e-6)  # column and sort
+
+    kept = open_page("concepts", tmp_path, monkeypatch, by="active share", percentile=["90", "100"]).dataframe[0].value
+    assert 0 < len(kept) < live.sum() / 5
+    assert expected[kept["id"]].min() >= np.quantile(expected[live], 0.85)  # filter
+
+    histogram = open_page("concepts", tmp_path, monkeypatch, view="histogram", score="active share")
+    assert "active share" in str(drawn(histogram)["layout"]["xaxis"]["title"])
+    coloured = open_page("concepts", tmp_path, monkeypatch, view="map", color="active share")
+    assert any("active share" in str(trace.get("marker")) for trace in drawn(coloured)["data"])
+
+    lines = open_page("concept", tmp_path, monkeypatch, concept="3").table[0].value
+    assert lines.loc["active share", "value"] == f"{100 * expected[3]:.1f}\N{NO-BREAK SPACE}%"
+    assert "The share of all samples" in lines.loc["active share", "what it says"]
+
+    assert own_score in removal_ends()
+    removed = parse(f"removal:{own_score},share=0.1")
+    assert removed.label == "removal by active share, top 10 %"
+    columns = {own_score: store.concepts[own_score].to_numpy(), "energy": store.concepts["energy"].to_numpy()}
+    taken = concept_ids(removed.steps[0], columns.__getitem__)
+    assert set(expected[taken]) >= set(np.sort(expected)[::-1][: len(taken)])
+
+
+def drawn(app: AppTest) -> dict[str, Any]:
+    """The first Plotly figure of a page."""
+    return json.loads(app.get("plotly_chart")[0].proto.spec)
 
 
 def test_the_page_runs(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.concepts.metrics import cumulative_energy
+from analysis.concepts.scores import at
 from analysis.figures.recall import recall_bars
 from analysis.figures.style import percent, points
 from analysis.report.deck_html import colours, environment, part_html, vendored
@@ -32,10 +33,6 @@ from analysis.store.finding import Figure, Finding, Part, figure_part, store_dig
 from analysis.store.read import Store
 
 WIDTH = 1000
-SCORES = {
-    "energy": "mean activation (Eq. 3)", "modality_score": "0 = image, 1 = text (Eq. 4)", "frequency": "share of samples",
-    "bridge_max": "largest bridge (Eq. 5)", "attribution": "part of the similarity of pairs (Eq. 6)",
-}  # fmt: skip
 
 
 def report_html(title: str, found: Sequence[Finding], *, mode: str = "light") -> str:
@@ -61,9 +58,9 @@ def concept_report(store: Store, concept: int, *, n: int = 12) -> str:
     row = table.loc[concept]
     name = str(row["name"] or "")
     rows = [
-        (score, float(row[score]), int((table[score] > row[score]).sum()) + 1, words)
-        for score, words in SCORES.items()
-        if pd.notna(row[score])
+        (score.label, float(row[score.name]), int((table[score.name] > row[score.name]).sum()) + 1, score.sentence)
+        for score in at("concept")
+        if pd.notna(row[score.name])
     ]
     near = [int(i) for i in store.neighbours[concept][:10]]
     share = float(row["energy"] / max(table["energy"].sum(), 1e-300))
