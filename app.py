@@ -1,11 +1,15 @@
 """The router: page config, logo and navigation. Everything else stands in pages/.
 
-Streamlit executes this file for every visitor and rerun; the server imports it once for `app`.
+Streamlit executes this file for every visitor and rerun; the server imports it once, for `app`.
 """
 
+import logging
 from pathlib import Path
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 
 from pages.components.shared.errors import report
 from pages.components.shared.memory import settle
@@ -13,16 +17,32 @@ from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
 
 HERE = Path(__file__).parent
 
-if __name__ == "__main__":
-    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
-    st.logo(str(HERE / "assets/logo.svg"), size="large")
-    pages = [
+
+def declared() -> list[st.Page]:
+    return [
         st.Page(file_of(name), title=page.title, icon=page.icon, help=page.help, default=name == DEFAULT_PAGE)
         for name, page in PAGES.items()
     ]
+
+
+def to_root(request: Request) -> RedirectResponse:
+    """Streamlit serves the default page at the root only and says "Page not found" at its address."""
+    query = request.url.query
+    return RedirectResponse(f"./?{query}" if query else "./")
+
+
+if __name__ == "__main__":
+    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
+    st.logo(str(HERE / "assets/logo.svg"), size="large")
     try:
-        st.navigation(pages, position="top").run()
+        st.navigation(declared(), position="top").run()
     finally:
         settle()
 else:
-    app = st.App(__file__, on_script_error=report)
+    # Declared at start, or Streamlit takes pages/ for pages of its own: the first visitor of a fresh server who comes by
+    # a deep link would see the page under a navigation of file names (tests/e2e/test_deep_link.py).
+    bare = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    bare.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
+    st.navigation(declared())
+    bare.setLevel(logging.NOTSET)
+    app = st.App(__file__, routes=[Route(f"/{DEFAULT_PAGE}", to_root)], on_script_error=report)
