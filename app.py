@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from pages.components.shared.errors import report
-from pages.components.shared.memory import settle
+from pages.components.shared.memory import set_aside
 from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
 
 HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     try:
         st.navigation(declared(), position="top").run()
     finally:
-        settle()
+        set_aside()
 else:
     # Declared at start, or Streamlit takes pages/ for pages of its own: the first visitor of a fresh server who comes by
     # a deep link would see the page under a navigation of file names (tests/e2e/test_deep_link.py).

@@ -38,13 +38,13 @@ def main() -> None:
         st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
         st.stop()
     task = store.task(name)
-    request, settle = model_panel.panel(store)
+    request, redraw = model_panel.panel(store)
     asked = asking.ask(store, task)
     if not asked:
         st.info("Give a picture, a text, or both. “From the data” shows queries of the store, no model needed.")
         return
     live = _live(store, task, request, asked)
-    settle()
+    redraw()
     if live is not None:
         result.show(live)
         other_models.section(live, request)

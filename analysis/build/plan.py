@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.data.tasks import CANDIDATE_POOLS
 from analysis.errors import AnalysisError
 from analysis.models.specs import slug as slug  # kept here for those who import it from the plan
 
@@ -15,7 +16,6 @@ SAMPLE_CODES = ("pool_then_encode",)
 UNITS = ("pooled", "token")
 WEIGHTINGS = ("samples", "balanced")
 ENGINES = ("local", "ray")
-POOLS = ("local", "global")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class BuildPlan:
             ("embedding_dtype", self.embedding_dtype, EMBEDDING_DTYPES),
             ("unit", self.sae.unit, UNITS),
             ("engine", self.engine, ENGINES),
-            ("pool", self.data.pool, POOLS),
+            ("pool", self.data.pool, CANDIDATE_POOLS),
         ):
             if value not in legal:
                 raise AnalysisError(f"{name} is {value!r}; expected one of {', '.join(legal)}.")

@@ -36,7 +36,7 @@ from analysis.data.emoji_scenes import CHANGES, Scene, captions, render, vary_sc
 
 N_COMPOSED = 200  # queries of i2i, it2i and it2it
 N_DESCRIBED = 400  # test pictures in the pool of it2it, the queries' own among them, beside the targets
-POOLS = 3  # raised when the same seed would give other queries or candidates
+CANDIDATES_VERSION = 3  # raised when the same seed would give other queries or candidates
 LICENCE = "MIT; pictures composed of Noto Emoji, Apache-2.0"
 TASK_NUMBERS = {"t2i": 1, "i2t": 4, "i2i": 5, "it2i": 7, "it2it": 8}  # as the paper's code counts
 _FIRST_ID = {"train": 1_000_000, "val": 500_000, "test": 1}
@@ -81,7 +81,7 @@ def write_dataset(
     asked = {
         "name": "emoji-scenes",
         "generator": GENERATOR,
-        "pools": POOLS,
+        "pools": CANDIDATES_VERSION,
         "n_train": n_train,
         "n_val": n_val,
         "n_test": n_test,

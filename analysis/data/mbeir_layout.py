@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.data.names import files_of
+from analysis.data.tasks import CANDIDATE_POOLS
 from analysis.errors import DataError
 
 SPLITS = ("test", "val", "train")  # in the order in which one is preferred
-POOLS = ("local", "global")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def find_query_files(root: Path) -> list[Path]:
 def layout_of(query_file: Path, *, split: str | None = None, pool: str = "local") -> Layout:
     """The files that belong to a query file. `split` asks for another split of the same task. Where the pool asked for
     is absent the other one is used. Raises DataError where a file is missing."""
-    if pool not in POOLS:
+    if pool not in CANDIDATE_POOLS:
         raise DataError(f"pool is {pool!r}; expected local (the task's own candidates) or global (the union of all).")
     name, found_split = _name_and_split(query_file)
     root = next((parent.parent for parent in query_file.absolute().parents if parent.name == "query"), None)
@@ -52,7 +52,7 @@ def layout_of(query_file: Path, *, split: str | None = None, pool: str = "local"
         "local": (f"{name}_{found_split}_cand_pool.jsonl", f"{name}_cand_pool.jsonl"),
         "global": (f"mbeir_union_{found_split}_cand_pool.jsonl",),
     }
-    for kind in (pool, *(other for other in POOLS if other != pool)):
+    for kind in (pool, *(other for other in CANDIDATE_POOLS if other != pool)):
         candidates = next((f for f in (root / "cand_pool" / kind / n for n in pools[kind]) if f.is_file()), None)
         if candidates is not None:
             qrels = root / "qrels" / found_split / f"{name}_{found_split}_qrels.txt"

@@ -17,6 +17,7 @@ NUMBERINGS = {
     "paper": {1: "t2i", 2: "t2t", 3: "t2it", 4: "i2t", 5: "i2i", 6: "it2t", 7: "it2i", 8: "it2it"},
     "M-BEIR": {0: "t2i", 1: "t2t", 2: "t2it", 3: "i2t", 4: "i2i", 6: "it2t", 7: "it2i", 8: "it2it"},
 }
+CANDIDATE_POOLS = ("local", "global")  # as M-BEIR calls them: of one task, or of all of them
 _NUMBER = re.compile(r"task_?(\d+)")
 
 

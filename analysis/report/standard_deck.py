@@ -50,7 +50,7 @@ TEXT_FROM, IMAGE_TO = 0.65, 0.35  # what counts as a text or an image concept; b
 SHARE = 0.01
 METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")
-POOLS = ("base", "last token")
+POOLINGS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
 CITATION = (
     "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
@@ -167,7 +167,7 @@ def removal(ground: _Ground) -> list[Finding]:
 
 
 def pooling(ground: _Ground) -> list[Finding]:
-    return _recalls(ground, ("i2t", "it2i", "i2i"), POOLS, "Pooling (Table 3)", _pool_sentence)
+    return _recalls(ground, ("i2t", "it2i", "i2i"), POOLINGS, "Pooling (Table 3)", _pool_sentence)
 
 
 def realign(ground: _Ground) -> list[Finding]:

@@ -48,7 +48,7 @@ def best_candidates(scores: Scores, k: int, queries: np.ndarray | None = None) -
     ids, similarity = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
     for first, shortlist in shortlists.items():
         part = slice(first, first + shortlist.n_queries)
-        ids[part], similarity[part] = shortlist.settle(scores, asked[part])
+        ids[part], similarity[part] = shortlist.decide(scores, asked[part])
     return Ranking(ids, similarity)
 
 
@@ -74,7 +74,7 @@ class Shortlist:
         self.error = np.concatenate([self.error, np.broadcast_to(error, value.shape)[row, column]])
         self._prune()
 
-    def settle(self, scores: Scores, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decide(self, scores: Scores, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ids, similarities) of the k best, (n_queries, k). Looks again, in float64, at every candidate whose
         neighbour in the order is closer than the error."""
         order = np.lexsort((self.candidate, -self.value, self.row))
@@ -87,7 +87,7 @@ class Shortlist:
         crowded = (np.bincount(row[unsure], minlength=self.n_queries) > _CROWDED)[row] & unsure
         single = unsure & ~crowded
         value[single] = scores.pairs(queries[row[single]], candidate[single])
-        _settle_rows(scores, queries, row, candidate, value, np.flatnonzero(crowded))
+        _decide_rows(scores, queries, row, candidate, value, np.flatnonzero(crowded))
         order = np.lexsort((candidate, -value, row))
         place = np.arange(len(order)) - np.searchsorted(row, row)  # rows stay together: `row` is sorted in both orders
         chosen = order[place < self.k]
@@ -106,7 +106,7 @@ class Shortlist:
         self.value, self.error = self.value[kept], self.error[kept]
 
 
-def _settle_rows(
+def _decide_rows(
     scores: Scores, queries: np.ndarray, row: np.ndarray, candidate: np.ndarray, value: np.ndarray, entries: np.ndarray
 ) -> None:
     """Fill value[entries] from whole float64 rows, for data in which a thousand candidates are as good as equal."""

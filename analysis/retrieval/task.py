@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.data.tasks import CANDIDATE_POOLS
 from analysis.errors import RetrievalError, one_of
 from analysis.retrieval.ranking.ranks import canonical_qrels
 from analysis.retrieval.realign import Statistics, statistics
 from analysis.sae.codes import Codes
 
 SIDES = ("queries", "candidates")
-CANDIDATE_POOLS = ("local", "global")  # as M-BEIR calls them
-
-
 _KEPT_STATISTICS = 2  # both sides of one whitening: 150 MB each at 3,584 dimensions
 _HELD = 64 << 20  # bytes of an array up to which it is kept; a larger one is read again, mostly from the file cache
 

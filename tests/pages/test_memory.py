@@ -28,22 +28,22 @@ def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_imported_is_walked_no_more() -> None:
-    memory.settle()
+    memory.set_aside()
     assert gc.get_freeze_count() > 50_000  # the libraries of the app
     assert len(gc.get_objects()) < gc.get_freeze_count() / 10
 
 
 def test_garbage_of_later_runs_is_collected() -> None:
-    memory.settle()
+    memory.set_aside()
     ghost = weakref.ref(Loop())
     gc.collect()
     assert ghost() is None
 
 
 def test_a_run_without_imports_sets_nothing_aside() -> None:
-    memory.settle()
+    memory.set_aside()
     before, kept = gc.get_freeze_count(), [[] for _ in range(1000)]
-    memory.settle()
+    memory.set_aside()
     assert len(kept) == 1000
     assert gc.get_freeze_count() <= before
 
@@ -51,18 +51,18 @@ def test_a_run_without_imports_sets_nothing_aside() -> None:
 def test_new_modules_and_a_while_later_are_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Loop()
     ghost = weakref.ref(held)
-    memory.settle()
+    memory.set_aside()
     del held
     gc.collect()
     assert ghost() is not None  # set aside while somebody held it
     monkeypatch.setitem(sys.modules, "a_library_of_a_page", types.ModuleType("a_library_of_a_page"))
-    memory.settle()
+    memory.set_aside()
     assert ghost() is None
 
     held = Loop()
     ghost = weakref.ref(held)
     monkeypatch.setattr(memory, "PERIOD", 0.0)
-    memory.settle()
+    memory.set_aside()
     del held
-    memory.settle()
+    memory.set_aside()
     assert ghost() is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranking.similarities import Scores, Tile, settled
+from analysis.retrieval.ranking.similarities import Scores, Tile, rounded
 from analysis.retrieval.search import best_candidates, similarities
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ class CorrectedScores:
         return self._scores.rough(queries, candidates) - self._bias[self._group[queries], candidates]
 
     def pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        return settled(self._scores.pairs(queries, candidates) - self._bias[self._group[queries], candidates])
+        return rounded(self._scores.pairs(queries, candidates) - self._bias[self._group[queries], candidates])
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
-        return settled(self._scores.block(queries, start, stop) - self._bias[self._group[queries], start:stop])
+        return rounded(self._scores.block(queries, start, stop) - self._bias[self._group[queries], start:stop])
 
 
 def _finite(step: CorrectsSimilarities, bias: np.ndarray, scores: Scores) -> np.ndarray:

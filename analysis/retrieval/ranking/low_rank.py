@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.retrieval.ranking.common_direction import Deflated, Split
 from analysis.retrieval.ranking.rows import VOID, Rows
-from analysis.retrieval.ranking.similarities import Tile, error_bound, pair_slices, settled
+from analysis.retrieval.ranking.similarities import Tile, error_bound, pair_slices, rounded
 from analysis.retrieval.removal import check_basis
 
 _QUERIES, _CANDIDATES = 1500, 1024  # fastest shape of a thin product (r = 327): 6 MB tiles
@@ -108,12 +108,12 @@ class ProjectedScores:
             value = np.einsum("ij,ij->i", q[q_place], c[c_place])
             value -= np.einsum("ij,ij->i", q_along[q_place], c_along[c_place])
             result[part] = _cosine(value, q_length[q_place], c_length[c_place])
-        return settled(result)
+        return rounded(result)
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         q, q_along, q_length = self._exact(self._rows.queries.rows, queries)
         c, c_along, c_length = self._exact(self._rows.candidates.rows, np.arange(start, stop))
-        return settled(_cosine(q @ c.T - q_along @ c_along.T, q_length[:, None], c_length[None, :]))
+        return rounded(_cosine(q @ c.T - q_along @ c_along.T, q_length[:, None], c_length[None, :]))
 
     def _exact(self, rows: Rows, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rows, their coefficients, the length of what is left) in float64."""

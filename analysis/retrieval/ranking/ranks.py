@@ -166,7 +166,7 @@ class RankCounter:
         relevant = (self._near > 0) & (self._above < self._exact_to)
         crowded = relevant & (self._near > _CROWDED)
         self._settle_pairs(rank, relevant & ~crowded)
-        self._settle_rows(rank, np.flatnonzero(crowded))
+        self._decide_rows(rank, np.flatnonzero(crowded))
         return TargetRanks(self._query, self._candidate, rank, self._scores.n_queries, self._scores.n_candidates)
 
     def _settle_pairs(self, rank: np.ndarray, chosen: np.ndarray) -> None:
@@ -179,7 +179,7 @@ class RankCounter:
         count = np.bincount(target[better], minlength=len(rank))
         rank[chosen] = self._above[chosen] + 1 + count[chosen]
 
-    def _settle_rows(self, rank: np.ndarray, targets: np.ndarray) -> None:
+    def _decide_rows(self, rank: np.ndarray, targets: np.ndarray) -> None:
         """Whole rows in float64, for data in which hundreds of candidates are as good as equal."""
         rank[targets] = 1
         own = self._exact(targets)

@@ -114,11 +114,11 @@ class RowScores:
         for part in pair_slices(len(queries), self.queries.width):
             q, c = self.queries.take(queries[part]), self.candidates.take(candidates[part])
             result[part] = np.einsum("ij,ij->i", q, c)
-        return settled(result)
+        return rounded(result)
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         rows = self.candidates.take(np.arange(start, stop))
-        return settled(self.queries.take(queries) @ rows.T)
+        return rounded(self.queries.take(queries) @ rows.T)
 
 
 class QuerySubset:
@@ -151,7 +151,7 @@ def error_bound(width: int) -> float:
     return 2e-6 * max(1.0, (width / 4096) ** 0.5)
 
 
-def settled(similarity: np.ndarray) -> np.ndarray:
+def rounded(similarity: np.ndarray) -> np.ndarray:
     """float64 similarities without their last digits, so that two ways to add up the same row agree."""
     return np.round(similarity, 12)
 

@@ -63,7 +63,7 @@ def rerank(scores: Scores, ids: np.ndarray, queries: np.ndarray | None = None) -
     shortlist = Shortlist(n, n_queries)
     shortlist.row, shortlist.candidate = np.repeat(np.arange(n_queries), n), ids.ravel().astype(np.int64)
     shortlist.value, shortlist.error = value.ravel(), error.ravel()
-    return Ranking(*shortlist.settle(part, np.arange(n_queries)))
+    return Ranking(*shortlist.decide(part, np.arange(n_queries)))
 
 
 def two_stage_lists(first: Scores, second: Scores, n: int, k: int) -> np.ndarray:

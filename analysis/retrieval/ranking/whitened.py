@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from analysis.retrieval.ranking.rows import VOID, Side
-from analysis.retrieval.ranking.similarities import RowScores, Tile, settled
+from analysis.retrieval.ranking.similarities import RowScores, Tile, rounded
 from analysis.retrieval.realign import Whitening
 
 _ROUNDING = 2.4e-7  # of a sum of values around 1 in float32
@@ -84,11 +84,11 @@ class WhitenedScores:
         return self._cosine(self._plain.rough(queries, candidates), queries, candidates)
 
     def pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        return settled(self._cosine(self._plain.pairs(queries, candidates), queries, candidates))
+        return rounded(self._cosine(self._plain.pairs(queries, candidates), queries, candidates))
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         values = self._plain.block(queries, start, stop)
-        return settled(self._cosine(values, queries[:, None], np.arange(start, stop)))
+        return rounded(self._cosine(values, queries[:, None], np.arange(start, stop)))
 
     def _cosine(self, values: np.ndarray, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         cosine = (values - self._offset[queries]) / (self._query_norm[queries] * self._norm[candidates])

@@ -38,7 +38,7 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
         with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
             return _state(request)
 
-    def settle() -> None:
+    def redraw() -> None:
         if _ready(request) != before:
             draw()
 
@@ -47,7 +47,7 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
             pass
         if _ready(request):
             st.rerun()
-    return request, settle
+    return request, redraw
 
 
 def _unload() -> None:
