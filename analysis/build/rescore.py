@@ -9,15 +9,25 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from analysis.build.dictionary import untrained_sae
 from analysis.build.extraction import Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one
-from analysis.build.score import bridge_partner, caption_pairs, neighbour_table, retrieval_pairs, words_of_samples
-from analysis.concepts.scores import PairRows, ScoreInputs, compute, score_names
+from analysis.build.score import (
+    bridge_partner,
+    caption_pairs,
+    concept_names,
+    evidence_of,
+    neighbour_table,
+    retrieval_pairs,
+    untrained_table,
+)
+from analysis.build.second import second_backbone
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, controlled, score_names
 from analysis.errors import StoreError
 from analysis.sae.checkpoint import Sae
 from analysis.store.manifest import Derived, Manifest
 from analysis.store.read import Store, open_base, open_store
-from analysis.store.schema import concept_columns, current_versions
+from analysis.store.schema import EFFECTS, UNTRAINED, concept_columns, current_versions
 from analysis.store.write import DerivedWriter, remove_unread
 
 SCORE = "score "  # how parts that are scores are called in schema.current_versions
@@ -71,11 +81,14 @@ def _tables_of(path: Path, say: Say) -> Store | None:
 
 def _write(writer: DerivedWriter, base: Store, old: Store | None, stale: set[str], progress: Progress) -> None:
     scores = [name for name in score_names() if f"{SCORE}{name}" in stale]
-    if old is None or scores or stale & {"bridges", "names", "map"}:
+    if old is None or scores or stale & {"bridges", "names", "map", "untrained"}:
         _write_concepts(writer, base, old, scores, stale, progress)
     else:
-        link_or_copy(old.file_path("concepts.parquet"), writer.path("concepts.parquet"))
-        link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
+        for name in ("concepts.parquet", "bridges.parquet", UNTRAINED):
+            if old.has(name):
+                link_or_copy(old.file_path(name), writer.path(name))
+    if effects_of(old) is not None and old is not None:
+        link_or_copy(old.file_path(EFFECTS), writer.path(EFFECTS))
     if old is None or "neighbours" in stale:
         writer.array("neighbours.npy", neighbour_table(base.sae()))
     else:
@@ -104,7 +117,17 @@ def _write_concepts(
     writer: DerivedWriter, base: Store, old: Store | None, scores: list[str], stale: set[str], progress: Progress
 ) -> None:
     sae, rows = base.sae(), pair_rows(base)
-    inputs = ScoreInputs(base.codes, sae.dictionary, rows, base.config.get("weighting", "samples"))
+    vectors = base.mapped_embeddings()
+    inputs = ScoreInputs(
+        base.codes,
+        sae.dictionary,
+        rows,
+        base.config.get("weighting", "samples"),
+        evidence_of(base.samples["text"].tolist(), rows),
+        vectors,
+        second_backbone(base.cache_dir, base.config, base.samples["sample_id"].to_numpy()),
+        effects_of(old),
+    )
     progress("score", 0, 3)
     columns = {} if old is None else {name: old.concepts[name].to_numpy() for name in old.concepts}
     columns |= compute(inputs, scores)
@@ -115,7 +138,13 @@ def _write_concepts(
         link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
     progress("score", 1, 3)
     if old is None or "names" in stale:
-        columns["name"] = concept_names(base, rows)
+        columns["name"] = np.asarray(concept_names(inputs), object)
+    if old is None or "untrained" in stale or {score.name for score in controlled()} & set(scores):
+        start = untrained_sae(base.cache_dir / base.config["sae"]["path"])
+        if start is not None:
+            writer.table(UNTRAINED, untrained_table(inputs, start, vectors))
+    elif old.has(UNTRAINED):
+        link_or_copy(old.file_path(UNTRAINED), writer.path(UNTRAINED))
     progress("score", 2, 3)
     if old is None or "map" in stale:
         columns["map_x"], columns["map_y"] = concept_positions(base, sae, columns["energy"])
@@ -135,11 +164,11 @@ def pair_rows(store: Store) -> PairRows:
     return retrieval_pairs(modality, tasks)
 
 
-def concept_names(store: Store, rows: PairRows) -> list[str]:
-    from analysis.concepts.names import name_concepts
-
-    words = words_of_samples(store.samples["text"].tolist(), rows)
-    return name_concepts(store.codes, words, n_concepts=store.n_concepts)
+def effects_of(store: Store | None) -> pd.DataFrame | None:
+    """What was measured of single concepts, if it is of the code's version."""
+    if store is None or "effects" in store.older:
+        return None
+    return store.effects
 
 
 def concept_positions(store: Store, sae: Sae, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
