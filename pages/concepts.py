@@ -121,7 +121,7 @@ def picked(selection: dict, shown: np.ndarray) -> None:
 def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
-    table["name"] = caching.concept_names(store, shown)
+    table["name"] = concept_cards.names(store, shown)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for score in scores.at("table"):
         table[score.name] = part[score.name].to_numpy() * (100 if score.format == "percent" else 1)

@@ -34,13 +34,19 @@ SCORE = "score "  # how parts that are scores are called in schema.current_versi
 
 
 def rescore(
-    path: Path, *, everything: bool = False, say: Say = print, progress: Progress | None = None
+    path: Path,
+    *,
+    everything: bool = False,
+    effects: pd.DataFrame | None = None,
+    say: Say = print,
+    progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Bring the derived tables of the store at `path` up to date and return the parts that were computed.
 
     Only parts of another version than the code's are computed, the others are taken over as they are; everything: all of
-    them. Samples, embeddings, codes and tasks are only read. The new tables are published together: a reader sees the old
-    ones or the new ones, also after a kill. Raises StoreError where the store itself cannot be read or its SAE is gone.
+    them; effects: newly measured ones of single concepts, which are kept and from which scores follow. Samples, embeddings,
+    codes and tasks are only read. The new tables are published together: a reader sees the old ones or the new ones, also
+    after a kill. Raises StoreError where the store itself cannot be read or its SAE is gone.
     """
     path = Path(path)
     progress = progress or (lambda step, done, total: None)
@@ -50,7 +56,11 @@ def rescore(
         old = _tables_of(path, say)
         parts = tuple(current_versions())
         stale = parts if everything or old is None else tuple(part for part in old.older if part in parts)
-        if old is not None and not everything and not old.older:
+        if effects is not None:
+            stale = tuple(
+                part for part in parts if part in stale or part == "effects" or part.startswith(f"{SCORE}effect")
+            )
+        if old is not None and not everything and not old.older and effects is None:
             remove_unread(path, old.derived)
             shutil.rmtree(work, ignore_errors=True)
             say(f"The tables of {path.name} are current.")
@@ -58,7 +68,7 @@ def rescore(
         was = base.manifest
         manifest = Manifest(was.config, was.files, was.facts, was.tasks, was.created)
         with disk_errors_of(f"The tables of {path.name}"), DerivedWriter(path) as writer:
-            _write(writer, base, old, set(stale), progress)
+            _write(writer, base, old, set(stale), effects_of(old) if effects is None else effects, progress)
             derived = writer.publish(manifest, current_versions())
             if base.manifest.schema != manifest.schema:
                 writer.adopt(manifest)
@@ -79,16 +89,23 @@ def _tables_of(path: Path, say: Say) -> Store | None:
     return store
 
 
-def _write(writer: DerivedWriter, base: Store, old: Store | None, stale: set[str], progress: Progress) -> None:
+def _write(
+    writer: DerivedWriter,
+    base: Store,
+    old: Store | None,
+    stale: set[str],
+    effects: pd.DataFrame | None,
+    progress: Progress,
+) -> None:
     scores = [name for name in score_names() if f"{SCORE}{name}" in stale]
     if old is None or scores or stale & {"bridges", "names", "map", "untrained"}:
-        _write_concepts(writer, base, old, scores, stale, progress)
+        _write_concepts(writer, base, old, scores, stale, effects, progress)
     else:
         for name in ("concepts.parquet", "bridges.parquet", UNTRAINED):
             if old.has(name):
                 link_or_copy(old.file_path(name), writer.path(name))
-    if effects_of(old) is not None and old is not None:
-        link_or_copy(old.file_path(EFFECTS), writer.path(EFFECTS))
+    if effects is not None:
+        writer.table(EFFECTS, effects)
     if old is None or "neighbours" in stale:
         writer.array("neighbours.npy", neighbour_table(base.sae()))
     else:
@@ -114,7 +131,13 @@ def _with(base: Store, concepts: pd.DataFrame) -> Store:
 
 
 def _write_concepts(
-    writer: DerivedWriter, base: Store, old: Store | None, scores: list[str], stale: set[str], progress: Progress
+    writer: DerivedWriter,
+    base: Store,
+    old: Store | None,
+    scores: list[str],
+    stale: set[str],
+    effects: pd.DataFrame | None,
+    progress: Progress,
 ) -> None:
     sae, rows = base.sae(), pair_rows(base)
     vectors = base.mapped_embeddings()
@@ -126,7 +149,7 @@ def _write_concepts(
         evidence_of(base.samples["text"].tolist(), rows),
         vectors,
         second_backbone(base.cache_dir, base.config, base.samples["sample_id"].to_numpy()),
-        effects_of(old),
+        effects,
     )
     progress("score", 0, 3)
     columns = {} if old is None else {name: old.concepts[name].to_numpy() for name in old.concepts}

@@ -13,12 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.concepts.held_out import word_f1
+from analysis.concepts.metrics import CONSTANT
 from analysis.demo.probes import BELIEVABLE
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import decode, encode
-
-CONSTANT = 0.9  # a concept that fires on this share of a modality says nothing of a sample
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,9 @@ FREQUENCY = "frequency"
 BY = "by"  # label of the score whose percentiles filter the concepts
 PERCENTILE = "percentile"
 ALIVE = "alive"
+NAMED = "named"  # concepts whose name holds on unseen samples, or those without
+DENSITY = "density"  # sparse | dense | constant concepts
+EFFECT = "effect"  # concepts that hurt or help recall
 SORT = "sort"
 ORDER = "order"
 PAGE = "page"
@@ -114,7 +117,8 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, PAGE, COLOR, SCORE),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, PAGE, COLOR,
+         SCORE),
     ),
     "concept": PageInfo(
         "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
