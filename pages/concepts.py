@@ -9,12 +9,12 @@ import streamlit as st
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import browse, filter_widgets
+from pages.components.concepts import browse, effect_board, filter_widgets
 from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, scores, state
 from pages.components.shared.errors import guard
 
 ROWS = 50
-VIEWS = ["table", "map", "histogram"]
+VIEWS = ["table", "map", "histogram", "effect"]
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -43,7 +43,10 @@ def main() -> None:
         st.button("Show all concepts", on_click=filter_widgets.reset, icon=":material/restart_alt:")
         return
     found = None
-    if view != "table":
+    if view == "effect":
+        with guard("The leaderboard", stop=False):
+            effect_board.section(store)
+    elif view != "table":
         with guard("The picture", stop=False):
             found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
     concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids))

@@ -47,7 +47,7 @@ K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
 TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram
+VIEW = "view"  # of the concept browser: table | map | histogram | effect
 WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
@@ -116,7 +116,7 @@ PAGES: dict[str, PageInfo] = {
     ),
     "concepts": PageInfo(
         "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
-        "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
+        "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
         (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, PAGE, COLOR,
          SCORE),
     ),
