@@ -1,5 +1,7 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -126,14 +128,19 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
         downloads.figure(chart, f"{store.name}-concept-{concept}", command=commands.concept_examples(store, concept))
     with right:
         st.subheader("Its scores", anchor=False)
-        st.table(score_table(store, concept).set_index("score"), border="horizontal")
+        plain = [score for score in scores.at("concept") if not score.control and not score.name.startswith("effect")]
+        st.table(score_table(store, concept, plain).set_index("score"), border="horizontal")
+    st.subheader("May it be believed, and what does it do?", anchor=False)
+    judged = [score for score in scores.at("concept") if score not in plain]
+    st.table(score_table(store, concept, judged).set_index("score"), border="horizontal")
 
 
-def score_table(store: Store, concept: int) -> pd.DataFrame:
-    """Score, value, rank among all concepts, equation, and one line of explanation."""
+def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd.DataFrame:
+    """Score, value, that of the untrained SAE, rank among all concepts, equation, and one line of explanation; columns
+    without any entry are left out."""
     row, ranks = store.concepts.iloc[concept], caching.ranks(store)
     records = []
-    for score in scores.at("concept"):
+    for score in shown:
         value, rank = float(row[score.name]), int(ranks[score.name][concept])
         records.append(
             {
@@ -150,7 +157,7 @@ def score_table(store: Store, concept: int) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(records)
-    return table if table["untrained SAE"].any() else table.drop(columns="untrained SAE")
+    return table.drop(columns=[name for name in ("untrained SAE", "paper") if not table[name].any()])
 
 
 def strengths(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
