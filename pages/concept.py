@@ -1,5 +1,7 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -7,7 +9,7 @@ from analysis.concepts import examples
 from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
-from pages.components.concepts import effect, label_editor
+from pages.components.concepts import belief, effect, label_editor
 from pages.components.shared import (
     caching,
     commands,
@@ -23,6 +25,11 @@ from pages.components.shared.errors import guard
 
 PICTURES, CAPTIONS, BIN = 12, 10, 6
 NEIGHBOURS = 6
+BELIEF_HELP = (
+    "The words of the captions are searched on one half of the pairs and tested on the other, both ways; a name is shown only "
+    "where it holds there. The untrained SAE has the same size and the same start and saw no training: the median of its "
+    "concepts."
+)
 
 
 def main() -> None:
@@ -81,11 +88,16 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
         parts.append(f"on **{100 * on_captions:.0f} %** of the captions of its top pictures")
     if len(top_captions):
         parts.append(f"on **{100 * on_pictures:.0f} %** of the pictures of its top captions")
+    for flag in belief.flags(row):
+        parts[0] += f" :orange-badge[{flag}]"
     st.markdown(
         " · ".join(parts),
         help=f"Paired check: the {examples.PAIRED_TOP} strongest pictures (captions), and whether the concept fires on the "
-        "other side of the same pairs.",
+        f"other side of the same pairs. {belief.FLAG_HELP}",
     )
+    named = bool(str(row["name"] or ""))
+    if not (store.older and pd.isna(row["word_f1"])):
+        st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
 
 
 def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing) -> None:
@@ -116,19 +128,27 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
         downloads.figure(chart, f"{store.name}-concept-{concept}", command=commands.concept_examples(store, concept))
     with right:
         st.subheader("Its scores", anchor=False)
-        st.table(score_table(store, concept).set_index("score"), border="horizontal")
+        plain = [score for score in scores.at("concept") if not score.control and not score.name.startswith("effect")]
+        st.table(score_table(store, concept, plain).set_index("score"), border="horizontal")
+    st.subheader("May it be believed, and what does it do?", anchor=False)
+    judged = [score for score in scores.at("concept") if score not in plain]
+    st.table(score_table(store, concept, judged).set_index("score"), border="horizontal")
 
 
-def score_table(store: Store, concept: int) -> pd.DataFrame:
-    """Score, value, rank among all concepts, equation, and one line of explanation."""
+def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd.DataFrame:
+    """Score, value, that of the untrained SAE, rank among all concepts, equation, and one line of explanation; columns
+    without any entry are left out."""
     row, ranks = store.concepts.iloc[concept], caching.ranks(store)
     records = []
-    for score in scores.at("concept"):
+    for score in shown:
         value, rank = float(row[score.name]), int(ranks[score.name][concept])
         records.append(
             {
                 "score": score.label,
                 "value": score.text(value),
+                "untrained SAE": ""
+                if (control := caching.untrained_median(store, score.name)) is None
+                else score.text(control),
                 "rank": ""
                 if score.notable == "both" or not rank
                 else f"{rank:,} of {store.n_concepts:,}".replace(" ", "\N{NO-BREAK SPACE}"),
@@ -136,7 +156,8 @@ def score_table(store: Store, concept: int) -> pd.DataFrame:
                 "what it says": score.sentence,
             }
         )
-    return pd.DataFrame(records)
+    table = pd.DataFrame(records)
+    return table.drop(columns=[name for name in ("untrained SAE", "paper") if not table[name].any()])
 
 
 def strengths(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:

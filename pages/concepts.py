@@ -9,12 +9,12 @@ import streamlit as st
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import browse, filter_widgets
+from pages.components.concepts import browse, effect_board, filter_widgets
 from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, scores, state
 from pages.components.shared.errors import guard
 
 ROWS = 50
-VIEWS = ["table", "map", "histogram"]
+VIEWS = ["table", "map", "histogram", "effect"]
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -43,7 +43,10 @@ def main() -> None:
         st.button("Show all concepts", on_click=filter_widgets.reset, icon=":material/restart_alt:")
         return
     found = None
-    if view != "table":
+    if view == "effect":
+        with guard("The leaderboard", stop=False):
+            effect_board.section(store)
+    elif view != "table":
         with guard("The picture", stop=False):
             found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
     concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids))
@@ -121,7 +124,7 @@ def picked(selection: dict, shown: np.ndarray) -> None:
 def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
-    table["name"] = caching.concept_names(store, shown)
+    table["name"] = concept_cards.names(store, shown)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for score in scores.at("table"):
         table[score.name] = part[score.name].to_numpy() * (100 if score.format == "percent" else 1)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.retrieval.interventions import BASE
-from pages.components.lab import diagnosis, lab_view, query_lists, recall_curves, recall_table
+from pages.components.lab import concepts_meant, diagnosis, lab_view, query_lists, recall_curves, recall_table
 from pages.components.shared import caching, layout, method_builder, pickers, state
 from pages.components.shared.errors import guard
 
@@ -45,6 +45,7 @@ def main() -> None:
         st.stop()
     lab_view.facts(view)
     method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
+    concepts_meant.section(view)
     with guard("The comparison"):
         frame = recall_table.measured(view)
         if frame is None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from analysis.concepts.scores import score_names
 from analysis.sae.checkpoint import Sae, save_sae
 from analysis.store.write import StoreWriter
 
@@ -188,7 +189,7 @@ def _concepts(world: _World) -> pd.DataFrame:
     names[:FIRST_CONTENT] = ["any picture", "any caption", "dog", "boat (seen)", "boat (said)"]
     angle = np.linspace(0, 2 * np.pi, len(image), endpoint=False)
     alive = fired.any(0)
-    return pd.DataFrame(
+    planted = pd.DataFrame(
         {
             "energy": z.mean(0), "energy_image": image, "energy_text": text, "modality_score": modality,
             "frequency": fired.mean(0), "frequency_image": fired[world.rows["image"]].mean(0),
@@ -203,6 +204,7 @@ def _concepts(world: _World) -> pd.DataFrame:
             "name": [name if live else "" for name, live in zip(names, alive, strict=True)],
         }
     )  # fmt: skip
+    return planted.assign(**{name: np.nan for name in score_names() if name not in planted})  # `rescore` computes them
 
 
 def _bridge_matrix(world: _World) -> np.ndarray:

@@ -17,6 +17,7 @@ from analysis import __version__
 from analysis.bench.synthetic import dictionary, paired_codes
 from analysis.concepts.metrics import attribution_score, combined_energy, energy, frequency, modality_score
 from analysis.concepts.postings import build_postings
+from analysis.concepts.scores import score_names
 from analysis.retrieval.evaluation.standard import standard_results
 from analysis.retrieval.realign import statistics
 from analysis.retrieval.task import space_from_store
@@ -25,7 +26,7 @@ from analysis.sae.codes import Codes
 from analysis.store.schema import MANIFEST
 from analysis.store.write import StoreWriter
 
-GENERATOR = 1  # raise it when stores made before are no longer what this makes
+GENERATOR = 2  # raise it when stores made before are no longer what this makes
 CAPTIONS = 4  # of each picture
 ATTRIBUTED = 20_000  # pairs that attribution is averaged over
 PICTURES = 48
@@ -135,8 +136,9 @@ def _concepts(codes: Codes, is_image: np.ndarray, atoms: np.ndarray) -> pd.DataF
     k = codes.n_concepts
     bridge = np.exp(rng.normal(-6, 1, (4, k)))
     x, y = rng.normal(size=(2, k)).astype(np.float32)
+    belief = {name: rng.beta(1, 4, k) for name in score_names()}  # drawn: no page is faster or slower for their values
     return pd.DataFrame(
-        {
+        belief | {
             "energy": combined_energy(*sides, n_image=n_image, n_text=n_text), "energy_image": sides[0],
             "energy_text": sides[1], "modality_score": modality_score(*sides),
             "frequency": combined_energy(*often, n_image=n_image, n_text=n_text), "frequency_image": often[0],

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.build.diagnose import TRAINED_HERE, TRIED, Diagnosis, diagnose
+from analysis.build.dictionary import untrained_sae
 from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one, save_blocks
 from analysis.build.plan import BuildPlan, Config
@@ -23,14 +24,16 @@ from analysis.build.quality import as_facts, is_poor, measure
 from analysis.build.rescore import rescore
 from analysis.build.score import (
     caption_pairs,
+    evidence_of,
     neighbour_table,
     retrieval_pairs,
     score_tables,
-    words_of_samples,
+    untrained_table,
 )
+from analysis.build.second import second_backbone
 from analysis.build.stored_tasks import StoredTask, stored_tasks, write_results, write_tasks
 from analysis.build.token_views import choose_rows, write_token_views
-from analysis.concepts.scores import PairRows
+from analysis.concepts.scores import PairRows, ScoreInputs
 from analysis.errors import NewerStore, StoreError
 from analysis.models.devices import cuda_or_cpu
 from analysis.sae.checkpoint import Sae
@@ -38,7 +41,7 @@ from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.sae.quality import R2_WARN, Quality
 from analysis.store.read import open_base, open_store
-from analysis.store.schema import IMPORTED, MANIFEST, SAMPLE_COLUMNS, store_key
+from analysis.store.schema import IMPORTED, MANIFEST, SAMPLE_COLUMNS, UNTRAINED, store_key
 from analysis.store.write import StoreWriter
 
 
@@ -84,13 +87,15 @@ def assemble_store(
                     f"Codes are held in {sae.top_k} slots, which cuts {cut:.2%} of the activations of this SAE ({sae.rule})."
                 )
             diagnosis = _diagnosis(plan, quality, extraction, sae, opened, assembled.rows, say)
-            concepts, bridges = _score(work, plan, sae, assembled, progress)
+            concepts, bridges, untrained = _score(work, plan, config, sae, assembled, progress)
             if until == "score":
                 return work
             with StoreWriter(plan.cache, target.parent.name, extraction.corpus.name, config) as writer:
                 _remove_abandoned(target)
                 writer.concepts(concepts)
                 writer.bridges(bridges)
+                if untrained is not None:
+                    writer.table(UNTRAINED, untrained)
                 writer.array("neighbours.npy", neighbour_table(sae))
                 writer.array("codes/indices.npy", assembled.codes.indices)
                 writer.array("codes/values.npy", assembled.codes.values)
@@ -223,29 +228,40 @@ def _diagnosis(
 
 
 def _score(
-    work: Path, plan: BuildPlan, sae: Sae, assembled: Assembled, progress: Progress
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tables = work / "concepts.parquet", work / "bridges.parquet"
-    if all(path.is_file() for path in tables):
-        return pd.read_parquet(tables[0]), pd.read_parquet(tables[1])
+    work: Path, plan: BuildPlan, config: Config, sae: Sae, assembled: Assembled, progress: Progress
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+    """(concepts, bridges, scores of the untrained control where there is one), kept in the work folder."""
+    names = ("concepts.parquet", "bridges.parquet", UNTRAINED)
+    if all((work / name).is_file() for name in names[:2]):
+        concepts, bridges = (pd.read_parquet(work / name) for name in names[:2])
+        return concepts, bridges, pd.read_parquet(work / UNTRAINED) if (work / UNTRAINED).is_file() else None
     from analysis.concepts.map2d import concept_map
-    from analysis.concepts.names import name_concepts
 
-    codes, rows = assembled.codes, assembled.rows
+    samples, rows = assembled.samples, assembled.rows
+    inputs = ScoreInputs(
+        assembled.codes,
+        sae.dictionary,
+        rows,
+        plan.weighting,
+        evidence_of(samples["text"].tolist(), rows),
+        assembled.vectors,
+        second_backbone(plan.cache, config, samples["sample_id"].to_numpy()),
+    )
     progress("score", 0, 3)
-    concepts, bridges = score_tables(codes, sae.dictionary, rows, weighting=plan.weighting)
+    concepts, bridges = score_tables(inputs)
     progress("score", 1, 3)
-    words = words_of_samples(assembled.samples["text"].tolist(), rows)
-    concepts["name"] = name_concepts(codes, words, n_concepts=len(concepts))
+    start = untrained_sae(plan.cache / config["sae"]["path"])
+    control = None if start is None else untrained_table(inputs, start, assembled.vectors)
     progress("score", 2, 3)
     position = concept_map(sae.dictionary, alive=concepts["energy"].to_numpy() > 0, seed=plan.sae.seed)
     concepts["map_x"], concepts["map_y"] = position[:, 0], position[:, 1]
     progress("score", 3, 3)
-    for path, table in zip(tables, (concepts, bridges), strict=True):
-        partial = path.with_name(f".{path.name}.part")
-        table.to_parquet(partial, index=False)
-        os.replace(partial, path)
-    return concepts, bridges
+    for name, table in zip(names[::-1], (control, bridges, concepts), strict=True):
+        if table is not None:
+            partial = work / f".{name}.part"
+            table.to_parquet(partial, index=False)
+            os.replace(partial, work / name)
+    return concepts, bridges, control
 
 
 def _remove_abandoned(target: Path) -> None:

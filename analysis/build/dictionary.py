@@ -38,6 +38,11 @@ def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | N
     return sae, folder
 
 
+def untrained_sae(folder: Path) -> Sae | None:
+    """The SAE from which the training of the one in `folder` began, its control; None where no build kept it."""
+    return load_sae(folder / UNTRAINED) if (folder / UNTRAINED / "sae.json").is_file() else None
+
+
 def check_width(sae: Sae, folder: Path, width: int, backbone: str) -> None:
     if sae.width != width:
         raise CheckpointError(
@@ -80,7 +85,8 @@ def sae_size(plan: SaePlan, row: BackboneSpec | None, width: int) -> tuple[int, 
 def _train(
     plan: BuildPlan, extraction: Extraction, opened: OpenBackbone, *, say: Say, progress: Progress
 ) -> tuple[Sae, Path]:
-    from analysis.sae.train import TrainConfig, train_sae, untrained_sae
+    from analysis.sae import train
+    from analysis.sae.train import TrainConfig, train_sae
 
     spec = extraction.config["backbone"]
     data = plan.sae.data or _default_data(plan.data, plan.cache)
@@ -132,7 +138,7 @@ def _train(
     sae = replace(sae, meta={**sae.meta, **facts})
     dtype = "float16" if plan.embedding_dtype == "float16" else "float32"
     save_sae(sae, folder, dtype=dtype)
-    start = untrained_sae(states, config)
+    start = train.untrained_sae(states, config)
     save_sae(replace(start, meta={**start.meta, **facts}), folder / UNTRAINED, dtype=dtype)
     return load_sae(folder), folder
 

@@ -9,28 +9,44 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from analysis.build.dictionary import untrained_sae
 from analysis.build.extraction import Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one
-from analysis.build.score import bridge_partner, caption_pairs, neighbour_table, retrieval_pairs, words_of_samples
-from analysis.concepts.scores import PairRows, ScoreInputs, compute, score_names
+from analysis.build.score import (
+    bridge_partner,
+    caption_pairs,
+    concept_names,
+    evidence_of,
+    neighbour_table,
+    retrieval_pairs,
+    untrained_table,
+)
+from analysis.build.second import second_backbone
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, controlled, score_names
 from analysis.errors import StoreError
 from analysis.sae.checkpoint import Sae
 from analysis.store.manifest import Derived, Manifest
 from analysis.store.read import Store, open_base, open_store
-from analysis.store.schema import concept_columns, current_versions
+from analysis.store.schema import EFFECTS, UNTRAINED, concept_columns, current_versions
 from analysis.store.write import DerivedWriter, remove_unread
 
 SCORE = "score "  # how parts that are scores are called in schema.current_versions
 
 
 def rescore(
-    path: Path, *, everything: bool = False, say: Say = print, progress: Progress | None = None
+    path: Path,
+    *,
+    everything: bool = False,
+    effects: pd.DataFrame | None = None,
+    say: Say = print,
+    progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Bring the derived tables of the store at `path` up to date and return the parts that were computed.
 
     Only parts of another version than the code's are computed, the others are taken over as they are; everything: all of
-    them. Samples, embeddings, codes and tasks are only read. The new tables are published together: a reader sees the old
-    ones or the new ones, also after a kill. Raises StoreError where the store itself cannot be read or its SAE is gone.
+    them; effects: newly measured ones of single concepts, which are kept and from which scores follow. Samples, embeddings,
+    codes and tasks are only read. The new tables are published together: a reader sees the old ones or the new ones, also
+    after a kill. Raises StoreError where the store itself cannot be read or its SAE is gone.
     """
     path = Path(path)
     progress = progress or (lambda step, done, total: None)
@@ -40,7 +56,11 @@ def rescore(
         old = _tables_of(path, say)
         parts = tuple(current_versions())
         stale = parts if everything or old is None else tuple(part for part in old.older if part in parts)
-        if old is not None and not everything and not old.older:
+        if effects is not None:
+            stale = tuple(
+                part for part in parts if part in stale or part == "effects" or part.startswith(f"{SCORE}effect")
+            )
+        if old is not None and not everything and not old.older and effects is None:
             remove_unread(path, old.derived)
             shutil.rmtree(work, ignore_errors=True)
             say(f"The tables of {path.name} are current.")
@@ -48,7 +68,7 @@ def rescore(
         was = base.manifest
         manifest = Manifest(was.config, was.files, was.facts, was.tasks, was.created)
         with disk_errors_of(f"The tables of {path.name}"), DerivedWriter(path) as writer:
-            _write(writer, base, old, set(stale), progress)
+            _write(writer, base, old, set(stale), effects_of(old) if effects is None else effects, progress)
             derived = writer.publish(manifest, current_versions())
             if base.manifest.schema != manifest.schema:
                 writer.adopt(manifest)
@@ -69,13 +89,23 @@ def _tables_of(path: Path, say: Say) -> Store | None:
     return store
 
 
-def _write(writer: DerivedWriter, base: Store, old: Store | None, stale: set[str], progress: Progress) -> None:
+def _write(
+    writer: DerivedWriter,
+    base: Store,
+    old: Store | None,
+    stale: set[str],
+    effects: pd.DataFrame | None,
+    progress: Progress,
+) -> None:
     scores = [name for name in score_names() if f"{SCORE}{name}" in stale]
-    if old is None or scores or stale & {"bridges", "names", "map"}:
-        _write_concepts(writer, base, old, scores, stale, progress)
+    if old is None or scores or stale & {"bridges", "names", "map", "untrained"}:
+        _write_concepts(writer, base, old, scores, stale, effects, progress)
     else:
-        link_or_copy(old.file_path("concepts.parquet"), writer.path("concepts.parquet"))
-        link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
+        for name in ("concepts.parquet", "bridges.parquet", UNTRAINED):
+            if old.has(name):
+                link_or_copy(old.file_path(name), writer.path(name))
+    if effects is not None:
+        writer.table(EFFECTS, effects)
     if old is None or "neighbours" in stale:
         writer.array("neighbours.npy", neighbour_table(base.sae()))
     else:
@@ -101,10 +131,26 @@ def _with(base: Store, concepts: pd.DataFrame) -> Store:
 
 
 def _write_concepts(
-    writer: DerivedWriter, base: Store, old: Store | None, scores: list[str], stale: set[str], progress: Progress
+    writer: DerivedWriter,
+    base: Store,
+    old: Store | None,
+    scores: list[str],
+    stale: set[str],
+    effects: pd.DataFrame | None,
+    progress: Progress,
 ) -> None:
     sae, rows = base.sae(), pair_rows(base)
-    inputs = ScoreInputs(base.codes, sae.dictionary, rows, base.config.get("weighting", "samples"))
+    vectors = base.mapped_embeddings()
+    inputs = ScoreInputs(
+        base.codes,
+        sae.dictionary,
+        rows,
+        base.config.get("weighting", "samples"),
+        evidence_of(base.samples["text"].tolist(), rows),
+        vectors,
+        second_backbone(base.cache_dir, base.config, base.samples["sample_id"].to_numpy()),
+        effects,
+    )
     progress("score", 0, 3)
     columns = {} if old is None else {name: old.concepts[name].to_numpy() for name in old.concepts}
     columns |= compute(inputs, scores)
@@ -115,7 +161,13 @@ def _write_concepts(
         link_or_copy(old.file_path("bridges.parquet"), writer.path("bridges.parquet"))
     progress("score", 1, 3)
     if old is None or "names" in stale:
-        columns["name"] = concept_names(base, rows)
+        columns["name"] = np.asarray(concept_names(inputs), object)
+    if old is None or "untrained" in stale or {score.name for score in controlled()} & set(scores):
+        start = untrained_sae(base.cache_dir / base.config["sae"]["path"])
+        if start is not None:
+            writer.table(UNTRAINED, untrained_table(inputs, start, vectors))
+    elif old.has(UNTRAINED):
+        link_or_copy(old.file_path(UNTRAINED), writer.path(UNTRAINED))
     progress("score", 2, 3)
     if old is None or "map" in stale:
         columns["map_x"], columns["map_y"] = concept_positions(base, sae, columns["energy"])
@@ -135,11 +187,11 @@ def pair_rows(store: Store) -> PairRows:
     return retrieval_pairs(modality, tasks)
 
 
-def concept_names(store: Store, rows: PairRows) -> list[str]:
-    from analysis.concepts.names import name_concepts
-
-    words = words_of_samples(store.samples["text"].tolist(), rows)
-    return name_concepts(store.codes, words, n_concepts=store.n_concepts)
+def effects_of(store: Store | None) -> pd.DataFrame | None:
+    """What was measured of single concepts, if it is of the code's version."""
+    if store is None or "effects" in store.older:
+        return None
+    return store.effects
 
 
 def concept_positions(store: Store, sae: Sae, energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

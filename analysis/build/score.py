@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
-from analysis.concepts.scores import PairRows, ScoreInputs, compute
+from analysis.concepts.evidence import Evidence, gather_evidence
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, controlled
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
+from analysis.sae.encode import encode
 from analysis.store.schema import NO_PAIRS, concept_columns
 
 NEIGHBOURS_KEPT = 16
+CONTROL_SAMPLES = 50_000  # samples that the untrained SAE is encoded on; more would cost a second encoding of the data
 FROM_CAPTIONS = "image-caption pairs"
 
 
@@ -57,25 +62,70 @@ def retrieval_pairs(
     )
 
 
-def score_tables(
-    codes: Codes, dictionary: np.ndarray, rows: PairRows, *, weighting: str = "samples"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def score_tables(inputs: ScoreInputs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(concepts, bridges), from one pass over the bridge matrix.
 
-    concepts: every score of every concept, one row a concept; map and name are filled in later. Without pairs bridges
+    concepts: every score and the name of every concept, one row a concept; the map is filled in later. Without pairs bridges
     and attribution are NaN. The modality score is NaN for concepts that fire on no image and no text, and for all where
     the data lack one of the two. bridges: the strongest pairs of an image concept and a text concept beside their
     permutation null.
     """
-    inputs = ScoreInputs(codes, dictionary, rows, weighting)
     table = pd.DataFrame(compute(inputs))
-    table = table.assign(bridge_partner=bridge_partner(inputs), map_x=np.nan, map_y=np.nan, name="")
+    table = table.assign(bridge_partner=bridge_partner(inputs), map_x=np.nan, map_y=np.nan, name=concept_names(inputs))
     return table.loc[:, list(concept_columns())], inputs.bridges[1]
 
 
 def bridge_partner(inputs: ScoreInputs) -> np.ndarray:
     """(K,) the concept of the other side with which each has its strongest bridge; -1 where it has none."""
     return inputs.bridges[0]["max"].partner if inputs.has_pairs else np.full(inputs.n_concepts, -1)
+
+
+def concept_names(inputs: ScoreInputs) -> list[str]:
+    """The words that name each concept on samples that did not choose them; "" where none does."""
+    return [""] * inputs.n_concepts if inputs.held_out is None else inputs.held_out.name.tolist()
+
+
+def evidence_of(texts: Sequence[str], rows: PairRows) -> Evidence:
+    """What names are tested on: pictures and captions, all that pairs join on one side of the two halves."""
+    n = len(texts)
+    ones = np.ones(len(rows.pair_image), bool)
+    graph = sp.coo_array((ones, (rows.pair_image, rows.pair_text)), shape=(n, n))
+    group = np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    is_image, counts = np.zeros((2, n), bool)
+    is_image[rows.images] = True
+    counts[rows.images] = counts[rows.texts] = True
+    return gather_evidence(words_of_samples(texts, rows), np.where(counts, group, -1), is_image)
+
+
+def untrained_table(inputs: ScoreInputs, start: Sae, vectors: np.ndarray) -> pd.DataFrame:
+    """The scores of the SAE that training started from, one row a concept of the same number: only those that want such a
+    control (`Score.control`). inputs: of the trained SAE; of more than CONTROL_SAMPLES samples, evenly chosen ones."""
+    rows, evidence = inputs.rows, inputs.evidence
+    n = len(vectors)
+    if n > CONTROL_SAMPLES:
+        rows, evidence = _thinned(rows, evidence, n)
+    used = np.unique(np.concatenate([rows.images, rows.texts, rows.both]))
+    codes = Codes(np.zeros((n, start.top_k), np.int32), np.zeros((n, start.top_k), np.float32), start.n_concepts)
+    found = encode(start, vectors[used])
+    codes.indices[used], codes.values[used] = found.indices, found.values
+    control = replace(inputs, codes=codes, dictionary=start.dictionary, rows=rows, evidence=evidence, effects=None)
+    return pd.DataFrame(compute(control, [score.name for score in controlled()]))
+
+
+def _thinned(rows: PairRows, evidence: Evidence | None, n: int) -> tuple[PairRows, Evidence | None]:
+    """Two pictures of every so many with their captions, so that about CONTROL_SAMPLES samples of both halves stay."""
+    step = -(-n // CONTROL_SAMPLES)
+    kept = np.zeros(n, bool)
+    kept[rows.images[np.arange(len(rows.images)) // 2 % step == 0]] = True
+    paired = kept[rows.pair_image]
+    kept[rows.pair_text[paired]] = True
+    if not len(rows.pair_image):
+        kept[rows.texts[np.arange(len(rows.texts)) // 2 % step == 0]] = True
+    thin = PairRows(
+        rows.images[kept[rows.images]], rows.texts[kept[rows.texts]], rows.both[::step], rows.pair_image[paired],
+        rows.pair_text[paired], rows.source,
+    )  # fmt: skip
+    return thin, None if evidence is None else replace(evidence, half=np.where(kept, evidence.half, -1).astype(np.int8))
 
 
 def words_of_samples(texts: Sequence[str], rows: PairRows) -> list[list[str]]:

@@ -13,6 +13,8 @@ from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
 __all__ = [
+    "CONSTANT",
+    "DENSE",
     "Attribution",
     "Bridge",
     "attribution_score",
@@ -21,6 +23,7 @@ __all__ = [
     "bridge_score",
     "combined_energy",
     "cumulative_energy",
+    "density",
     "energy",
     "energy_readout",
     "frequency",
@@ -30,6 +33,7 @@ __all__ = [
 ]
 
 BLOCK = 8192  # samples at a time
+CONSTANT, DENSE = 0.9, 0.3  # a concept that fires on more than this share of a modality
 COMPILED_FROM = 5 * 10**8  # multiplications; below this compiling a kernel costs more than it saves
 
 
@@ -60,6 +64,13 @@ def frequency(codes: Codes) -> np.ndarray:
     for indices, values in _blocks(codes):
         total += np.bincount(indices[values > 0], minlength=codes.n_concepts)
     return total / max(len(codes), 1)
+
+
+def density(frequency_image: np.ndarray, frequency_text: np.ndarray) -> np.ndarray:
+    """(K,) "constant", "dense" or "sparse": by the modality on which a concept fires more often. A constant concept tells no
+    sample from another."""
+    often = np.fmax(np.asarray(frequency_image, np.float64), np.asarray(frequency_text, np.float64))
+    return np.where(often > CONSTANT, "constant", np.where(often > DENSE, "dense", "sparse"))
 
 
 def combined_energy(

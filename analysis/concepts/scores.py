@@ -11,7 +11,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from analysis.concepts import coherence
 from analysis.concepts.bridges import Bridge, bridges
+from analysis.concepts.coherence import Centred
+from analysis.concepts.evidence import Evidence
+from analysis.concepts.held_out import HeldOut, hold_out
 from analysis.concepts.metrics import Attribution, attribution_score, energy, frequency, modality_score
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
@@ -37,19 +41,35 @@ class PairRows:
 
 
 @dataclass(frozen=True)
+class Second:
+    """Embeddings by another backbone: vectors (M, D'), and the row (N,) in which each sample lies, -1 for none."""
+
+    vectors: np.ndarray
+    position: np.ndarray
+    backbone: str
+
+
+@dataclass(frozen=True)
 class ScoreInputs:
     """What a score may be computed from. What several scores share (energies of each modality, bridges, attribution) is
     computed when the first of them asks for it, and once.
 
     codes: of all N samples of a store, row = position in its sample table; dictionary (K, D): unit rows; rows: which
     samples and pairs count; weighting: "samples" (the paper: the mean over all samples) or "balanced" (the mean of the
-    means of the modalities that occur).
+    means of the modalities that occur). Optional, a score that needs what is not there is NaN: evidence: the words that
+    names are tested on; vectors (N, D): the embeddings that were encoded; second: the same samples in another
+    backbone; effects: what removing each concept alone does, see
+    `retrieval.evaluation.single_effects`.
     """
 
     codes: Codes
     dictionary: np.ndarray
     rows: PairRows
     weighting: str = "samples"
+    evidence: Evidence | None = None
+    vectors: np.ndarray | None = None
+    second: Second | None = None
+    effects: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         if self.weighting not in ("samples", "balanced"):
@@ -96,6 +116,25 @@ class ScoreInputs:
     def attribution(self) -> Attribution:
         return attribution_score(*self.pairs, self.dictionary)
 
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """The names and how far they hold on samples that did not choose them; None without words."""
+        return None if self.evidence is None else hold_out(self.codes, self.evidence, _modality(self))
+
+    @property
+    def modalities(self) -> list[np.ndarray]:
+        """Rows of the pictures and of the captions, as far as there are any."""
+        return [rows for rows in (self.rows.images, self.rows.texts) if len(rows)]
+
+    @cached_property
+    def centred(self) -> Centred | None:
+        return None if self.vectors is None else Centred(self.vectors, self.modalities)
+
+    @cached_property
+    def clarity(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(clarity, polysemanticity)."""
+        return None if self.centred is None else coherence.clarity(self.codes, self.centred)
+
     def missing(self) -> np.ndarray:
         """(K,) NaN: a score that these data do not define."""
         return np.full(self.n_concepts, np.nan)
@@ -120,7 +159,8 @@ class Score:
     None where it is open. format: printf format, or "percent" for a share. notable: which end is worth a look, "high",
     "low" or "both". ends: the removal sets, which follow from `notable` unless they are named here; () for none. places:
     where it has a column or line of its own without being asked for. version: raise it when `compute` gives other
-    numbers than before, and stores say that they want to be rescored.
+    numbers than before, and stores say that they want to be rescored. control: the same number of the untrained SAE
+    belongs beside it, and is kept in `untrained.parquet`.
     """
 
     name: str
@@ -136,6 +176,7 @@ class Score:
     ends: tuple[End, ...] | None = None
     places: tuple[str, ...] = ("table", "concept")
     version: int = 1
+    control: bool = False
 
     @property
     def help(self) -> str:
@@ -193,6 +234,52 @@ def _bridge(reduction: str) -> Callable[[ScoreInputs], np.ndarray]:
     return of
 
 
+def _held_out(part: str) -> Callable[[ScoreInputs], np.ndarray]:
+    def of(inputs: ScoreInputs) -> np.ndarray:
+        return inputs.missing() if inputs.held_out is None else np.asarray(getattr(inputs.held_out, part))
+
+    return of
+
+
+def _clarity(part: int) -> Callable[[ScoreInputs], np.ndarray]:
+    def of(inputs: ScoreInputs) -> np.ndarray:
+        return inputs.missing() if inputs.clarity is None else inputs.clarity[part]
+
+    return of
+
+
+def _monosemanticity(inputs: ScoreInputs) -> np.ndarray:
+    return inputs.missing() if inputs.centred is None else coherence.monosemanticity(inputs.codes, inputs.centred)
+
+
+def _second_opinion(inputs: ScoreInputs) -> np.ndarray:
+    if inputs.second is None:
+        return inputs.missing()
+    found = Centred(inputs.second.vectors, inputs.modalities, inputs.second.position)
+    return coherence.monosemanticity(inputs.codes, found)
+
+
+def _paired_rate(inputs: ScoreInputs) -> np.ndarray:
+    """Over pairs: fires on both sides / fires on either."""
+    if not inputs.has_pairs:
+        return inputs.missing()
+    image, text = (side.to_csr().astype(bool).astype(np.int64) for side in inputs.pairs)
+    both = np.asarray(image.multiply(text).sum(axis=0)).ravel()
+    either = np.asarray(image.sum(axis=0) + text.sum(axis=0)).ravel() - both
+    return np.where(either > 0, both / np.maximum(either, 1), np.nan)
+
+
+def _effect(task: str) -> Callable[[ScoreInputs], np.ndarray]:
+    def of(inputs: ScoreInputs) -> np.ndarray:
+        if inputs.effects is None:
+            return inputs.missing()
+        rows = inputs.effects[(inputs.effects["k"] == 0) & ((inputs.effects["task"] == task) | (task == ""))]
+        mean = rows.groupby("concept")["difference"].mean()
+        return 100 * mean.reindex(range(inputs.n_concepts)).to_numpy(float)
+
+    return of
+
+
 def _mean(parts: dict[str, np.ndarray], weights: dict[str, int]) -> np.ndarray:
     total = np.zeros(len(next(iter(parts.values()))))
     for name, weight in weights.items():
@@ -220,6 +307,71 @@ SCORES: dict[str, Score] = {
             _attribution("total"), "Eq. 6", "squared length of embeddings",
         ),
         Score(
+            "word_f1", "name F1",
+            "How well the concept's name predicts where it fires, on samples that did not choose the name (both halves in "
+            "turn): F1 of firing at half its maximum or more.",
+            _held_out("f1"), title="held-out F1 of the name", range=(0, 1), format="%.2f", ends=(), control=True,
+        ),
+        Score(
+            "word_auroc", "name AUROC",
+            "How well the activation tells samples with the name's word from those without it, on samples that did not "
+            "choose the name; 0.5 is chance.",
+            _held_out("auroc"), title="held-out AUROC of the name", range=(0, 1), format="%.2f", ends=(), places=("concept",),
+            control=True,
+        ),
+        Score(
+            "word_purity", "word purity",
+            "Share of the activation that lies on samples with one word, less chance, on samples that did not choose the "
+            "word: what fires strongly shares something.",
+            _held_out("purity"), title="strength-weighted word purity", range=(None, 1), format="%.2f", ends=(),
+            places=("concept",), control=True,
+        ),
+        Score(
+            "clarity", "clarity",
+            "Mean cosine of two of its 20 strongest samples, embeddings centred in their modality: 0 as at random, 1 all "
+            "alike (SemanticLens).",
+            _clarity(0), range=(-1, 1), format="%.2f", ends=(), places=("concept",), control=True,
+        ),
+        Score(
+            "polysemanticity", "polysemanticity",
+            "How far apart the two clusters of its 20 strongest samples lie: 0 one meaning, 1 unrelated, 2 opposite "
+            "(SemanticLens).",
+            _clarity(1), range=(0, 2), format="%.2f", notable="low", ends=(), places=("concept",), control=True,
+        ),
+        Score(
+            "monosemanticity", "monosemanticity",
+            "Mean cosine of two samples on which it fires, weighted by both activations, in the embeddings it was trained "
+            "on, centred in their modality (Pach et al. 2025).",
+            _monosemanticity, range=(-1, 1), format="%.2f", ends=(), places=("concept",), control=True,
+        ),
+        Score(
+            "monosemanticity_second", "monosemanticity, second encoder",
+            "The same in the embeddings of another backbone on the same samples, which did not make the concept.",
+            _second_opinion, range=(-1, 1), format="%.2f", ends=(), places=("concept",), control=True,
+        ),
+        Score(
+            "paired_rate", "paired rate",
+            "Of the pairs on whose picture or caption it fires, the share on which it fires on both.",
+            _paired_rate, range=(0, 1), format="percent", ends=(), places=("concept",), control=True,
+        ),
+        Score(
+            "effect", "effect",
+            "Change of recall when this concept alone is removed (mean of R@1, R@5 and R@10 over all tasks of the store, in "
+            "points): above 0 the concept hurts retrieval, below 0 it helps.",
+            _effect(""), unit="points, without the concept", title="effect on recall", format="%+.2f", notable="both",
+            ends=(),
+        ),
+        Score(
+            "effect_i2t", "effect on i2t", "The same on the task i2t alone.",
+            _effect("i2t"), unit="points, without the concept", title="effect on i2t recall", format="%+.2f",
+            notable="both", ends=(), places=("concept",),
+        ),
+        Score(
+            "effect_t2i", "effect on t2i", "The same on the task t2i alone.",
+            _effect("t2i"), unit="points, without the concept", title="effect on t2i recall", format="%+.2f",
+            notable="both", ends=(), places=("concept",),
+        ),
+        Score(
             "bridge_max", "bridge max",
             "Strongest link of the concept to one concept of the other modality: how often both fire on a pair, times the "
             "cosine of their directions; larger of row and column maximum.",
@@ -243,7 +395,7 @@ SCORES: dict[str, Score] = {
         Score(
             "frequency", "frequency", "Share of all samples on which the concept is active at all.",
             lambda inputs: _mean(inputs.frequencies, inputs.counts),
-            title="share of samples on which it fires", range=(0, 1), format="percent", ends=(), places=(),
+            title="share of samples on which it fires", range=(0, 1), format="percent", ends=(), places=("concept",),
         ),
         Score(
             "frequency_image", "fires on images", "Share of the images on which the concept is active.",
@@ -290,6 +442,11 @@ def by_label() -> dict[str, Score]:
 def at(place: str) -> tuple[Score, ...]:
     """The scores that have a column in the browser's "table" or a line on the "concept" page."""
     return tuple(score for score in SCORES.values() if place in score.places)
+
+
+def controlled() -> tuple[Score, ...]:
+    """The scores beside which that of the untrained SAE belongs."""
+    return tuple(score for score in SCORES.values() if score.control)
 
 
 def removal_ends() -> dict[str, tuple[Score, End]]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.concepts.held_out import word_f1
+from analysis.concepts.metrics import CONSTANT
 from analysis.demo.probes import BELIEVABLE
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import decode, encode
-
-CONSTANT = 0.9  # a concept that fires on this share of a modality says nothing of a sample
-FIRES = 0.5  # of its maximum: what counts as firing
 
 
 @dataclass(frozen=True)
@@ -71,18 +70,8 @@ def believable(sae: Sae, val: Scenes, test: Scenes, object_words: np.ndarray) ->
 
 def _f1(codes: Codes, scenes: Scenes) -> np.ndarray:
     """(K, V) F1 of "fires at half of its maximum or more" for "the word is there", modalities weighing equally."""
-    rows = np.repeat(np.arange(len(codes.indices)), codes.indices.shape[1])
-    shape = (len(codes.indices), codes.n_concepts)
-    strength = sp.csr_array((codes.values.ravel(), (rows, codes.indices.ravel())), shape=shape)
-    peak = strength.max(axis=0).toarray().ravel()
-    fires = strength.tocoo()
-    keep = (fires.data > 0) & (fires.data >= FIRES * peak[fires.col])
     share = np.where(scenes.is_image, (~scenes.is_image).sum() / scenes.is_image.sum(), 1.0)
-    weighted = sp.csr_array((share[fires.row[keep]], (fires.row[keep], fires.col[keep])), shape=shape)
-    words = sp.csr_array(scenes.words.astype(np.float64))
-    both = (weighted.T @ words).toarray()
-    total = weighted.sum(axis=0)[:, None] + (share @ words)[None]
-    return 2 * both / np.maximum(total, 1e-12)
+    return word_f1(codes.to_csr().astype(np.float64), sp.csr_array(scenes.words.astype(np.float64)), share)
 
 
 def _r2(vectors: np.ndarray, rebuilt: np.ndarray) -> float:

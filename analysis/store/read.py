@@ -21,12 +21,15 @@ from analysis.store.manifest import Derived, FileFacts, Manifest, split_schema_1
 from analysis.store.schema import (
     BRIDGE_COLUMNS,
     DERIVED,
+    EFFECT_COLUMNS,
+    EFFECTS,
     IMPORTED,
     MANIFEST,
     OTHER_CONCEPT_COLUMNS,
     SAMPLE_COLUMNS,
     SCHEMA,
     SIDES,
+    UNTRAINED,
     concept_columns,
     current_versions,
 )
@@ -194,6 +197,17 @@ class Store:
         """Strongest image-concept/text-concept pairs with their permutation null."""
         return self._table("bridges.parquet", BRIDGE_COLUMNS)
 
+    @cached_property
+    def untrained(self) -> pd.DataFrame | None:
+        """Scores of the concepts of the SAE that training started from, the control of this one's; None without."""
+        return self._table(UNTRAINED) if self.has(UNTRAINED) else None
+
+    @cached_property
+    def effects(self) -> pd.DataFrame | None:
+        """What the removal of one concept alone does to recall: a row a task, concept and k, with difference, low and high
+        (95 %, paired). None where nobody measured it (`python -m analysis concept-effects`)."""
+        return self._table(EFFECTS, EFFECT_COLUMNS) if self.has(EFFECTS) else None
+
     def results(self, task: str) -> pd.DataFrame:
         """Recall of the standard methods as measured when the store was built. Older tables call a difference delta."""
         found = self._table(f"retrieval/{task}/results.parquet")
@@ -256,6 +270,10 @@ class Store:
         hit = slot[wanted] >= 0
         result[hit] = stored[slot[wanted[hit]]]
         return result
+
+    def mapped_embeddings(self) -> np.ndarray:
+        """(N, D) the mean-pooled embeddings as they are stored: a memory map of float16 or float32."""
+        return self._array("embeddings/mean.npy")
 
     def sae(self) -> Any:
         """The SAE (analysis.sae.checkpoint.Sae) whose codes these are, from the cache beside the store."""

@@ -20,9 +20,14 @@ SAMPLE_COLUMNS = (
 )  # fmt: skip
 OTHER_CONCEPT_COLUMNS = ("bridge_partner", "map_x", "map_y", "name")  # beside one column a score
 BRIDGE_COLUMNS = ("image_concept", "text_concept", "coactivation", "cosine", "bridge", "null_quantile", "excess")
+EFFECT_COLUMNS = ("task", "concept", "k", "base", "difference", "low", "high")
 SIDES = ("queries", "candidates")
 NO_PAIRS = "none"  # facts.pairs_from of a store without image-text pairs: bridges and attribution are then missing
-PART_VERSIONS = {"bridges": 1, "map": 1, "names": 1, "neighbours": 1, "results": 1}  # raised when the numbers change
+EFFECTS = "effects.parquet"  # what the removal of each concept alone does to recall; only where it was measured
+UNTRAINED = "untrained.parquet"  # scores of the SAE that training started from; only where a build kept it
+PART_VERSIONS = {  # raised when the numbers change
+    "bridges": 1, "effects": 1, "map": 1, "names": 2, "neighbours": 1, "results": 1, "untrained": 1,
+}  # fmt: skip
 _OF_SCHEMA_1 = (
     "energy", "energy_image", "energy_text", "modality_score", "frequency", "frequency_image", "frequency_text",
     "bridge_max", "bridge_diagonal", "bridge_off_diagonal", "bridge_abs_sum", "attribution", "attribution_image",
@@ -37,7 +42,7 @@ def concept_columns() -> tuple[str, ...]:
 
 def is_derived(name: str) -> bool:
     """Follows from codes, embeddings and dictionary, and is computed again by `rescore`."""
-    tables = ("concepts.parquet", "bridges.parquet", "neighbours.npy")
+    tables = ("concepts.parquet", "bridges.parquet", "neighbours.npy", EFFECTS, UNTRAINED)
     return name in tables or (name.startswith("retrieval/") and name.endswith("/results.parquet"))
 
 
@@ -47,7 +52,8 @@ def current_versions() -> dict[str, int]:
 
 
 def versions_of_schema_1() -> dict[str, int]:
-    return {**{f"score {name}": 1 for name in _OF_SCHEMA_1}, **dict.fromkeys(PART_VERSIONS, 1)}
+    parts = ("bridges", "map", "names", "neighbours", "results")
+    return {**{f"score {name}": 1 for name in _OF_SCHEMA_1}, **dict.fromkeys(parts, 1)}
 
 
 def store_key(config: dict[str, Any]) -> str:

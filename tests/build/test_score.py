@@ -2,15 +2,21 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from analysis.build import score
 from analysis.build.score import (
     FROM_CAPTIONS,
     caption_pairs,
+    evidence_of,
     retrieval_pairs,
     score_tables,
+    untrained_table,
     words_of_samples,
 )
 from analysis.concepts import bridges as bridges_module
+from analysis.concepts.scores import ScoreInputs, compute, controlled
+from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
+from analysis.sae.encode import encode
 from analysis.store.schema import BRIDGE_COLUMNS, NO_PAIRS, concept_columns
 
 IMAGE, TEXT, BOTH = "image", "text", "image_text"
@@ -54,7 +60,7 @@ def test_image_and_text_samples_have_no_share_in_a_modality_score():
     modality = np.array([IMAGE, TEXT, BOTH])
     codes = codes_of([[1, 0, 0, 0], [1, 2, 0, 0], [4, 0, 3, 0]])
     pairs = [("i2t", [0], [1], sp.csr_array(np.ones((1, 1))))]
-    table, _ = score_tables(codes, np.eye(4), retrieval_pairs(modality, pairs))
+    table, _ = score_tables(ScoreInputs(codes, np.eye(4), retrieval_pairs(modality, pairs)))
     np.testing.assert_allclose(table["modality_score"], [0.5, 1, np.nan, np.nan])
     np.testing.assert_allclose(table["energy"], [2, 2 / 3, 1, 0])
     np.testing.assert_allclose(table["energy_image"], [1, 0, 0, 0])
@@ -64,16 +70,16 @@ def test_image_and_text_samples_have_no_share_in_a_modality_score():
 def test_balanced_energy_is_the_mean_of_the_modalities_that_occur():
     codes = codes_of([[3, 0], [1, 0], [1, 2]])
     rows = caption_pairs(np.array([0, 0, 0]), np.array([IMAGE, TEXT, TEXT]))
-    table, _ = score_tables(codes, np.eye(2), rows, weighting="balanced")
+    table, _ = score_tables(ScoreInputs(codes, np.eye(2), rows, weighting="balanced"))
     np.testing.assert_allclose(table["energy"], [(3 + 1) / 2, (0 + 1) / 2])
-    plain, _ = score_tables(codes, np.eye(2), rows)
+    plain, _ = score_tables(ScoreInputs(codes, np.eye(2), rows))
     np.testing.assert_allclose(plain["energy"], [5 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize("modality", [[IMAGE, IMAGE, IMAGE], [TEXT, TEXT, TEXT], [BOTH, IMAGE, IMAGE]])
 def test_without_one_modality_no_concept_has_a_modality_score(modality):
     codes = codes_of([[1, 0], [2, 1], [0, 1]])
-    table, _ = score_tables(codes, np.eye(2), retrieval_pairs(np.array(modality), []))
+    table, _ = score_tables(ScoreInputs(codes, np.eye(2), retrieval_pairs(np.array(modality), [])))
     assert list(table.columns) == list(concept_columns())
     assert table["modality_score"].isna().all()
     assert table[["attribution", "attribution_image", "attribution_text", "bridge_max"]].isna().all(axis=None)
@@ -83,7 +89,7 @@ def test_without_one_modality_no_concept_has_a_modality_score(modality):
 
 def test_without_pairs_the_bridge_table_is_empty_and_complete():
     codes = codes_of([[1, 0], [2, 1]])
-    _, table = score_tables(codes, np.eye(2), retrieval_pairs(np.array([IMAGE, IMAGE]), []))
+    _, table = score_tables(ScoreInputs(codes, np.eye(2), retrieval_pairs(np.array([IMAGE, IMAGE]), [])))
     assert len(table) == 0
     assert list(table.columns) == list(BRIDGE_COLUMNS)
 
@@ -99,7 +105,7 @@ def test_the_bridges_of_both_tables_come_from_one_pass_and_agree(monkeypatch):
     scan = bridges_module.scan_bridges
     monkeypatch.setattr(bridges_module, "scan_bridges", lambda *args, **kw: passes.append(1) or scan(*args, **kw))
     rows = caption_pairs(np.repeat(np.arange(10), 3), np.array([IMAGE, TEXT, TEXT] * 10))
-    concepts, pairs = score_tables(codes, dictionary, rows)
+    concepts, pairs = score_tables(ScoreInputs(codes, dictionary, rows))
     assert len(passes) == 1
     image, text = dense[rows.pair_image].astype(np.float64), dense[rows.pair_text].astype(np.float64)
     matrix = image.T @ text / len(image) * (dictionary.astype(np.float64) @ dictionary.T)
@@ -109,6 +115,47 @@ def test_the_bridges_of_both_tables_come_from_one_pass_and_agree(monkeypatch):
     top = pairs.iloc[0]
     assert (top["image_concept"], top["text_concept"]) == np.unravel_index(matrix.argmax(), matrix.shape)
     assert top["bridge"] == pytest.approx(matrix.max(), rel=1e-5)
+
+
+def test_names_are_tested_on_halves_that_share_no_pair():
+    rows = caption_pairs(np.repeat(np.arange(30), 2), np.array([IMAGE, TEXT] * 30))
+    texts = [text for i in range(30) for text in ("", f"the {('dog', 'boat', 'tree')[i % 3]}")]
+    evidence = evidence_of(texts, rows)
+    half = evidence.half.reshape(-1, 2)
+    assert (half[:, 0] == half[:, 1]).all(), "a picture and its captions lie in one half"
+    assert sorted(np.bincount(half[:, 0]).tolist()) == [15, 15]
+    assert sorted(evidence.spelled) == ["boat", "dog", "tree"]
+    assert (evidence.words.toarray()[0::2] == evidence.words.toarray()[1::2]).all(), (
+        "pictures have their captions' words"
+    )
+    assert evidence.is_image.reshape(-1, 2).tolist() == [[True, False]] * 30
+    lonely = evidence_of([*texts, "the dog"], rows)
+    assert lonely.half[-1] == -1, "a sample in no pair of the scores does not count"
+
+
+def test_the_untrained_control_is_scored_on_the_same_evidence(monkeypatch):
+    """Atoms of words against atoms at random: only what wants a control is computed, and thinning changes it little."""
+    rng = np.random.default_rng(0)
+    words = rng.random((400, 4)) < 0.3
+    texts = [
+        text for row in words for text in ("", " ".join(np.array(["dog", "boat", "tree", "kite"])[row]) or "nothing")
+    ]
+    vectors = np.repeat(words, 2, axis=0).astype(np.float32) + 0.1 * rng.random((800, 4)).astype(np.float32)
+    rows = caption_pairs(np.repeat(np.arange(400), 2), np.array([IMAGE, TEXT] * 400))
+    trained, start = (Sae(atoms, np.zeros(4, np.float32), atoms, 4) for atoms in (np.eye(4), unit(rng, 4, 4)))
+    inputs = ScoreInputs(
+        encode(trained, vectors), trained.dictionary, rows, evidence=evidence_of(texts, rows), vectors=vectors
+    )
+    good, control = compute(inputs), untrained_table(inputs, start, vectors)
+    assert list(control) == [score.name for score in controlled()]
+    assert control["word_f1"].mean() + 0.1 < good["word_f1"].mean()
+    monkeypatch.setattr(score, "CONTROL_SAMPLES", 400)
+    np.testing.assert_allclose(untrained_table(inputs, start, vectors)["word_f1"], control["word_f1"], atol=0.15)
+
+
+def unit(rng, n, width):
+    atoms = rng.standard_normal((n, width)).astype(np.float32)
+    return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
 
 def test_an_image_is_named_by_the_texts_it_is_paired_with():

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.build.concept_effects import measure_concept_effects
+from analysis.build.dictionary import UNTRAINED
+from analysis.build.rescore import rescore
 from analysis.concepts import examples
 from analysis.concepts.examples import Firing
+from analysis.sae.checkpoint import Sae, save_sae
 from analysis.store import notebook, open_store
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
@@ -213,3 +217,77 @@ def test_samples_of_retrieval_only_are_no_examples() -> None:
     pictures, captions = examples.split(np.arange(4), np.ones(4), kind)
     assert pictures.rows.tolist() == [0]
     assert captions.rows.tolist() == [1]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose belief scores and effects were computed, with the SAE that its training began from."""
+    path = make_store(tmp_path_factory.mktemp("measured"), n_pairs=60)
+    store = open_store(path)
+    start, seed = store.sae(), np.random.default_rng(0)
+    atoms = seed.standard_normal(start.dictionary.shape).astype(np.float32)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    save_sae(
+        Sae(atoms, start.encoder_bias, atoms, start.top_k), store.cache_dir / store.config["sae"]["path"] / UNTRAINED
+    )
+    rescore(path, everything=True, say=lambda text: None)
+    measure_concept_effects(path, say=lambda text: None)
+    return path
+
+
+def test_the_page_says_whether_the_name_holds_on_unseen_samples(
+    measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(measured)
+    assert store.concepts["name"][BRIDGE] == "dog"
+    app = open_page("concept", measured.parents[1], monkeypatch, concept=str(BRIDGE))
+    f1, control = store.concepts["word_f1"][BRIDGE], store.untrained["word_f1"].median()
+    assert f"predicts on which unseen samples it fires: F1 **{f1:.2f}**" in words(app)
+    assert f"untrained SAE {control:.2f}" in words(app)
+    assert control < f1
+    assert "untrained SAE" in app.table[1].value
+
+
+def test_what_always_fires_is_called_constant_and_has_no_name(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_store(measured).concepts["name"][IMAGE_ONLY] == ""
+    text = words(open_page("concept", measured.parents[1], monkeypatch, concept=str(IMAGE_ONLY)))
+    assert "No shared meaning found" in text
+    assert ":orange-badge[constant]" in text
+    assert "unseen pictures" in text
+
+
+def test_without_a_control_none_is_claimed(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_store(path).untrained is None
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE))
+    assert "untrained SAE" not in words(app)
+    assert all("untrained SAE" not in table.value for table in app.table)
+
+
+def test_the_board_names_who_hurts_and_leads_to_the_lab(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(measured)
+    app = open_page("concepts", measured.parents[1], monkeypatch, view="effect", task="t2i")
+    text = words(app)
+    assert "Hurt most" in text
+    rows = store.effects[(store.effects["task"] == "t2i") & (store.effects["k"] == 0)]
+    worst = rows.sort_values(["difference", "concept"], ascending=[True, True]).iloc[0]
+    assert f"without it {100 * worst['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") in text
+    np.testing.assert_allclose(
+        store.concepts["effect_t2i"][rows["concept"]], 100 * rows["difference"], atol=1e-9, err_msg="the column"
+    )
+
+
+def test_a_store_without_effects_says_the_command(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "analysis concept-effects" in words(open_page("concepts", cache, monkeypatch, view="effect"))
+
+
+def test_filters_of_belief_density_and_effect(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_store(measured).concepts
+    cache = measured.parents[1]
+
+    def shown(**params: str) -> set[int]:
+        return set(open_page("concepts", cache, monkeypatch, **params).dataframe[0].value["id"])
+
+    live = table["energy"] > 0
+    assert shown(named="name holds") == set(table.index[live & (table["name"] != "")])
+    assert shown(density="constant") == {IMAGE_ONLY, TEXT_ONLY}
+    assert shown(effect="helps recall") == set(table.index[live & (table["effect"] < 0)])

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.concepts.metrics import density
+
+ANY = "any"
+NAMED = (ANY, "name holds", "no shared meaning")
+DENSITIES = (ANY, "sparse", "dense", "constant")
+EFFECTS = (ANY, "hurts recall", "helps recall")
 SEARCHED = 10  # strongest samples of a concept whose words count as its words
 
 
@@ -22,6 +28,22 @@ class Filters:
     words: str = ""
     score: str = ""  # a column of the table, whose percentiles bound the concepts
     percentile: tuple[float, float] = (0.0, 100.0)
+    named: str = ANY  # of NAMED
+    density: str = ANY  # of DENSITIES
+    effect: str = ANY  # of EFFECTS
+
+
+def _by_word(table: pd.DataFrame, filters: Filters) -> np.ndarray:
+    """(K,) bool: the filters that are a word."""
+    keep = np.ones(len(table), bool)
+    if filters.named != ANY:
+        keep &= (table["name"].to_numpy(str) != "") == (filters.named == NAMED[1])
+    if filters.density != ANY:
+        keep &= density(table["frequency_image"].to_numpy(), table["frequency_text"].to_numpy()) == filters.density
+    if filters.effect != ANY:
+        effect = table["effect"].to_numpy(float)
+        keep &= effect > 0 if filters.effect == EFFECTS[1] else effect < 0
+    return keep
 
 
 def select(
@@ -45,6 +67,7 @@ def select(
         keep &= (fires >= low) & (fires <= high)
     if filters.score and tuple(filters.percentile) != (0, 100):
         keep &= _between(table[filters.score].to_numpy(float), filters.percentile)
+    keep &= _by_word(table, filters)
     if matches is not None:
         keep &= matches
     return np.flatnonzero(keep)

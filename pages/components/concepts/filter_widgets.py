@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.concepts.browse import Filters
+from pages.components.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, Filters
 from pages.components.shared import scores, state
 
 UNSCORED = ("id", "name")  # what sorts beside the scores
@@ -21,6 +21,9 @@ DEFAULTS: dict[str, Any] = {
     state.BY: NO_SCORE,
     state.PERCENTILE: (0, 100),
     state.ALIVE: True,
+    state.NAMED: ANY,
+    state.DENSITY: ANY,
+    state.EFFECT: ANY,
     state.WORDS: "",
     state.PAGE: 1,
 }
@@ -73,9 +76,26 @@ def filters(words: str) -> Filters:
     )  # fmt: skip
     by, percentile = _score_filter()
     alive = st.toggle("Hide never active", True, **state.bound(state.ALIVE), on_change=first_page)
+    named, density, effect = (
+        _choice(label, key, options, help)
+        for label, key, options, help in (
+            ("Belief", state.NAMED, NAMED, "Whether a word of the captions predicts, on samples that did not choose it, where "
+             "the concept fires."),
+            ("Density", state.DENSITY, DENSITIES, "constant: fires on more than 90 % of the pictures or captions; dense: on "
+             "more than 30 %."),
+            ("Effect", state.EFFECT, EFFECTS, "What removing the concept alone does to recall; measured by "
+             "`python -m analysis concept-effects STORE`."),
+        )
+    )  # fmt: skip
     return Filters(
-        (modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip(), by, percentile
-    )
+        (modality[0], modality[1]), float(energy), (frequency[0], frequency[1]), alive, words.strip(), by, percentile,
+        named, density, effect,
+    )  # fmt: skip
+
+
+def _choice(label: str, key: str, options: tuple[str, ...], help: str) -> str:
+    state.check_choice(key, options, default=ANY, what=f"a filter {label.lower()}")
+    return st.selectbox(label, options, **state.bound(key), width=150, help=help, on_change=first_page)
 
 
 def _score_filter() -> tuple[str, tuple[int, int]]:

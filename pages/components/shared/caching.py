@@ -282,6 +282,17 @@ def ranks(store: Store) -> dict[str, np.ndarray]:
     return found
 
 
+def untrained_median(store: Store, score: str) -> float | None:
+    """A score in the untrained SAE of the same start: the median of its concepts. None where there is none."""
+    return _untrained_medians(store).get(score)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def _untrained_medians(store: Store) -> dict[str, float]:
+    table = store.untrained
+    return {} if table is None else {name: float(table[name].median()) for name in table}
+
+
 def near(store: Store, concept: int, count: int) -> tuple[int, ...]:
     """The nearest live concepts by direction; where all that are stored are dead, those."""
     stored = store.neighbours[concept]

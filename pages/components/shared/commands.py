@@ -43,6 +43,12 @@ def retrieve(
     return " ".join(parts)
 
 
+def concept_effects(store: Store, task: str = "") -> str:
+    """What the removal of each concept alone does to recall: measured, kept with the store and printed."""
+    tasks = f" --tasks {task}" if task else ""
+    return f"python -m analysis concept-effects {shlex.quote(place(store.path))}{tasks}"
+
+
 def results(store: Store, task: str) -> str:
     """Recall of the standard methods as measured when the store was built."""
     return _python(f'print(open_store("{place(store.path)}").results("{task}").to_string())')

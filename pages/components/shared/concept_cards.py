@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from analysis.concepts import examples
 from analysis.concepts.examples import Firing
 from analysis.store import Store
+from pages.components.concepts import belief
 from pages.components.shared import caching, gallery, scores, state
 
 THUMBS = 3
@@ -18,6 +20,13 @@ def title(store: Store, concept: int) -> str:
     """Id and name, as links and headings say it; safe as markdown."""
     name = caching.concept_name(store, concept)
     return f"{concept} · {gallery.escape(name, 60)}" if name else f"{concept}"
+
+
+def names(store: Store, concepts: np.ndarray) -> list[str]:
+    """Names as tables show them: of a live concept without one, that no shared meaning was found."""
+    live = store.concepts["energy"].to_numpy() > 0
+    found = zip(caching.concept_names(store, concepts), np.asarray(concepts, int), strict=True)
+    return [name or (belief.NO_NAME if live[concept] else "") for name, concept in found]
 
 
 def firing(store: Store, concept: int) -> tuple[Firing, Firing]:

@@ -50,7 +50,7 @@ K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
 TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram
+VIEW = "view"  # of the concept browser: table | map | histogram | effect
 WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
@@ -58,6 +58,9 @@ FREQUENCY = "frequency"
 BY = "by"  # label of the score whose percentiles filter the concepts
 PERCENTILE = "percentile"
 ALIVE = "alive"
+NAMED = "named"  # concepts whose name holds on unseen samples, or those without
+DENSITY = "density"  # sparse | dense | constant concepts
+EFFECT = "effect"  # concepts that hurt or help recall
 SORT = "sort"
 ORDER = "order"
 PAGE = "page"
@@ -116,8 +119,9 @@ PAGES: dict[str, PageInfo] = {
     ),
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
-        "All concepts of one model: table, map and histogram, with search and filters.", (STORE,),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, PAGE, COLOR, SCORE),
+        "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, PAGE, COLOR,
+         SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",

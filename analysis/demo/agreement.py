@@ -1,0 +1,122 @@
+"""`python -m analysis.demo.agreement STORE ...`: does the belief score find the concepts that really mean something?
+
+The generator knows what every scene holds; captions, from which names are made, say part of it in varying words. A concept
+means something where one attribute of the scenes (an object, a ground, a number, a layout), chosen on one half of the
+scenes, predicts on the other where it fires. How well the scores that need no ground truth tell these concepts from the
+rest is their AUROC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+from scipy.stats import mannwhitneyu
+
+from analysis.build.dictionary import untrained_sae
+from analysis.concepts.evidence import LEAST, Evidence
+from analysis.concepts.held_out import HeldOut, hold_out
+from analysis.concepts.metrics import energy, modality_score
+from analysis.sae.codes import Codes
+from analysis.sae.encode import encode
+from analysis.store.read import Store, open_store
+
+MEANS_SOMETHING = 0.5  # held-out F1 of an attribute of the scenes
+JUDGED = ("word_f1", "word_auroc", "word_purity", "clarity", "monosemanticity", "monosemanticity_second")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """truth: the test of every concept with attributes of the scenes; live (K,): those with a test in both; auroc: score ->
+    how well it tells concepts that mean something from others, NaN where all or none do."""
+
+    truth: HeldOut
+    live: np.ndarray
+    auroc: dict[str, float]
+
+    @property
+    def meaningful(self) -> np.ndarray:
+        return self.live & (np.nan_to_num(self.truth.f1) >= MEANS_SOMETHING)
+
+
+def attributes(scene: Mapping[str, Any]) -> set[str]:
+    """What the generator knows of a scene: its objects, their number, ground, layout, relation and categories."""
+    found = {f"object {name}" for name in scene["objects"]} | {f"category {name}" for name in scene["categories"]}
+    found |= {f"number {count}" for count in scene["counts"]} | {f"size {size}" for size in scene["sizes"]}
+    found |= {f"ground {value}" for value in np.hstack(list(scene["ground"].values()))} | {f"layout {scene['layout']}"}
+    return found | ({f"relation {scene['relation']}"} if scene["relation"] else set())
+
+
+def scene_evidence(store: Store, scenes: Iterable[Mapping[str, Any]]) -> Evidence:
+    """Attributes of the scenes in the place of words, on the pictures and captions of the store's pairs."""
+    import scipy.sparse as sp
+
+    known = {str(scene["image_id"]): attributes(scene) for scene in scenes}
+    samples = store.samples
+    pair = samples["pair_id"].to_numpy()
+    names = [str(name).split("/")[-1].split("#")[0] for name in samples["sample_id"]]
+    spelled = np.asarray(sorted(set().union(*known.values())) if known else [])
+    column = {name: slot for slot, name in enumerate(spelled)}
+    rows, columns = [], []
+    for row, name in enumerate(names):
+        if pair[row] >= 0 and name in known:
+            columns += sorted(column[attribute] for attribute in known[name])
+            rows += [row] * len(known[name])
+    table = sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(samples), len(spelled)))
+    often = np.flatnonzero(np.asarray((table > 0).sum(axis=0)).ravel() >= LEAST)
+    half = np.where(np.diff(table.indptr) > 0, pair % 2, -1).astype(np.int8)
+    return Evidence(sp.csr_array(table[:, often]), spelled[often], half, (samples["modality"] == "image").to_numpy())
+
+
+def agreement(store: Store, evidence: Evidence, codes: Codes, scores: pd.DataFrame) -> Agreement:
+    """scores: a column for each of JUDGED that is to be compared with the truth. codes: of the SAE that they are about."""
+    images, texts = (np.flatnonzero((evidence.half >= 0) & side) for side in (evidence.is_image, ~evidence.is_image))
+    truth = hold_out(codes, evidence, modality_score(energy(codes[images]), energy(codes[texts])))
+    live = ~np.isnan(truth.f1) & scores["word_f1"].notna().to_numpy()
+    good = live & (np.nan_to_num(truth.f1) >= MEANS_SOMETHING)
+    return Agreement(truth, live, {name: _auroc(scores[name].to_numpy(float), good, live & ~good) for name in scores})
+
+
+def _auroc(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
+    yes, no = (score[side & ~np.isnan(score)] for side in (good, bad))
+    return float(mannwhitneyu(yes, no).statistic / (len(yes) * len(no))) if len(yes) and len(no) else float("nan")
+
+
+@click.command()
+@click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--scenes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("cache/datasets/emoji-scenes/annotations/scenes_test.json"),
+    show_default=True,
+    help="Ground truth of the pictures that the stores are about.",
+)
+def main(stores: tuple[Path, ...], scenes: Path) -> None:
+    """Print, for the SAE of each store and the one that its training began from, how many concepts mean something, how many
+    have a name, and the AUROC of each belief score for it."""
+    table = json.loads(scenes.read_text(encoding="utf-8"))
+    click.echo(f"| store | SAE | tested | mean something | named | {' | '.join(JUDGED)} |")
+    click.echo("|---" * (5 + len(JUDGED)) + "|")
+    for path in stores:
+        store = open_store(path)
+        evidence = scene_evidence(store, table)
+        start = untrained_sae(store.cache_dir / store.config["sae"]["path"])
+        kinds = [("trained", store.codes, store.concepts, str((store.concepts["name"] != "").sum()))]
+        if start is not None and store.untrained is not None:
+            kinds.append(("untrained", encode(start, store.embeddings()), store.untrained, ""))
+        for kind, codes, scores, named in kinds:
+            found = agreement(store, evidence, codes, scores[[name for name in JUDGED if name in scores]])
+            numbers = " | ".join(f"{found.auroc[name]:.2f}" if name in found.auroc else "" for name in JUDGED)
+            click.echo(
+                f"| {path.parent.name} | {kind} | {found.live.sum()} | {found.meaningful.sum()} | {named} | {numbers} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

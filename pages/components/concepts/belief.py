@@ -1,0 +1,52 @@
+"""May this concept be believed? In words: what its name predicts on samples that did not choose it, beside the untrained SAE.
+Pure functions, no Streamlit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.concepts.held_out import place_of
+from analysis.concepts.metrics import CONSTANT, DENSE
+
+NO_NAME = "no shared meaning found"
+TWO_MEANINGS = 0.7  # polysemanticity from which the strongest samples fall into two groups that have little in common
+_CLEAR = 0.15  # clarity below which they have nothing in common at all, so there is not even one meaning
+_PLACES = ("pictures", "captions", "samples")
+
+
+def sentence(row: pd.Series, named: bool, untrained: float | None) -> str:
+    """What the held-out test says of a concept (row of the concept table), for the Concept page. named: it has an automatic
+    name; untrained: the same F1 of the untrained SAE (its median), None where there is none."""
+    f1, auroc = float(row["word_f1"]), float(row["word_auroc"])
+    where = _PLACES[int(place_of(np.asarray([row["modality_score"]], float))[0])]
+    if np.isnan(f1):
+        return "Its name could not be tested: it fires on too few samples with words."
+    control = "" if untrained is None or np.isnan(untrained) else f", untrained SAE {untrained:.2f}"
+    if named:
+        return f"Its name predicts on which unseen {where} it fires: F1 **{f1:.2f}**, AUROC {auroc:.2f}{control}."
+    return (
+        f"**No shared meaning found**: no word predicts on which unseen {where} it fires (F1 {f1:.2f}{control}). "
+        "It may still stand for something that captions do not say."
+    )
+
+
+def flags(row: pd.Series) -> list[str]:
+    """Words of warning: "constant" or "dense" where it fires on most samples, "two meanings?" where its strongest samples
+    fall into two groups."""
+    found = []
+    often = max(float(np.nan_to_num(row["frequency_image"])), float(np.nan_to_num(row["frequency_text"])))
+    if often > CONSTANT:
+        found.append("constant")
+    elif often > DENSE:
+        found.append("dense")
+    if float(row["polysemanticity"]) > TWO_MEANINGS and float(row["clarity"]) > _CLEAR:
+        found.append("two meanings?")
+    return found
+
+
+FLAG_HELP = (
+    f"constant: fires on more than {100 * CONSTANT:.0f} % of the pictures or captions and says nothing of one of them; "
+    f"dense: on more than {100 * DENSE:.0f} %; two meanings?: its 20 strongest samples fall into two groups "
+    "of which each resembles itself and not the other."
+)
