@@ -52,6 +52,7 @@ METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")
 POOLS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
+DEMO_SENTENCE = f"{DEMO_NOTE[0].upper()}{DEMO_NOTE[1:]}"
 CITATION = (
     "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
 )
@@ -318,7 +319,7 @@ def data_of(stores: Sequence[Store]) -> str:
     data = list(dict.fromkeys(part[0] for part in parts))
     models = ", ".join(part[1] for part in parts)
     words = f"{data[0]}; {models}" if len(data) == 1 else "; ".join(", ".join(part) for part in parts)
-    return f"{words}. {DEMO_NOTE.capitalize()}." if any(store.is_demo for store in stores) else f"{words}."
+    return f"{words}. {DEMO_SENTENCE}." if any(store.is_demo for store in stores) else f"{words}."
 
 
 def _recalls(
