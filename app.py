@@ -27,6 +27,7 @@ def declared() -> list[st.Page]:
             url_path=page.url_path,
             help=page.help,
             default=name == DEFAULT_PAGE,
+            visibility="hidden" if page.hidden else "visible",
         )
         for name, page in PAGES.items()
         if (HERE / page.file).is_file()

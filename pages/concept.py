@@ -7,6 +7,7 @@ from analysis.concepts import examples
 from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
+from analysis.store.finding import Part, table_part
 from pages.components.concepts import effect, label_editor
 from pages.components.shared import (
     caching,
@@ -16,6 +17,7 @@ from pages.components.shared import (
     gallery,
     layout,
     pickers,
+    pins,
     scores,
     token_views,
 )
@@ -53,8 +55,8 @@ def main() -> None:
             icon=":material/bedtime:",
         )
     else:
-        summary(store, concept, pictures, captions)
-        strongest(store, pictures, captions)
+        said = summary(store, concept, pictures, captions)
+        strongest(store, concept, pictures, captions, said)
         numbers(store, concept, pictures, captions)
         with guard("The strength section", stop=False):
             strengths(store, concept, pictures, captions)
@@ -65,8 +67,8 @@ def main() -> None:
         effect.section(store, concept)
 
 
-def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
-    """In one line: modality, how often it fires, and whether both sides of a pair agree."""
+def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> str:
+    """In one line: modality, how often it fires, and whether both sides of a pair agree. Returns what it says first."""
     known, row = caching.corpus(store), store.concepts.iloc[concept]
     words, color = scores.modality_words(float(row["modality_score"]))
     top = pictures.rows[: examples.PAIRED_TOP]
@@ -86,9 +88,10 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
         help=f"Paired check: the {examples.PAIRED_TOP} strongest pictures (captions), and whether the concept fires on the "
         "other side of the same pairs.",
     )
+    return parts[0].partition("] ")[2]
 
 
-def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing) -> None:
+def strongest(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing, said: str) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.subheader("Strongest pictures", anchor=False)
@@ -98,6 +101,23 @@ def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing
         st.subheader("Strongest captions", anchor=False)
         top = examples.distinct(captions, caching.corpus(store).texts, CAPTIONS)
         gallery.texts(store, top.rows, top.values, empty="It fires on no caption.")
+        pins.button(f"concept-{concept}", card(store, concept, said))
+
+
+def card(store: Store, concept: int, said: str) -> pins.Pin:
+    """The concept as a finding: its faces, and the scores that tell most."""
+
+    def parts() -> tuple[Part, ...]:
+        from analysis.report.standard_deck import concept_gallery
+
+        shown = score_table(store, concept)[["score", "value", "rank"]].head(6)
+        return concept_gallery(store, concept), table_part(shown)
+
+    return pins.Pin(
+        parts, title=f"Concept {concept_cards.title(store, concept)}",
+        sentence=f"Concept {concept_cards.title(store, concept)} {said}", command=commands.concept_examples(store, concept),
+        caption="Strongest pictures and captions.", measure=pins.measure("concept", [store], concept=concept),
+    )  # fmt: skip
 
 
 def numbers(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
@@ -113,10 +133,23 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
             data=store.caption,
             height=330,
         )
-        downloads.figure(chart, f"{store.name}-concept-{concept}", command=commands.concept_examples(store, concept))
+        measure = pins.measure("concept", [store], concept=concept)
+        title = f"How strongly concept {concept_cards.title(store, concept)} fires"
+        command = commands.concept_examples(store, concept)
+        pin = pins.Pin(sentence=title, measure=measure)
+        downloads.figure(chart, f"{store.name}-concept-{concept}", command=command, pin=pin)
     with right:
         st.subheader("Its scores", anchor=False)
-        st.table(score_table(store, concept).set_index("score"), border="horizontal")
+        found = score_table(store, concept)
+        st.table(found.set_index("score"), border="horizontal")
+        pins.button(
+            f"scores-{concept}",
+            pins.table(
+                lambda: found.drop(columns="what it says"),
+                pins.Pin(sentence=f"Scores of concept {concept_cards.title(store, concept)}", measure=measure),
+                command=commands.concept_row(store, concept),
+            ),
+        )
 
 
 def score_table(store: Store, concept: int) -> pd.DataFrame:

@@ -139,12 +139,13 @@ def _identity(ref: StoreRef) -> str:
 
 # --- measures -----------------------------------------------------------------------------------------------------
 def _modality(how: Mapping[str, Any], store: Store, _: Sources) -> Facts:
-    """Text concepts: those with a modality score from `how["from"]`."""
-    low = float(how.get("from", 0.65))
+    """Text concepts: those with a modality score above `how["above"]`, or from `how["from"]` on."""
+    low, word = (float(how["above"]), "above") if "above" in how else (float(how.get("from", 0.65)), "from")
     score, energy = (store.concepts[name].to_numpy(float) for name in ("modality_score", "energy"))
-    live, text = ~np.isnan(score), np.nan_to_num(score) >= low
+    live, known = ~np.isnan(score), np.nan_to_num(score)
+    text = known > low if word == "above" else known >= low
     return {
-        f"live concepts with a score from {low:g} (%)": 100 * text.sum() / max(1, live.sum()),
+        f"live concepts with a score {word} {low:g} (%)": 100 * text.sum() / max(1, live.sum()),
         "energy in them (%)": 100 * energy[text].sum() / max(energy.sum(), 1e-300),
     }
 

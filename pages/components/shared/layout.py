@@ -24,6 +24,7 @@ class Controls:
     command: str = ""  # reproduces the numbers of the view
     title: str = ""  # of the finding when the view is pinned
     facts: dict[str, Any] = field(default_factory=dict)  # numbers to keep with a pin
+    pinnable: bool = True
     more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
@@ -57,7 +58,7 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
 
 
 def actions(page: str, row: Controls) -> None:
-    """Copy link, copy command, pin: small, at the end of a row."""
+    """Copy link, copy command, pin (where the view may be one): small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
         link = st.empty()
@@ -68,7 +69,8 @@ def actions(page: str, row: Controls) -> None:
         command = st.empty()
     st.session_state[_COPIES] = link, command
     refresh(page, row.command or commands.LIST)
-    pins.whole_view(row.title, row.command, row.facts)
+    if row.pinnable:
+        pins.whole_view(row.title, row.command, row.facts)
 
 
 def refresh(page: str, command: str) -> None:

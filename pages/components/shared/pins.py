@@ -31,12 +31,13 @@ _HERE, _LAST = "_pin_here", "_pin_last"
 class Pin:
     """What a pin keeps of something on screen.
 
-    parts: made when it is pressed. sentence: computed, becomes the title of the slide. measure: how its numbers are measured
-    again, see analysis.report.live. stores: those that it was computed from, by default those of the page. params: of the
-    address, beside those of the view. picture: what the visitor uploaded, kept only with a tick.
+    parts: made when it is pressed; of a figure what stands below it, of a table what is kept instead of it. sentence:
+    computed, becomes the title of the slide. measure: how its numbers are measured again, see analysis.report.live. stores:
+    those that it was computed from, by default those of the page. params: of the address, beside those of the view.
+    picture: what the visitor uploaded, kept only with a tick.
     """
 
-    parts: Callable[[], Sequence[Part]]
+    parts: Callable[[], Sequence[Part]] = tuple
     title: str = ""
     sentence: str = ""
     caption: str = ""
@@ -71,7 +72,7 @@ def measure(what: str, stores: Sequence[Store], **settings: Any) -> dict[str, An
 
 def figure(chart: go.Figure, pin: Pin | None, *, title: str = "", command: str = "") -> Pin:
     """The pin of a chart: what the page says about it, completed by the chart."""
-    pin = pin or Pin(parts=tuple)
+    pin = pin or Pin()
     own = dataclasses.replace(
         pin, caption=pin.caption or caption_of(chart), command=pin.command or command, title=pin.title or title
     )
@@ -80,9 +81,9 @@ def figure(chart: go.Figure, pin: Pin | None, *, title: str = "", command: str =
 
 def table(rows: Callable[[], pd.DataFrame], pin: Pin | None = None, *, title: str = "", command: str = "") -> Pin:
     """The pin of a table; pictures in its cells are left out."""
-    pin = pin or Pin(parts=tuple)
+    pin = pin or Pin()
     own = dataclasses.replace(pin, command=pin.command or command, title=pin.title or title)
-    return dataclasses.replace(own, parts=lambda: (_plain_table(rows()), *pin.parts()))
+    return dataclasses.replace(own, parts=lambda: tuple(pin.parts()) or (_plain_table(rows()),))
 
 
 def button(name: str, pin: Pin) -> None:
@@ -100,7 +101,7 @@ def whole_view(title: str, command: str, facts: Mapping[str, Any]) -> None:
         "Pin", key="pin_this_view", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"
     ):
         offered = list(_here().offered.values())
-        first = offered[0] if offered else Pin(parts=tuple)
+        first = offered[0] if offered else Pin()
         _open(dataclasses.replace(first, title=title, command=command or first.command, facts={**facts, **first.facts}))
 
 
