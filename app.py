@@ -20,7 +20,14 @@ HERE = Path(__file__).parent
 
 def declared() -> list[st.Page]:
     return [
-        st.Page(file_of(name), title=page.title, icon=page.icon, help=page.help, default=name == DEFAULT_PAGE)
+        st.Page(
+            file_of(name),
+            title=page.title,
+            icon=page.icon,
+            help=page.help,
+            default=name == DEFAULT_PAGE,
+            visibility="hidden" if page.hidden else "visible",
+        )
         for name, page in PAGES.items()
     ]
 

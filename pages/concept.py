@@ -1,6 +1,7 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -9,6 +10,7 @@ from analysis.concepts import examples
 from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
+from analysis.store.finding import Part, table_part
 from pages.components.concepts import belief, effect, label_editor
 from pages.components.shared import (
     caching,
@@ -18,6 +20,7 @@ from pages.components.shared import (
     gallery,
     layout,
     pickers,
+    pins,
     scores,
     token_views,
 )
@@ -60,8 +63,8 @@ def main() -> None:
             icon=":material/bedtime:",
         )
     else:
-        summary(store, concept, pictures, captions)
-        strongest(store, pictures, captions)
+        said = summary(store, concept, pictures, captions)
+        strongest(store, concept, pictures, captions, said)
         numbers(store, concept, pictures, captions)
         with guard("The strength section", stop=False):
             strengths(store, concept, pictures, captions)
@@ -72,8 +75,8 @@ def main() -> None:
         effect.section(store, concept)
 
 
-def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
-    """In one line: modality, how often it fires, and whether both sides of a pair agree."""
+def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> str:
+    """In one line: modality, how often it fires, and whether both sides of a pair agree. Returns what it says first."""
     known, row = caching.corpus(store), store.concepts.iloc[concept]
     words, color = scores.modality_words(float(row["modality_score"]))
     top = pictures.rows[: examples.PAIRED_TOP]
@@ -98,9 +101,10 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
     named = bool(str(row["name"] or ""))
     if not (store.older and pd.isna(row["word_f1"])):
         st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
+    return parts[0].partition("] ")[2]
 
 
-def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing) -> None:
+def strongest(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing, said: str) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.subheader("Strongest pictures", anchor=False)
@@ -110,6 +114,23 @@ def strongest(store: Store, pictures: examples.Firing, captions: examples.Firing
         st.subheader("Strongest captions", anchor=False)
         top = examples.distinct(captions, caching.corpus(store).texts, CAPTIONS)
         gallery.texts(store, top.rows, top.values, empty="It fires on no caption.")
+        pins.button(f"concept-{concept}", card(store, concept, said))
+
+
+def card(store: Store, concept: int, said: str) -> pins.Pin:
+    """The concept as a finding: its faces, and the scores that tell most."""
+
+    def parts() -> tuple[Part, ...]:
+        from analysis.report.standard_deck import concept_gallery
+
+        shown = score_table(store, concept, scores.at("concept"))[["score", "value", "rank"]].head(6)
+        return concept_gallery(store, concept), table_part(shown)
+
+    return pins.Pin(
+        parts, title=f"Concept {concept_cards.title(store, concept)}",
+        sentence=f"Concept {concept_cards.title(store, concept)} {said}", command=commands.concept_examples(store, concept),
+        caption="Strongest pictures and captions.", measure=pins.measure("concept", [store], concept=concept),
+    )  # fmt: skip
 
 
 def numbers(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
@@ -125,14 +146,34 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
             data=store.caption,
             height=330,
         )
-        downloads.figure(chart, f"{store.name}-concept-{concept}", command=commands.concept_examples(store, concept))
+        measure = pins.measure("concept", [store], concept=concept)
+        title = f"How strongly concept {concept_cards.title(store, concept)} fires"
+        command = commands.concept_examples(store, concept)
+        pin = pins.Pin(sentence=title, measure=measure)
+        downloads.figure(chart, f"{store.name}-concept-{concept}", command=command, pin=pin)
     with right:
         st.subheader("Its scores", anchor=False)
         plain = [score for score in scores.at("concept") if not score.control and not score.name.startswith("effect")]
-        st.table(score_table(store, concept, plain).set_index("score"), border="horizontal")
+        table_of_scores(
+            store, concept, plain, "scores", f"Scores of concept {concept_cards.title(store, concept)}", measure
+        )
     st.subheader("May it be believed, and what does it do?", anchor=False)
     judged = [score for score in scores.at("concept") if score not in plain]
-    st.table(score_table(store, concept, judged).set_index("score"), border="horizontal")
+    title = f"Belief in concept {concept_cards.title(store, concept)}, and its effect"
+    table_of_scores(store, concept, judged, "belief", title, measure)
+
+
+def table_of_scores(
+    store: Store, concept: int, shown: Sequence[scores.Score], name: str, title: str, measure: dict[str, Any]
+) -> None:
+    """Some scores as a table that can be pinned."""
+    found = score_table(store, concept, shown)
+    st.table(found.set_index("score"), border="horizontal")
+    part = pins.table(
+        lambda: found.drop(columns="what it says"), pins.Pin(sentence=title, measure=measure),
+        command=commands.concept_row(store, concept),
+    )  # fmt: skip
+    pins.button(f"{name}-{concept}", part)
 
 
 def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd.DataFrame:

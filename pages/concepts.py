@@ -10,11 +10,12 @@ from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
 from pages.components.concepts import browse, effect_board, filter_widgets
-from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, scores, state
+from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, pins, scores, state
 from pages.components.shared.errors import guard
 
 ROWS = 50
 VIEWS = ["table", "map", "histogram", "effect"]
+PINNED = 18  # rows of the list that a finding keeps: two slides
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     elif view != "table":
         with guard("The picture", stop=False):
             found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
-    concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids))
+    concept_list(store, ids if found is None else ids[np.isin(ids, found)], len(ids), by, row.command)
 
 
 def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
@@ -93,7 +94,7 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     return browse.brushed(event, values, ids)
 
 
-def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
+def concept_list(store: Store, ids: np.ndarray, total: int, by: str, command: str) -> None:
     """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
     pages = max(1, -(-len(ids) // ROWS))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -103,8 +104,13 @@ def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
         if pages > 1:
             state.check_number(state.PAGE, low=1, high=pages, default=1, what="page")
             page = st.pagination(pages, **state.bound(state.PAGE))
-        downloads.save(f"{store.name}-concepts", table=lambda: full_table(store, ids))
-    shown = ids[(page - 1) * ROWS : page * ROWS]
+        shown = ids[(page - 1) * ROWS : page * ROWS]
+        words = f"{total:,} of {store.n_concepts:,} concepts of {store.label}, by {by}"
+        part = pins.table(lambda: rows_of(store, shown[:PINNED]).drop(columns="kind"))
+        downloads.save(
+            f"{store.name}-concepts", table=lambda: full_table(store, ids), command=command,
+            pin=pins.Pin(part.parts, sentence=words, caption=f"The first {min(PINNED, len(shown))} of the list in view."),
+        )  # fmt: skip
     key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"
     st.dataframe(
         rows_of(store, shown), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,

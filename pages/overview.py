@@ -10,7 +10,7 @@ from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
 from pages.components.overview import model_cards, sentences
-from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, scores, state
+from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, pins, scores, state
 from pages.components.shared.errors import guard
 
 K_OF_SENTENCE = 10
@@ -62,7 +62,8 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
 def text_dominates(stores: list[Store], names: list[str]) -> None:
     words, picture = _section("1", "Does text dominate?")
     with words:
-        st.markdown(sentences.text_sentence(names, [caching.modality_shares(store) for store in stores]))
+        sentence = sentences.text_sentence(names, [caching.modality_shares(store) for store in stores])
+        st.markdown(sentence)
         st.caption(scores.SCORES["modality_score"].help)
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
@@ -78,7 +79,8 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
         ]
         chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
         command = "\n".join(commands.modality_density(store, weighting) for store in stores)
-        downloads.figure(chart, "modality-scores", command=command)
+        pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, above=0.5))
+        downloads.figure(chart, "modality-scores", command=command, pin=pin)
 
 
 def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
@@ -87,13 +89,17 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
     curves = [Curve(n, *share, style) for n, share, style in zip(names, shares, backbone_styles(names), strict=True)]
     with words:
         readouts = [figures.energy_readout(curve.y) for curve in curves]
-        st.markdown(sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores]))
+        sentence = sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores])
+        st.markdown(sentence)
         st.caption(scores.SCORES["energy"].help)
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
         chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
         command = "\n".join(commands.cumulative_energy(store) for store in stores)
-        downloads.figure(chart, "cumulative-energy", command=command, table=lambda: figures.energy_table(curves))
+        downloads.figure(
+            chart, "cumulative-energy", command=command, table=lambda: figures.energy_table(curves),
+            pin=pins.Pin(sentence=sentence, measure=pins.measure("energy", stores)),
+        )  # fmt: skip
 
 
 def loud_concepts(stores: list[Store], names: list[str]) -> None:
@@ -104,7 +110,8 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
             share = pickers.share()
             reduction = pickers.reduction()
         overlaps = [caching.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores]
-        st.markdown(sentences.overlap_sentence(names, overlaps, share))
+        sentence = sentences.overlap_sentence(names, overlaps, share)
+        st.markdown(sentence)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
@@ -117,7 +124,11 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             st.caption(f"{layout.data_of(stores)}. Top {100 * share:g} % of all K concepts.", width="stretch")
             command = "\n".join(commands.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores)
-            downloads.save("jaccard", table=lambda: both.measured, command=command)
+            pin = pins.Pin(
+                sentence=sentence, caption=f"Jaccard overlap (Eq. 7) of the top {100 * share:g} % of all K concepts.",
+                measure=pins.measure("overlap", stores, share=share, reduction=reduction),
+            )  # fmt: skip
+            downloads.save("jaccard", table=lambda: both.measured, command=command, pin=pin)
         with st.expander("Published: what the paper prints for its six models (Table 1)", expanded=True):
             _numbers(both.published)
             st.caption(gallery.escape(published_note("table1"), 600))
@@ -147,7 +158,12 @@ def distractors(stores: list[Store], names: list[str]) -> None:
                 st.markdown(f"**{gallery.escape(name)}**")
                 shown: pd.DataFrame = found[name] if everything else sentences.main_methods(found[name])
                 chart = recall_bars(shown, data=f"{task}, {store.caption}")
-                downloads.figure(chart, f"recall-{name}-{task}", command=commands.results(store, task))
+                methods = [str(method) for method in shown["method"].unique()]
+                pin = pins.Pin(
+                    sentence=sentences.removal_sentence([name], [shown], K_OF_SENTENCE), stores=[store],
+                    measure=pins.measure("results", [store], task=task, k=K_OF_SENTENCE, methods=methods),
+                )  # fmt: skip
+                downloads.figure(chart, f"recall-{name}-{task}", command=commands.results(store, task), pin=pin)
         if found:
             state.page_link(
                 "retrieval_lab", "Other interventions, curves and single queries in the Retrieval lab",

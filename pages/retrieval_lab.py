@@ -10,7 +10,7 @@ from pages.components.lab import concepts_meant, diagnosis, lab_view, query_list
 from pages.components.shared import caching, layout, method_builder, pickers, state
 from pages.components.shared.errors import guard
 
-TABS = ("All queries", "Query by query", "Why it works or not")
+TABS = ("All queries", query_lists.TAB, "Why it works or not")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import streamlit as st
 
 from analysis.models.specs import BACKBONES
 from analysis.store import Store, StoreRef
-from pages.components.shared import caching, commands, gallery, inventory, layout, state
+from pages.components.shared import caching, commands, gallery, inventory, layout, pins, state
 from pages.components.shared.errors import guard
 
 
@@ -26,11 +26,14 @@ def main() -> None:
     if not refs:
         layout.empty_cache(refs)
     opened = open_all(refs)
+    listed = inventory.store_table(refs, {ref.path: caching.size(ref) for ref in refs}, opened)
     st.dataframe(
-        inventory.store_table(refs, {ref.path: caching.size(ref) for ref in refs}, opened), hide_index=True, height="content",
+        listed, hide_index=True, height="content",
         column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width=330)},
         alt="Stores in the cache",
     )  # fmt: skip
+    pin = pins.Pin(sentence=f"{good} of {len(refs)} stores can be opened", command=commands.LIST)
+    pins.button("stores", pins.table(lambda: listed, pin))
     st.subheader("Each store", anchor=False)
     for ref in refs:
         with guard("This store", stop=False):

@@ -16,13 +16,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.figures.palette import ACCENT, GRID, GROUND, INK, TARGET
-from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened
+from analysis.figures.style import TICK_SIZE
+from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened, widths
 from analysis.store.finding import Figure, Lists, Part, Table, plain_text
 
 VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
-WIDTH, HEIGHT = 1200, 500  # pixels of a slide's middle, of 1280 x 720
+FONTS = Path(__file__).parents[2] / "static" / "fonts"
+WIDTH, INSIDE = 1200, 672  # pixels between the edges of a slide of 1280 x 720
 GAP = 24
-LARGEST = 1.7  # how much a figure made for the page is enlarged
+TEXT = 24  # pixels of the smallest letters: the last row reads them
+LINE, TITLE_LINE = 30, 41  # of caption and title
+TITLE_LETTERS, CAPTION_LETTERS = 62, 92  # that stand on one line
+LARGEST = TEXT / TICK_SIZE  # how much a figure made for the page is enlarged
+LEAST = 0.52  # of the height it was made for, at that enlargement
 QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
 MAX_BYTES = 5_000_000
 
@@ -54,11 +60,23 @@ def part_html(part: Part, width: int, height: int, mode: str) -> Markup:
     return _render("gallery.html.j2", part=part, short=shortened)
 
 
-def colours(mode: str) -> dict[str, str]:
+def colours(mode: str) -> dict[str, str | Markup]:
     return {
         "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": ACCENT,
-        "target": TARGET,
+        "target": TARGET, "fonts": typeface(),
     }  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def typeface() -> Markup:
+    """The letters of the app inside the file, so that a deck looks the same on any machine."""
+    faces = (("plex-sans-latin", ""), ("plex-sans-greek", " unicode-range: U+0370-03FF;"))
+    rules = (
+        f"@font-face {{ font-family: 'Plex Sans'; font-weight: 100 700;{limits} "
+        f"src: url(data:font/woff2;base64,{base64.b64encode((FONTS / f'{name}.woff2').read_bytes()).decode()}); }}"
+        for name, limits in faces
+    )
+    return Markup("\n".join(rules))  # our own files
 
 
 @lru_cache(maxsize=8)
@@ -96,11 +114,13 @@ def safe_picture(source: str) -> str:
 
 def _slide(slide: Slide, notes: bool, mode: str) -> dict[str, Any]:
     width = (WIDTH - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
-    lines = -(-len(slide.title) // (62 if len(slide.title) <= 150 else 82))
-    height = HEIGHT - 38 * (min(lines, 3) - 1)
+    long = len(slide.title) > 2 * TITLE_LETTERS
+    lines = min(3, -(-len(slide.title) // (82 if long else TITLE_LETTERS)))
+    below = min(3, -(-len(slide.caption) // CAPTION_LETTERS))
+    height = INSIDE - 24 - lines * (31 if long else TITLE_LINE) - below * LINE - 10
     words = "\n\n".join(filter(None, (slide.note, slide.command)))
     return {
-        "title": slide.title, "caption": slide.caption, "author": slide.author if notes else "",
+        "title": slide.title, "long": long, "caption": slide.caption, "author": slide.author if notes else "",
         "link": slide.link if slide.link.startswith(("http://", "https://")) else "",
         "parts": [part_html(part, width, height, mode) for part in slide.parts],
         "picture": data_uri(slide.picture), "notes": words if notes else "",
@@ -108,7 +128,7 @@ def _slide(slide: Slide, notes: bool, mode: str) -> dict[str, Any]:
 
 
 def _figure(part: Figure, width: int, height: int, mode: str) -> Markup:
-    scale = min(LARGEST, max(0.8, height / natural_height(part)))
+    scale = min(LARGEST, max(1.0, height / (LEAST * natural_height(part))))
     drawn = round(width / scale), round(height / scale)
     return _render(
         "figure.html.j2", width=drawn[0], height=drawn[1], scale=f"{scale:.4f}", outer=(width, height),
@@ -123,12 +143,9 @@ def _description(part: Figure) -> str:
 
 
 def _table_size(part: Table, width: int) -> int:
-    """Pixels of the letters: large where there is room."""
-    letters = sum(
-        max(len(name), *(len(cell_text(row[i])) for row in part.rows)) if part.rows else len(name)
-        for i, name in enumerate(part.columns)
-    )
-    return int(min(24, max(15, 1.55 * width / max(1, letters + 2 * len(part.columns)))))
+    """Pixels of the letters: at least TEXT, whatever the table; larger where there is room."""
+    letters = sum(widths(part)) + 2 * len(part.columns)
+    return int(min(30, max(TEXT, 1.5 * width / max(1, letters)))) if len(part.rows) < 7 else TEXT
 
 
 def _is_number(value: object) -> bool:

@@ -12,11 +12,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.errors import AnalysisError
-from analysis.figures.style import themed
-from analysis.store.finding import Figure, Finding, Gallery, Lists, Part, RankedList, Table, plain_text
+from analysis.figures.style import TICK_SIZE, themed
+from analysis.store.finding import Entry, Figure, Finding, Gallery, Lists, Part, RankedList, Table, plain_text
 
 SERVER = "http://127.0.0.1:8501"  # where `make run` shows the live views that slides link to
-ROWS = 9  # of a table or a list on one slide
+ROWS = 8  # of a table on one slide
+PLACES = 5  # of a list
+LETTERS = 84  # of the columns of a table side by side
+MOST_LETTERS = 34  # that one column takes before its cells are broken
 COLUMNS = 2  # parts side by side
 MAX_TITLE, MAX_CAPTION, MAX_CELL = 220, 420, 90  # characters; more does not fit at a size that the last row reads
 MAX_NOTE = 20_000
@@ -70,6 +73,7 @@ def figure_json(part: Figure, width: int, height: int, *, mode: str = "light") -
         figure = themed(go.Figure({"data": traces, "layout": raw.get("layout", {})}, skip_invalid=True), mode)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"A figure of a finding cannot be read ({error}); pin its view again.") from error
+    figure = go.Figure(_readable(json.loads(figure.to_json())))
     layout = figure.layout.to_plotly_json()
     layout |= {"width": width, "height": height, "autosize": False}
     layout["images"] = [one for one in layout.get("images", ()) if str(one.get("source", "")).startswith("data:image/")]
@@ -135,13 +139,46 @@ def _pieces(part: Part) -> list[Part]:
     """A part in pieces that fit a slide."""
     if isinstance(part, Table):
         starts = range(0, max(1, len(part.rows)), ROWS)
-        return [replace(part, rows=part.rows[start : start + ROWS]) for start in starts]
+        pieces = [replace(part, rows=part.rows[start : start + ROWS]) for start in starts]
+        return [narrow for piece in pieces for narrow in _narrow(piece)]
     if isinstance(part, Lists):
-        cut = tuple(RankedList(one.title, one.entries[:5]) for one in part.lists[:2])
-        return [replace(part, lists=cut)]
+        return [replace(part, lists=tuple(RankedList(one.title, _places(one.entries)) for one in part.lists[:2]))]
     if isinstance(part, Gallery):
         return [Gallery(part.pictures[:6], part.captions[:5])]
     return [part]
+
+
+def widths(part: Table) -> list[int]:
+    """Letters that each column takes."""
+    return [
+        min(MOST_LETTERS, max(len(shortened(name, MAX_CELL)), *(len(cell_text(row[i])) for row in part.rows), 1))
+        for i, name in enumerate(part.columns)
+    ]
+
+
+def _narrow(part: Table) -> list[Table]:
+    """A wide table as several that can be read, each with the first column."""
+    taken = widths(part)
+    if sum(taken) + 2 * len(taken) <= LETTERS or len(taken) < 3:
+        return [part]
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(taken)):
+        used = sum(taken[j] + 2 for j in groups[-1])
+        if len(groups[-1]) > 1 and used + taken[i] + 2 > LETTERS:
+            groups.append([0])
+        groups[-1].append(i)
+    return [
+        replace(part, columns=tuple(part.columns[i] for i in group),
+                rows=tuple(tuple(row[i] for i in group) for row in part.rows))
+        for group in groups
+    ]  # fmt: skip
+
+
+def _places(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """The first of a list; where no target is among them, the best target in the last place."""
+    first = entries[:PLACES]
+    behind = next((entry for entry in entries[PLACES:] if entry.target), None)
+    return first if behind is None or any(entry.target for entry in first) else (*first[:-1], behind)
 
 
 def _plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +200,14 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, list):
         return [_cleaned(inner) for inner in value]
     return plain_text(value) if isinstance(value, str) else value
+
+
+def _readable(value: Any, name: str = "") -> Any:
+    """The same JSON without letters smaller than those of the axes."""
+    if isinstance(value, dict):
+        small = name.endswith("font") and isinstance(value.get("size"), int | float) and value["size"] < TICK_SIZE
+        return {key: _readable(inner, key) for key, inner in value.items()} | ({"size": TICK_SIZE} if small else {})
+    return [_readable(inner, name) for inner in value] if isinstance(value, list) and len(value) < 200 else value
 
 
 def _decoded(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from analysis.figures.pairs import pair_attribution
 from analysis.figures.palette import backbone_styles
 from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve, percent, points
+from analysis.report.live import Folder, facts_of
 from analysis.report.published import published
 from analysis.report.reproduce import overlap_row
 from analysis.report.slides import ReportError
@@ -52,6 +53,7 @@ METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")
 POOLINGS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
+DEMO_SENTENCE = f"{DEMO_NOTE[0].upper()}{DEMO_NOTE[1:]}"
 CITATION = (
     "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
 )
@@ -63,6 +65,7 @@ class _Ground:
 
     stores: tuple[Store, ...]
     names: tuple[str, ...]
+    sources: Folder
 
     def finding(
         self,
@@ -72,14 +75,20 @@ class _Ground:
         command: str,
         caption: str = "",
         page: str = "overview",
+        params: Mapping[str, object] | None = None,
+        measure: Mapping[str, object] | None = None,
     ) -> Finding:
+        """page: a file of pages/, which is its address. measure: see `analysis.report.live`, without the stores."""
         used = tuple(stores) or self.stores
-        params = {"stores": [",".join(store_id(store) for store in used)]} if page == "overview" else {
-            "store": [store_id(used[0])]
-        }  # fmt: skip
+        ids = [store_id(store) for store in used]
+        view = {"stores": [",".join(ids)]} if page == "overview" else {"store": [ids[0]]}
+        view |= {name: [str(value)] for name, value in (params or {}).items() if value != ""}
+        names = [self.names[self.stores.index(store)] for store in used]
+        how = {**measure, "stores": ids, "names": names} if measure else {}
         return Finding(
-            page, sentence, params, command=command, sentence=sentence, parts=parts,
-            caption=" ".join(filter(None, (caption, data_of(used)))), stores={store_id(s): store_digest(s) for s in used},
+            page, sentence, view, command=command, sentence=sentence, parts=parts, measure=how,
+            facts=facts_of(how, self.sources), caption=" ".join(filter(None, (caption, data_of(used)))),
+            stores={store_id(s): store_digest(s) for s in used},
         )  # fmt: skip
 
 
@@ -92,7 +101,7 @@ def standard_findings(stores: Sequence[Store], *, say: Callable[[str], None] = l
     ordered = tuple(sorted(stores, key=lambda store: (store.contrastive, store.label)))
     keys = [store.backbone for store in ordered]
     names = tuple(s.backbone if keys.count(s.backbone) == 1 else s.label for s in ordered)
-    ground = _Ground(ordered, names)
+    ground = _Ground(ordered, names, Folder(stores=ordered))
     found: list[Finding] = []
     for words, make in (
         ("modality scores", lambda: [text_dominates(ground)]),
@@ -127,7 +136,10 @@ def text_dominates(ground: _Ground) -> Finding:
         f"{', '.join(f'{percent(c)} of those of {n}' for n, (c, _) in zip(ground.names, shares, strict=True))}."
     )
     body = 's = open_store({path}).concepts; t = s["modality_score"] >= .65; print(s["energy"][t].sum() / s["energy"].sum())'
-    return ground.finding(sentence, figure_part(chart), caption=caption, command=_python(ground.stores, body))
+    return ground.finding(
+        sentence, figure_part(chart), caption=caption, command=_python(ground.stores, body),
+        measure={"what": "modality", "from": TEXT_FROM},
+    )  # fmt: skip
 
 
 def energy_is_concentrated(ground: _Ground) -> Finding:
@@ -140,7 +152,9 @@ def energy_is_concentrated(ground: _Ground) -> Finding:
     body = 'e = open_store({path}).concepts["energy"].to_numpy(); e[::-1].sort(); print(1 + (e.cumsum() < e.sum() / 2).sum())'
     chart = figures.cumulative_energy(curves)
     caption = "Cumulative energy (Eq. 3); markers: where 50, 90 and 99 % are reached."
-    return ground.finding(sentence, figure_part(chart), caption=caption, command=_python(ground.stores, body))
+    return ground.finding(
+        sentence, figure_part(chart), caption=caption, command=_python(ground.stores, body), measure={"what": "energy"}
+    )
 
 
 def overlaps(ground: _Ground) -> Finding:
@@ -154,7 +168,7 @@ def overlaps(ground: _Ground) -> Finding:
     return ground.finding(
         sentence, measured, table_part(printed[names], "Published (Table 1)"),
         command="\n".join(_reproduce(store) for store in ground.stores),
-        caption="Jaccard overlap (Eq. 7) of the top 1 % by energy E, attribution A, bridge B.",
+        caption="Jaccard overlap (Eq. 7) of the top 1 % by energy E, attribution A, bridge B.", measure={"what": "overlap"},
     )  # fmt: skip
 
 
@@ -196,7 +210,8 @@ def query_finding(
 ) -> Finding:
     """Lists of a query before and after, and why the target stands where it stands after."""
     side = "before" if status == "rescued" else "after"  # what stood in its way, what it lost
-    words, lists, charts = query_finding_parts(store, lab, method, query, (side,))
+    words, lists, charts = query_finding_parts(store, lab, method, query, (side,), top=3)
+    charts[side].update_layout(xaxis_title_text="part of the similarity", xaxis2_title_text="difference")
     sentence = f"Removal of the top 1 % by attribution {'rescues' if status == 'rescued' else 'loses'} {words}"
     command = (
         f"{retrieve_command(store, task, [method.spec])} --query {query}\n"
@@ -204,13 +219,21 @@ def query_finding(
     )
     return ground.finding(
         sentence, lists_part(store, task, lists), figure_part(charts[side]), stores=[store], command=command,
-        page="retrieval_lab",
+        page="retrieval_lab", measure={"what": "ranks", "task": task, "query": query, "method": method.spec},
+        params={"task": task, "method": method.spec, "query": query, "changed": status, "why": side, "tab": "Query by query"},
         caption=f"Task {task}; ✓ and green: target; parts of the similarities {side} removal, hatched: removed concepts.",
     )  # fmt: skip
 
 
 def query_finding_parts(
-    store: Store, lab: Lab, method: Intervention, query: int, sides: Sequence[str], *, depth: int = 5
+    store: Store,
+    lab: Lab,
+    method: Intervention,
+    query: int,
+    sides: Sequence[str],
+    *,
+    depth: int = 5,
+    top: int = 6,
 ) -> tuple[str, SideBySide, dict[str, go.Figure]]:
     """(where its best target goes, in words; its lists before and after; why they are so, a chart a side)."""
     before, after = lab.lists(BASE), lab.lists(method)
@@ -222,7 +245,7 @@ def query_finding_parts(
         why = explain(lab, Comparison(before, after, lab.space.qrels, query), side, seen)
         rival = "wrong winner" if why.rival_wins else "runner-up"
         charts[side] = pair_attribution(
-            why.target, why.rival, names=names, top=6, captions=("target", rival),
+            why.target, why.rival, names=names, top=top, captions=("target", rival),
             removed=method.removed_concepts(lab.space),
         )  # fmt: skip
     if not len(lists.targets):
@@ -255,6 +278,7 @@ def distractor(ground: _Ground, store: Store, lab: Lab, task: str) -> list[Findi
     )  # fmt: skip
     made = ground.finding(
         sentence, concept_gallery(store, concept), table_part(facts), stores=[store], page="concept",
+        params={"concept": concept, "task": task}, measure={"what": "concept", "concept": concept},
         command=retrieve_command(store, task, [f"removal:concepts={concept}"]),
         caption=f"Task {task}; of the top {len(ids)} concepts by attribution, each left out alone.",
     )  # fmt: skip
@@ -266,6 +290,7 @@ def concept_gallery(store: Store, concept: int, n: int = 6) -> Gallery:
     rows, _ = store.postings.rows(concept)
     modality = store.samples["modality"].to_numpy()
     images = [thumbnail(store, int(row)) for row in rows[: 50 * n] if modality[row] == "image"][: 3 * n]
+    images = images or [face(store, int(row)) for row in rows[: 3 * n]]  # it fires on captions only: what they describe
     texts = (str(store.samples["text"].iat[int(row)]) for row in rows[: 50 * n] if modality[row] == "text")
     return Gallery(tuple(dict.fromkeys(filter(None, images)))[:n], tuple(dict.fromkeys(texts))[:5])
 
@@ -277,7 +302,7 @@ def lists_part(store: Store, task: str, lists: SideBySide, *, depth: int = 5) ->
     def entries(frame: pd.DataFrame) -> tuple[Entry, ...]:
         rows = [int(known.candidate_rows[int(c)]) for c in frame["candidate"]]
         return tuple(
-            Entry(int(rank), describe(store, row), float(score), bool(target), int(move), thumbnail(store, row))
+            Entry(int(rank), describe(store, row), float(score), bool(target), int(move), face(store, row))
             for row, rank, score, target, move in zip(
                 rows, frame["rank"], frame["score"], frame["target"], frame["moved"], strict=True
             )
@@ -301,6 +326,16 @@ def describe(store: Store, row: int) -> str:
     return text
 
 
+def face(store: Store, row: int) -> str:
+    """The picture of a sample, or the one that a caption describes."""
+    own = thumbnail(store, row)
+    pair = int(store.samples["pair_id"].iat[row])
+    if own or pair < 0:
+        return own
+    same = (store.samples["pair_id"].to_numpy() == pair) & (store.samples["modality"].to_numpy() == "image")
+    return thumbnail(store, int(same.argmax())) if same.any() else ""
+
+
 def thumbnail(store: Store, row: int) -> str:
     """The stored thumbnail as a data URI, "" where there is none."""
     path = store.thumb_path(row)
@@ -319,7 +354,7 @@ def data_of(stores: Sequence[Store]) -> str:
     data = list(dict.fromkeys(part[0] for part in parts))
     models = ", ".join(part[1] for part in parts)
     words = f"{data[0]}; {models}" if len(data) == 1 else "; ".join(", ".join(part) for part in parts)
-    return f"{words}. {DEMO_NOTE.capitalize()}." if any(store.is_demo for store in stores) else f"{words}."
+    return f"{words}. {DEMO_SENTENCE}." if any(store.is_demo for store in stores) else f"{words}."
 
 
 def _recalls(
@@ -341,6 +376,8 @@ def _recalls(
             found.append(
                 ground.finding(
                     sentence(name, task, rows), figure_part(recall_bars(shown)), stores=[store], page="retrieval_lab",
+                    params={"task": task, "method": specs[0], "also": ";".join(specs[1:])},
+                    measure={"what": "results", "task": task, "k": K, "methods": order},
                     command=retrieve_command(store, task, specs),
                     caption=f"{title}. Recall on {task} with 95 % intervals; random: mean and range of its seeds.",
                 )

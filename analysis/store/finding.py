@@ -109,6 +109,7 @@ class Finding:
     order: int = 0  # place in its collection, 1 = first
     parts: tuple[Part, ...] = ()
     picture: bytes = b""  # uploaded, downscaled JPEG
+    measure: dict[str, Any] = field(default_factory=dict)  # how the facts are measured again, see analysis.report.live
     id: str = ""  # given when it is kept; the same in every database
 
     @property

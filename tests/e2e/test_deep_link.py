@@ -21,6 +21,9 @@ QUESTIONS = {
     "concept": "stand for?",
     "retrieval_lab": "What does correcting the embeddings do to retrieval?",
     "live_query": "What does the model see in your query?",
+    "findings": "What have we found?",
+    "present": "Which findings are presented?",
+    "reproduce": "Do the published numbers hold here?",
     "stores": "What is in the cache?",
 }
 

@@ -117,14 +117,16 @@ def test_label_is_kept_with_history_and_becomes_the_title(tmp_path: Path, monkey
 def test_pin_keeps_the_view_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path)
     app = open_page("concept", tmp_path, monkeypatch, concept="2")
-    next(area for area in app.text_area if "What does it show" in area.label).set_value("dogs on both sides")
-    next(button for button in app.button if button.label == "Pin this view").click().run()
+    app.button(key="pin_this_view").click().run()
+    next(area for area in app.text_area if area.label == "Note").set_value("dogs on both sides")
+    app.button(key="pin_keep").click().run()
     assert not app.exception
     (finding,) = notebook.findings(tmp_path / "notes")
     assert finding.page == "concept"
     assert finding.params["concept"] == ["2"]
     assert finding.note == "dogs on both sides"
     assert "concepts.loc[2]" in finding.command
+    assert notebook.finding(tmp_path / "notes", finding.id).parts
 
 
 def test_retrieval_without_the_concept_is_measured_when_asked(

@@ -124,12 +124,10 @@ DEFAULTS = {  # of bound widgets, which Streamlit leaves out of the address
     "concepts": {"view": "table", "sort": "energy", "order": "descending", "energy": "100", "alive": "true"},
     "concept": {"show": "false"},
     "retrieval_lab": {"k": "10", "definition": "hit", "pool": "local", "tab": "All queries"},
-    "live_query": {},
-    "stores": {},
 }
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_the_link_carries_what_is_there_by_default(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = parse_qs(urlsplit(link_of(open_page(name, cache, monkeypatch))).query)
     assert {key: link[key][0] for key in DEFAULTS[name]} == DEFAULTS[name]

@@ -8,7 +8,8 @@ import streamlit as st
 from analysis.figures.style import percent, points
 from analysis.retrieval.interventions import parse
 from analysis.store import Store
-from pages.components.shared import caching, commands, downloads, pickers, state
+from analysis.store.finding import table_part
+from pages.components.shared import caching, commands, downloads, pickers, pins, state
 
 
 def section(store: Store, concept: int) -> None:
@@ -38,10 +39,26 @@ def section(store: Store, concept: int) -> None:
             f"{store.name}-{task}-without-{concept}",
             table=lambda: table,
             command=commands.retrieve(store, task, (method,)),
+            pin=pins.Pin(
+                lambda: (table_part(_readable(table)),),
+                sentence=_sentence(table, task, concept),
+                caption=f"Recall of {task}, 95 % bootstrap over queries.",
+                measure=pins.measure("recall", [store], task=task, methods=["base", method.spec]),
+            ),
         )
         state.page_link(
             "retrieval_lab", "More in the lab", icon=":material/science:", store=caching.store_id(store), task=task
         )
+
+
+def _sentence(table: pd.DataFrame, task: str, concept: int) -> str:
+    """What its removal does at the largest cut-off."""
+    row = table[table["method"] != table["method"].iloc[0]].iloc[-1]
+    sure = "" if row["difference_low"] > 0 or row["difference_high"] < 0 else ", which includes no change"
+    return (
+        f"Without concept {concept} R@{row['k']} of {task} changes by {points(row['difference'])} points "
+        f"[{points(row['difference_low'])}, {points(row['difference_high'])}]{sure}"
+    )
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:

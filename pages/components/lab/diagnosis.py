@@ -13,7 +13,7 @@ from analysis.retrieval.evaluation.diagnostics import HUB_DEPTH, Diagnostics, hu
 from analysis.retrieval.evaluation.explanation import explanation_of
 from analysis.retrieval.interventions import BASE
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, downloads, gallery
+from pages.components.shared import caching, downloads, gallery, pins
 from pages.components.shared.errors import guard
 
 WORST = 6
@@ -34,8 +34,13 @@ def section(view: LabView) -> None:
         if view.after.steps:
             states[view.after.label] = caching.diagnosis(view.store, view.name, view.after, view.pool)
         chart = diagnostic_panels(states, data=view.data)
-        downloads.figure(chart, f"{view.store.name}-{view.name}-diagnostics", command=view.command_for(" --diagnose"))
         found = list(states.values())
+        command = view.command_for(" --diagnose")
+        words = _headline(view, found[0], found[-1])
+        downloads.figure(
+            chart, f"{view.store.name}-{view.name}-diagnostics", command=command,
+            pin=pins.Pin(sentence=words, measure=view.measure(view.after)),
+        )  # fmt: skip
         st.markdown("\n".join(f"- {line}" for line in readings(found[0], found[-1])))
         if view.after.steps:
             beside = view.reference
@@ -47,6 +52,14 @@ def section(view: LabView) -> None:
         for column, (label, shape) in zip(st.columns(2, gap="medium", border=True), states.items(), strict=False):
             with column:
                 _hubs(view, label, shape)
+
+
+def _headline(view: LabView, before: Diagnostics, after: Diagnostics) -> str:
+    """Hubs and effective rank, for the title of a slide."""
+    return (
+        f"{view.store.label} on {view.name}, {view.after.label}: hubs (skewness) {_arrow(before.hubness, after.hubness)}, "
+        f"effective rank {_arrow(before.effective_rank, after.effective_rank)}"
+    )
 
 
 def readings(before: Diagnostics, after: Diagnostics) -> list[str]:
@@ -106,6 +119,11 @@ def _side_by_side(view: LabView) -> None:
             pd.DataFrame(rows), hide_index=True, width="stretch", alt="Diagnostics of every method",
             column_config={words: st.column_config.TextColumn(alignment="right") for words in COLUMNS.values()},
         )  # fmt: skip
+        command = view.command_for(" --diagnose")
+        words = f"Shape of the embeddings of {view.store.label} on {view.name} after every method"
+        pins.button(
+            "every-diagnostic", pins.table(lambda: pd.DataFrame(rows), pins.Pin(sentence=words), command=command)
+        )
         notes = [*left_out]
         if any(method.hybrid for method in view.methods):
             notes.append(

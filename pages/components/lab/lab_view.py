@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -20,7 +21,7 @@ from analysis.retrieval.recall import unanswerable
 from analysis.retrieval.task import queries_in_pool
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components.shared import caching, commands, gallery, state
+from pages.components.shared import caching, commands, gallery, pins, state
 
 CUTS = (1, 3, 5, 10, 20, 50, 100)
 # The words stand below the options: an address holds what an option shows.
@@ -102,6 +103,13 @@ class LabView:
         """What a figure's caption says of its data."""
         pool = "" if self.pool == "local" else " in the global pool"
         return f"{self.name}{pool}, {len(self.task.query_rows):,} queries; {self.store.caption}"
+
+    def measure(self, *methods: Intervention) -> dict[str, Any]:
+        """How recall of some methods is measured again, for pins."""
+        specs = [method.spec for method in dict.fromkeys((BASE, *methods))]
+        return pins.measure(
+            "recall", [self.store], task=self.name, methods=specs, k=self.k, definition=self.definition, pool=self.pool
+        )
 
     def moved(self) -> pd.DataFrame:
         """One row a query: rank before, after, places gained, status at the view's k."""

@@ -9,11 +9,13 @@ from analysis.figures.palette import SIGN
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.movement import changed
 from analysis.retrieval.interventions import BASE
+from analysis.store.finding import Lists
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, gallery, layout, ranked_lists, state
+from pages.components.shared import caching, gallery, layout, pins, ranked_lists, state
 from pages.components.shared.errors import guard
 
+TAB = "Query by query"
 PAGE = 50  # queries in the list at once
 WRAPPED, NARROW = 68, 84  # pixels of a row whose text wraps, alone or beside a picture: Streamlit wraps above 4 rem
 FILTERS = {
@@ -156,6 +158,12 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
     st.caption(
         f"{len(rows):,} of {len(view.task.query_rows):,} queries. Rank of the best target, before → after; click a row."
     )
+    words = (
+        f"{len(rows):,} of {len(view.task.query_rows):,} queries of {view.name} are {FILTERS[chosen].lstrip('▲▼ ')} at "
+    )
+    words += f"{view.k} by {view.after.label}"
+    command = view.command_for(f" --changed {chosen}") if chosen in _STATUS else view.command()
+    pins.button("queries", pins.table(lambda: table.head(18), pins.Pin(sentence=words), command=command))
 
 
 def _go_to(view: LabView) -> None:
@@ -208,9 +216,33 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
         view.store, view.task.candidate_rows, comparison, k=min(view.k if view.k > 3 else 5, 10),
         titles=("Before: base", f"After: {gallery.escape(view.after.label)}"),
     )  # fmt: skip
-    with st.popover("Command", icon=":material/terminal:", type="tertiary"):
-        st.code(view.command(query), language="bash", wrap_lines=True)
+    with st.container(horizontal=True, gap="small"):
+        with st.popover("Command", icon=":material/terminal:", type="tertiary"):
+            st.code(view.command(query), language="bash", wrap_lines=True)
+        pins.button("query", _pin(view, query, moved, comparison))
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")
+
+
+def _pin(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> pins.Pin:
+    """The query before and after."""
+    row = int(view.task.query_rows[query])
+    asked = caching.description(view.store, row)
+
+    def parts() -> tuple[Lists]:
+        lists = ranked_lists.frozen(
+            view.store, view.task.candidate_rows, comparison, k=10, titles=("base", view.after.label),
+            query=f"query {query:,}: {asked}", picture=caching.picture(view.store, row),
+        )  # fmt: skip
+        return (lists,)
+
+    return pins.Pin(
+        parts, title=f"Query {query:,} of {view.name} before and after {view.after.label}",
+        sentence=f"Query {query:,}, {view.after.label}: {_outcome(view, moved, comparison)}", command=view.command(query),
+        caption=f"{len(view.task.candidate_rows):,} candidates of {view.name}.", params={state.QUERY: query, state.TAB: TAB},
+        measure=pins.measure(
+            "ranks", [view.store], task=view.name, query=query, method=view.after.spec, k=view.k, pool=view.pool
+        ),
+    )  # fmt: skip
 
 
 def _outcome(view: LabView, moved: pd.Series, comparison: Comparison) -> str:

@@ -24,7 +24,7 @@ from analysis.retrieval.evaluation.curves import (
     step_of,
 )
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, downloads, layout, state
+from pages.components.shared import caching, downloads, layout, pins, state
 from pages.components.shared.errors import guard
 
 
@@ -77,11 +77,14 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         chosen=float(choice.r) if choice is not None and choice.r else None,
         data=view.data,
     )
+    said = _chosen(choice, WHOLE in found.curves) if choice is not None else ""
+    words = said or f"Recall@{view.k} of {view.store.label} on {view.name} against {found.axis}"
     downloads.figure(
-        chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command_for(f" --curve {kind}")
-    )
-    if choice is not None:
-        st.markdown(_chosen(choice, WHOLE in found.curves))
+        chart, f"{view.store.name}-{view.name}-{name}-{kind}", command=view.command_for(f" --curve {kind}"),
+        pin=pins.Pin(sentence=words, measure=view.measure(view.after)),
+    )  # fmt: skip
+    if said:
+        st.markdown(said)
     if WHOLE in found.curves:
         st.caption(
             f"“{WHOLE[0].upper()}{WHOLE[1:]}” is the view's whole method while this one setting moves. The first line, and the "

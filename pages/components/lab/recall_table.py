@@ -16,7 +16,7 @@ from analysis.retrieval.evaluation.controls import controls, default_removal, fi
 from analysis.retrieval.interventions import BASE, Intervention, MapsRows
 from pages.components.lab import lab_view
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, downloads
+from pages.components.shared import caching, downloads, pins
 
 MOST_ROWS = 24
 
@@ -95,9 +95,15 @@ def _draw(view: LabView, frame: pd.DataFrame, slots: Slots, name: str) -> None:
             f"{view.store.name}-{view.name}-{name}",
             command=view.command(),
             table=lambda: frame,
+            pin=pins.Pin(sentence=headline(view, frame), measure=view.measure(view.after)),
         )
     shown = _readable(frame, view.k)
-    slots.table.dataframe(
+    with slots.table.container():
+        _table(view, frame, shown, name)
+
+
+def _table(view: LabView, frame: pd.DataFrame, shown: pd.DataFrame, name: str) -> None:
+    st.dataframe(
         shown, hide_index=True, width="stretch", height="content", alt="Recall of every method with its interval",
         column_config={
             name: st.column_config.TextColumn(
@@ -106,6 +112,11 @@ def _draw(view: LabView, frame: pd.DataFrame, slots: Slots, name: str) -> None:
             for name in shown.columns
         },
     )  # fmt: skip
+    pin = pins.Pin(
+        title=f"{view.store.label}, {view.name}: every method", sentence=headline(view, frame), command=view.command(),
+        measure=view.measure(view.after), caption=f"Percent with 95 % intervals over queries; {view.data}.",
+    )  # fmt: skip
+    pins.button(f"methods-{name}", pins.table(lambda: shown, pin))
 
 
 def headline(view: LabView, frame: pd.DataFrame) -> str:

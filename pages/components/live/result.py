@@ -15,10 +15,11 @@ from analysis.query.reproduce import LiveView, command_for, python_for
 from analysis.retrieval.evaluation.comparison import Comparison, compare
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
+from analysis.store.finding import Lists
 from analysis.store.read import Task
 from pages.components.live import asking, live_reasons, strongest, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import caching, commands, gallery, layout, method_builder, ranked_lists, state
+from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, state
 from pages.components.shared.errors import guard
 
 K = 8
@@ -87,6 +88,7 @@ def show(live: Live) -> None:
             if live.query is not None:
                 shaded = None if h_after is None else concept
                 token_strip.show(live.store, live.query, mask, live.preview, shaded)
+                pins.button("live-tokens", token_strip.pin(live.store, live.query, mask))
             elif live.asked.row is not None:
                 token_strip.cached(live.store, live.asked.row, concept)
         with guard("The settings", stop=False):
@@ -125,6 +127,43 @@ def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
         titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
     )  # fmt: skip
     st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {live.store.caption}")
+    pins.button("live-lists", _pin(live, comparison, changes, sentence))
+
+
+def _pin(live: Live, comparison: Comparison, changes: Applied, sentence: str) -> pins.Pin:
+    """The query before and after; a visitor's own picture goes along only with their tick."""
+    asked, own = live.asked, live.asked.position is None
+    words = " and ".join(
+        filter(None, ("a picture" if asked.picture else "", f"“{asked.text[:120]}”" if asked.text else ""))
+    )
+    what = f"Query {asked.position:,}" if asked.position is not None else f"A live query ({words})"
+    first = [caching.description(live.store, _first(live, comparison, side)) for side in ("before", "after")]
+    says = f"the first place goes from “{first[0][:90]}” to “{first[1][:90]}”"
+    if first[0] == first[1]:
+        says = f"“{first[1][:90]}” stays first"
+    shown = live.preview or (caching.picture(live.store, asked.row) if asked.row is not None else "")
+    view = live.view(changes)
+
+    def parts() -> tuple[Lists]:
+        lists = ranked_lists.frozen(
+            live.store, live.task.candidate_rows, comparison, k=K, titles=("before", changes.label or "nothing changed"),
+            query=asked.text or (caching.description(live.store, asked.row) if asked.row is not None else ""), picture=shown,
+        )  # fmt: skip
+        return (lists,)
+
+    method = changes.intervention.spec
+    measure = {} if live.query is not None else pins.measure(
+        "ranks", [live.store], task=live.task.task, query=asked.position, method=method
+    )  # fmt: skip
+    return pins.Pin(
+        parts, title=what, sentence=f"{what}, {changes.label or 'as it is'}: {sentence or says}", command=command_for(view),
+        caption=f"{len(live.task.candidate_rows):,} candidates of {live.task.task}.", python=python_for(view),
+        measure=measure, picture=asked.picture if own else None,
+    )  # fmt: skip
+
+
+def _first(live: Live, comparison: Comparison, side: str) -> int:
+    return int(live.task.candidate_rows[comparison.places(side, 1)[0].candidate])
 
 
 def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | None) -> None:

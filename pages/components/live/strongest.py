@@ -12,7 +12,7 @@ from analysis.figures.thumbnails import beside_bars
 from analysis.query.concepts import QueryConcepts, query_concepts
 from analysis.retrieval.interventions import Edit
 from analysis.store import Store
-from pages.components.shared import caching, concept_cards, downloads, method_builder, scores, state
+from pages.components.shared import caching, concept_cards, downloads, method_builder, pins, scores, state
 
 SHOWN = 12
 _CLICKED = "_live_clicked"
@@ -51,6 +51,7 @@ def show(store: Store, h: np.ndarray, *, what: str, command: str = "") -> None:
     downloads.figure(
         chart, _chart(store), command=command, select=("points",),
         note=f"Beside each bar: what the concept fires on most. {concept_cards.STRIP_HELP}",
+        pin=pins.Pin(sentence=f"{what}: {len(found.ids)} concepts fire, the strongest is {concept_cards.title(store, ids[0])}"),
     )  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from analysis.query.masks import NO_MASK, POOLINGS, ROLE_NAMES, TokenMask, mask_
 from analysis.query.query import LiveQuery
 from analysis.retrieval.interventions import Intervention, Pool
 from analysis.store import Store
+from analysis.store.finding import Part, figure_part
 from analysis.store.read import TokenView
 from pages.components.live.token_picker import token_picker
-from pages.components.shared import caching, method_builder, state, token_views
+from pages.components.shared import caching, method_builder, pins, state, token_views
 
 RUN_LABEL = "Run the model on it"  # of a query from the data
 _MASKED = "_live_masked_query"
@@ -127,6 +128,20 @@ def forget(query: tuple[str, ...]) -> None:
         mask = parse_mask(state.get(state.MASK) or "")
         if mask.tokens:
             _put(replace(mask, tokens=()))
+
+
+def pin(store: Store, query: LiveQuery, mask: TokenMask) -> pins.Pin:
+    """The tokens with what is left out, without the picture itself."""
+
+    def parts() -> tuple[Part]:
+        from analysis.figures.tokens import token_strip
+
+        hidden = mask.masked(query.tokens.roles) if query.maskable else None
+        return (figure_part(token_strip(query.tokens.strings, query.tokens.roles, masked=hidden, data=store.caption)),)
+
+    kept = len(query.tokens) - int(mask.masked(query.tokens.roles).sum()) if query.maskable else len(query.tokens)
+    words = f"{kept:,} of the query's {len(query.tokens):,} tokens are pooled"
+    return pins.Pin(parts, title="Tokens of a live query", sentence=words)
 
 
 def show(store: Store, query: LiveQuery, mask: TokenMask, preview: str, concept: int | None) -> None:

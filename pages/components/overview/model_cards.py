@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis.figures.style import percent
 from analysis.store import Store
-from pages.components.shared import caching, gallery, layout, state
+from pages.components.shared import caching, commands, gallery, layout, pins, state
 
 
 def card(store: Store, name: str) -> None:
@@ -19,6 +19,10 @@ def card(store: Store, name: str) -> None:
     with st.container(horizontal=True, gap="small"):
         state.page_link("concepts", "Concepts", icon=":material/grid_view:", store=caching.store_id(store))
         state.page_link("retrieval_lab", "Retrieval lab", icon=":material/science:", store=caching.store_id(store))
+        pin = pins.Pin(
+            sentence=f"What {name} is, and how well its SAE explains it", stores=[store], command=commands.LIST
+        )
+        pins.button(f"card-{caching.store_id(store)}", pins.table(lambda: facts(store), pin))
 
 
 def facts(store: Store) -> pd.DataFrame:

@@ -462,6 +462,14 @@ def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[st
     return [known[int(i)].text if int(i) in known else automatic[int(i)] for i in concepts]
 
 
+@st.cache_resource(max_entries=12, show_spinner="Reading the results of this store", hash_funcs=BY_KEY)
+def reproduction(store: Store) -> pd.DataFrame:
+    """Every published number beside the one of a store."""
+    from analysis.report.reproduce import reproduction_table
+
+    return reproduction_table(store=store)
+
+
 # --- retrieval lab ------------------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=1, show_spinner=False)
 def plugin_problems() -> tuple[str, ...]:

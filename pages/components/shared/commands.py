@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LIST = "python -m analysis list"
 DEMO = "python -m analysis demo"
+NOTES = "python -m analysis notes list"
 BUILD = "python -m analysis build --backbone qwen2-vl-7b --dataset PATH/TO/COCO"
 
 
@@ -99,6 +100,16 @@ def overlap(store: Store, share: float, bridge: str) -> str:
         "print(jaccard(e, a), jaccard(e, b), jaccard(a, b), jaccard(e, a, b))",
         "from analysis.concepts.metrics import jaccard, top_concepts; ",
     )
+
+
+def deck(collection: str) -> str:
+    """A collection of findings as slides."""
+    return f"python -m analysis deck --collection {shlex.quote(collection)} --out deck.html"
+
+
+def reproduce(store: Store, kind: str = "md") -> str:
+    """Every published number beside the one of a store."""
+    return f"python -m analysis reproduce --store {shlex.quote(place(store.path))} --format {kind}"
 
 
 def _python(body: str, imports: str = "") -> str:

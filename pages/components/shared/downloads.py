@@ -1,4 +1,4 @@
-"""A figure on a page: the chart, its caption, SVG and PNG from the browser, its data as CSV, and the command behind it."""
+"""A figure on a page: the chart, its caption, SVG and PNG from the browser, its data as CSV, the command behind it, its pin."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import streamlit as st
 
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
+from pages.components.shared import pins
+from pages.components.shared.pins import Pin
 
 FORMATS = ("svg", "png")
 
@@ -23,11 +25,12 @@ def figure(
     table: Callable[[], pd.DataFrame] | None = None,
     note: str = "",
     select: Sequence[Literal["points", "box", "lasso"]] = (),
+    pin: Pin | None = None,
 ) -> Any:
-    """Show a figure of analysis.figures, its caption and a Save button. Returns the selection where `select` is given.
+    """Show a figure of analysis.figures, its caption, a Save and a Pin button. Returns the selection where `select` is given.
 
     name: of the files, and the chart's key. select: what a visitor may pick; a pick reruns the page or fragment.
-    table: other data than what is plotted for the CSV.
+    table: other data than what is plotted for the CSV. pin: what the page says about it, see pins.Pin.
     """
     kind = st.session_state.get(f"_format_{name}") or FORMATS[0]
     look: dict[str, Any] = {
@@ -40,7 +43,7 @@ def figure(
         st.plotly_chart(chart, **look)
     with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
         st.caption(f"{note} {caption_of(chart)}".strip(), width="stretch")
-        save(name, chart=chart, table=table, command=command)
+        save(name, chart=chart, table=table, command=command, pin=pin)
     return event
 
 
@@ -50,8 +53,9 @@ def save(
     chart: go.Figure | None = None,
     table: Callable[[], pd.DataFrame] | None = None,
     command: str = "",
+    pin: Pin | None = None,
 ) -> None:
-    """A small button with everything one may take away from a figure or a table."""
+    """Two small buttons: everything one may take away from a figure or a table, and its pin."""
 
     def data() -> str:
         if table is not None:
@@ -78,3 +82,7 @@ def save(
         if command:
             st.caption("The command that reproduces these numbers:")
             st.code(command, language="bash", wrap_lines=True)
+    if chart is not None:
+        pins.button(name, pins.figure(chart, pin, title=caption_of(chart), command=command))
+    elif table is not None:
+        pins.button(name, pins.table(table, pin, title=name, command=command))

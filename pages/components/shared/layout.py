@@ -10,10 +10,8 @@ from typing import Any
 import streamlit as st
 
 from analysis.store import Store, StoreRef
-from analysis.store.notebook import Finding, add_finding
 from analysis.store.read import DEMO_NOTE
-from pages.components.shared import caching, commands, state
-from pages.components.shared.errors import guard
+from pages.components.shared import caching, commands, pins, state
 
 _COMMAND = "_command_slot"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
@@ -26,6 +24,7 @@ class Controls:
     command: str = ""  # reproduces the numbers of the view
     title: str = ""  # of the finding when the view is pinned
     facts: dict[str, Any] = field(default_factory=dict)  # numbers to keep with a pin
+    pinnable: bool = True
     more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
@@ -59,7 +58,7 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
 
 
 def actions(page: str, row: Controls) -> None:
-    """Copy link, copy command, pin: small, at the end of a row."""
+    """Copy link, copy command, pin (where the view may be one): small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
         link = st.empty()
@@ -70,8 +69,8 @@ def actions(page: str, row: Controls) -> None:
         st.session_state[_COMMAND] = st.empty()
     state.place_link(page, link)
     refresh(row.command or commands.LIST)
-    with st.popover("Pin", icon=":material/keep:", type="tertiary", help="Keep this view as a finding"):
-        _pin_form(page, row)
+    if row.pinnable:
+        pins.whole_view(row.title, row.command, row.facts)
 
 
 def refresh(command: str) -> None:
@@ -86,6 +85,7 @@ def caption(text: str) -> None:
 
 def store_line(store: Store) -> None:
     """Data, split, N, model and tap of what is on screen; demo label and a warning about a poor SAE."""
+    pins.in_view([store])
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if store.is_demo:
             demo_badge()
@@ -97,6 +97,7 @@ def store_line(store: Store) -> None:
 
 def stores_line(stores: Sequence[Store]) -> None:
     """Data and models of several stores on one line, with the demo label where one of them is a demo."""
+    pins.in_view(stores)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if any(store.is_demo for store in stores):
             demo_badge()
@@ -157,16 +158,3 @@ def empty_cache(refs: Sequence[StoreRef]) -> None:
         st.caption("Or build one from your own pictures and captions:")
         st.code(commands.BUILD, language="bash")
     st.stop()
-
-
-def _pin_form(page: str, row: Controls) -> None:
-    with st.form(f"pin_{page}", border=False, clear_on_submit=True):
-        title = st.text_input("Title", value=row.title, max_chars=200)
-        note = st.text_area("What does it show?", max_chars=4000, height=90)
-        author = st.text_input("Your name", value=st.session_state.get("_author", ""), max_chars=80)
-        if st.form_submit_button("Pin this view", icon=":material/keep:"):
-            with guard("The finding", stop=False):
-                st.session_state["_author"] = author
-                finding = Finding(page, title, state.view_params(page), note, author, row.command, row.facts)
-                add_finding(caching.notes_dir(), finding)
-                st.toast("Pinned. It is kept in the cache's notes.", icon=":material/keep:")

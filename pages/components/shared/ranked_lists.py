@@ -10,6 +10,7 @@ import streamlit as st
 from analysis.figures.palette import SIGN
 from analysis.retrieval.evaluation.comparison import Comparison, Place
 from analysis.store import Store
+from analysis.store.finding import Entry, Lists, RankedList
 from pages.components.shared import caching, gallery
 
 THUMB = 64  # pixels of a candidate's picture
@@ -35,6 +36,34 @@ def side_by_side(
         if behind:
             with column, st.container(key=f"pinned_{side}", border=True, gap="small"):
                 _rows(store, rows, behind, side=side)
+
+
+def frozen(
+    store: Store,
+    rows: np.ndarray,
+    comparison: Comparison,
+    *,
+    k: int = 10,
+    titles: tuple[str, str] = ("Before", "After"),
+    query: str = "",
+    picture: str = "",
+) -> Lists:
+    """Both lists as they stand on screen, for a finding. query, picture: what was asked; picture is a data URI."""
+
+    def entry(place: Place, side: str) -> Entry:
+        row = int(rows[place.candidate])
+        shown = caching.picture_of(store, row)
+        moved = (place.other_rank - place.rank) * (1 if side == "after" else -1)
+        return Entry(
+            place.rank, caching.description(store, row), place.similarity, place.is_target, moved,
+            caching.picture(store, shown) if shown >= 0 else "",
+        )  # fmt: skip
+
+    both = tuple(
+        RankedList(title, tuple(entry(p, side) for p in (*comparison.places(side, k), *comparison.pinned(side, k))))
+        for side, title in zip(("before", "after"), titles, strict=True)
+    )
+    return Lists(both, query, picture)
 
 
 def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: str) -> None:

@@ -38,6 +38,8 @@ BESIDE = "beside"  # of a live query: stores of other models whose lists stand b
 MODEL = "model"  # of a live query: key, hub id or folder
 DEVICE = "device"
 DTYPE = "dtype"
+COLLECTION = "collection"  # of findings
+FINDING = "finding"  # id of the one that is open
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -72,6 +74,9 @@ POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
+SEARCH = "search"  # words in findings
+TAG = "tag"  # of findings
+AUTHOR = "author"  # of findings
 
 OWNED = (
     STORE,
@@ -93,6 +98,8 @@ OWNED = (
     MODEL,
     DEVICE,
     DTYPE,
+    COLLECTION,
+    FINDING,
 )
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
@@ -110,6 +117,7 @@ class PageInfo:
     help: str
     params: tuple[str, ...] = ()  # which owned keys the page's address carries
     kept: tuple[str, ...] = ()  # bound keys that come back when the visitor does, also by the browser's back button
+    hidden: bool = False  # not in the navigation
 
 
 PAGES: dict[str, PageInfo] = {
@@ -137,6 +145,18 @@ PAGES: dict[str, PageInfo] = {
         "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
         (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
+    ),
+    "findings": PageInfo(
+        "Findings", ":material/keep:",
+        "What was pinned: in order, with notes, to present and to export.", (COLLECTION, FINDING), (SEARCH, TAG, AUTHOR),
+    ),
+    "reproduce": PageInfo(
+        "Reproduce", ":material/fact_check:",
+        "Every published number beside the one measured here.", (STORE,),
+    ),
+    "present": PageInfo(
+        "Present", ":material/slideshow:", "Findings on the whole screen, one a slide.",
+        (COLLECTION, FINDING), hidden=True,
     ),
     "stores": PageInfo(
         "Stores", ":material/database:",

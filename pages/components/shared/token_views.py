@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis.figures.tokens import patch_grid, token_strip
 from analysis.store import Store, TokenView
-from pages.components.shared import caching, downloads, gallery
+from pages.components.shared import caching, concept_cards, downloads, gallery, pins
 
 FEW, MANY = (2, 1), (3, 4)  # pictures and captions: each is a figure of its own, about 20 ms, on every new concept
 
@@ -35,7 +35,14 @@ def section(store: Store, concept: int) -> None:
             concept=f"concept {concept}",
             data=store.caption,
         )
-        downloads.figure(chart, f"{store.name}-concept-{concept}-tokens-{view.row}")
+        downloads.figure(chart, f"{store.name}-concept-{concept}-tokens-{view.row}", pin=_pin(store, concept, view.row))
+
+
+def _pin(store: Store, concept: int, row: int) -> pins.Pin:
+    words = (
+        f"Where concept {concept_cards.title(store, concept)} fires on “{gallery.escape(gallery.alt(store, row), 90)}”"
+    )
+    return pins.Pin(sentence=words, measure=pins.measure("concept", [store], concept=concept))
 
 
 def activation(view: TokenView, concept: int) -> np.ndarray:
@@ -66,4 +73,5 @@ def _picture(store: Store, concept: int, view: TokenView) -> None:
         chart,
         f"{store.name}-concept-{concept}-patches-{view.row}",
         note=gallery.escape(gallery.alt(store, view.row), 80),
+        pin=_pin(store, concept, view.row),
     )

@@ -12,7 +12,7 @@ from analysis.figures.style import percent, score
 from analysis.retrieval.evaluation.why import PARTS, Explanation
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components.shared import caching, concept_cards, downloads, gallery, method_builder, state
+from pages.components.shared import caching, concept_cards, downloads, gallery, method_builder, pins, state
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def show(pair: Pair, *, name: str, command: str) -> None:
     )
     left, right = st.columns([5, 2], gap="medium")
     with left:
-        event = downloads.figure(chart, name, command=command, select=("points",))
+        event = downloads.figure(
+            chart, name, command=command, select=("points",), pin=pins.Pin(sentence=sentence(pair))
+        )
     with right:
         _concept(pair, selected_ids(event))
 
