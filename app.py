@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from pages.components.server.doors import Doors
 from pages.components.shared.errors import report
 from pages.components.shared.memory import settle
 from pages.components.shared.state import DEFAULT_PAGE, PAGES
@@ -54,4 +56,4 @@ else:
     st.navigation(declared())
     bare.setLevel(logging.NOTSET)
     root = Route(f"/{PAGES[DEFAULT_PAGE].url_path}", to_root)
-    app = st.App(__file__, routes=[root], on_script_error=report)
+    app = st.App(__file__, routes=[root], middleware=[Middleware(Doors)], on_script_error=report)

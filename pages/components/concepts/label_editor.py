@@ -7,7 +7,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.store import Store
 from analysis.store.notebook import add_label, history
-from pages.components.shared import caching, gallery
+from pages.components.shared import caching, gallery, safe
 
 
 def popover(store: Store, concept: int) -> None:
@@ -34,7 +34,7 @@ def _keep(sha: str, concept: int, text: str, author: str) -> None:
     try:
         add_label(caching.notes_dir(), sha, concept, text, author)
     except AnalysisError as error:
-        st.error(str(error))
+        st.error(safe.sentence(error))
         return
     st.session_state["_author"] = author
     st.rerun()  # the name stands in the title too

@@ -11,7 +11,7 @@ from analysis.retrieval.evaluation.movement import changed
 from analysis.retrieval.interventions import BASE
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, gallery, layout, ranked_lists, state
+from pages.components.shared import caching, gallery, layout, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 PAGE = 50  # queries in the list at once
@@ -114,7 +114,9 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
         page = st.number_input(f"Page, of {pages}", 1, pages, key=key, width=130) if pages > 1 else 1
     if not len(rows):
         if len(everything):
-            st.info(f"No query of this list has {state.shown(found or '')} in its text or in its picture's caption.")
+            st.info(
+                f"No query of this list has {safe.words(state.shown(found or ''))} in its text or in its picture's caption."
+            )
         else:
             st.info(f"No query is {FILTERS[chosen].lstrip('▲▼ ')} with this method at k = {view.k}.")
         return
@@ -210,7 +212,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     )  # fmt: skip
     with st.popover("Command", icon=":material/terminal:", type="tertiary"):
         st.code(view.command(query), language="bash", wrap_lines=True)
-    st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")
+    st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {safe.words(view.store.caption)}")
 
 
 def _outcome(view: LabView, moved: pd.Series, comparison: Comparison) -> str:

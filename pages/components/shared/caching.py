@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from analysis.store.read import Task
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
+MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
 def cache_dir() -> Path:
@@ -155,6 +156,27 @@ def model_slot() -> ModelSlot:
     from analysis.query.slot import ModelSlot
 
     return ModelSlot()
+
+
+def models_offered() -> tuple[tuple[str, ...], bool]:
+    """(names of models that visitors may load, whether any other may be loaded too). The models of the stores, and what
+    the owner allows in $RETRIEVALLENS_MODELS; a link changes neither."""
+    allowed = [name.strip() for name in os.environ.get(MODELS_VARIABLE, "").split(",") if name.strip()]
+    refs = tuple(ref for ref in stores() if ref.ok)
+    made_by = _models(tuple((str(ref.path), stamp(ref.path)) for ref in refs))
+    names = dict.fromkeys([*made_by, *(name for name in allowed if name != "any")])
+    return tuple(names), "any" in allowed
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _models(stores: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    from analysis.query.compatibility import request_for
+
+    found = []
+    for path, _ in stores:
+        with suppress(AnalysisError):  # a store that broke since it was listed, or whose vectors were imported
+            found.append(request_for(open_store(path)).name)
+    return tuple(dict.fromkeys(found))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

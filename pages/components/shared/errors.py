@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from pages.components.shared import safe
 
 log = logging.getLogger("retrievallens")
 
@@ -24,7 +25,7 @@ def guard(what: str = "This page", *, stop: bool = True) -> Iterator[None]:
         yield
     except AnalysisError as error:
         log.info("%s: %s", what, error)
-        st.error(str(error), icon=":material/error:")
+        st.error(safe.sentence(error), icon=":material/error:")
         if stop:
             st.stop()
     except Exception as error:
@@ -41,7 +42,7 @@ def guard(what: str = "This page", *, stop: bool = True) -> Iterator[None]:
 def report(error: Exception) -> bool:
     """For errors outside every guard (a widget's callback, the router): logged, one sentence. True: shown, do not repeat."""
     if isinstance(error, AnalysisError):
-        st.error(str(error), icon=":material/error:")
+        st.error(safe.sentence(error), icon=":material/error:")
     else:
         log.error("The app failed", exc_info=error)
         st.error(

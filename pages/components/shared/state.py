@@ -17,6 +17,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
+from pages.components.shared import safe
+
 # Owned by this module: links set them.
 STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
 STORES = "stores"  # several of them, comma-separated
@@ -274,7 +276,7 @@ def place_notices(slot: Any) -> None:
 
 
 def _show_notice(slot: Any, sentence: str) -> None:
-    slot.warning(sentence, icon=":material/link_off:")
+    slot.warning(safe.sentence(sentence), icon=":material/link_off:")
 
 
 def shown(raw: str) -> str:
