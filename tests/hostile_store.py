@@ -13,7 +13,8 @@ from analysis.store.notebook import add_label
 from tests import synthetic_store
 
 EVIL = "evil.example"
-POISON = f"![p](http://{EVIL}/p.png) <img src=http://{EVIL}/q> https://{EVIL}/r www.{EVIL} s@{EVIL} [t](//{EVIL}) <a href=//{EVIL}>a</a> **b** :red[u] $v$"
+POISON = f"![p](http://{EVIL}/p.png) <img src=http://{EVIL}/q> https://{EVIL}/r www.{EVIL} s@{EVIL} "
+    f"[t](//{EVIL}) <a href=//{EVIL}>a</a> **b** :red[u] $v$"
 
 
 def make_hostile_store(cache: Path, **options: Any) -> Path:
@@ -56,7 +57,8 @@ def speaks(markdown: str) -> str:
     """The part of a markdown text in which POISON is more than text, "" where there is none. Code spans hold what they like."""
     text = re.sub(r"(?<!\\)`[^`]*`", "", markdown)
     for pattern in (
-        rf"https?://{re.escape(EVIL)}", rf"www\.{re.escape(EVIL)}", rf"\w@{re.escape(EVIL)}", r"(?<!\\)\]\((?!/\w)", r"(?<!\\)<img",
+        rf"https?://{re.escape(EVIL)}", rf"www\.{re.escape(EVIL)}", rf"\w@{re.escape(EVIL)}", r"(?<!\\)\]\((?!/\w)",
+        r"(?<!\\)<img",
         r"(?<!\\)\*\*b", r"(?<!\\):red(?!-)\[u", r"(?<!\\)\$v",
     ):  # fmt: skip
         if found := re.search(pattern, text):
