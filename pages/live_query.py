@@ -77,7 +77,10 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> resu
             return result.Live(store, task, asked)
         asked = asking.as_embedded(store, asked)
     with guard("The query"):
-        query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
+        if asked.position is None:
+            asked = asking.taken(asked)
+        else:
+            query_sample(asked.picture, asked.text, store.config["prompts"], task.task, asked.name or "your picture")
         if not model_panel.may_load(request):
             st.info(
                 f"{safe.words(request.short_name)} is not loaded by itself. "

@@ -13,8 +13,10 @@ from analysis.store.notebook import add_label
 from tests import synthetic_store
 
 EVIL = "evil.example"
-POISON = f"![p](http://{EVIL}/p.png) <img src=http://{EVIL}/q> https://{EVIL}/r www.{EVIL} s@{EVIL} "
-    f"[t](//{EVIL}) <a href=//{EVIL}>a</a> **b** :red[u] $v$"
+POISON = (
+    f"![p](http://{EVIL}/p.png) <img src=http://{EVIL}/q> https://{EVIL}/r www.{EVIL} s@{EVIL} [t](//{EVIL}) "
+    f"<a href=//{EVIL}>a</a> **b** :red[u] $v$"
+)
 
 
 def make_hostile_store(cache: Path, **options: Any) -> Path:
