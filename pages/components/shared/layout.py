@@ -12,6 +12,7 @@ import streamlit as st
 from analysis.store import Store, StoreRef
 from analysis.store.notebook import Finding, add_finding
 from analysis.store.read import DEMO_NOTE
+from pages.components.server import limits
 from pages.components.shared import caching, commands, safe, state
 from pages.components.shared.errors import guard
 
@@ -167,6 +168,7 @@ def _pin_form(page: str, row: Controls) -> None:
         author = st.text_input("Your name", value=st.session_state.get("_author", ""), max_chars=80)
         if st.form_submit_button("Pin this view", icon=":material/keep:"):
             with guard("The finding", stop=False):
+                limits.writing()
                 st.session_state["_author"] = author
                 finding = Finding(page, title, state.view_params(page), note, author, row.command, row.facts)
                 add_finding(caching.notes_dir(), finding)

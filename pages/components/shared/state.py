@@ -89,6 +89,8 @@ OWNED = (
     DEVICE,
     DTYPE,
 )
+KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
+LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES = "_notices"
@@ -147,7 +149,7 @@ def get(key: str) -> str | None:
     """The value in the URL, else the one this session used last, else None."""
     raw = st.query_params.get(key)
     if raw is not None:
-        return raw[:500]
+        return raw[:LONGEST]
     return _memory().get(key)
 
 
@@ -333,6 +335,7 @@ def view_params(page: str) -> dict[str, list[str]]:
     """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
     known = _memory() | st.session_state.get(_SHOWN, {})
     owned = {key: [known[key]] for key in PAGES[page].params if key in known}
-    named = {key: st.query_params.get_all(key) for key in st.query_params}
+    named = {key: st.query_params.get_all(key)[:MOST_VALUES] for key in st.query_params if key in KNOWN}
+    named = {key: [value[:LONGEST] for value in values] for key, values in named.items()}
     whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
     return owned | named | whole
