@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from pages.components.server.doors import Doors
 from pages.components.shared.errors import report
 from pages.components.shared.memory import set_aside
 from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
@@ -52,4 +54,5 @@ else:
     bare.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
     st.navigation(declared())
     bare.setLevel(logging.NOTSET)
-    app = st.App(__file__, routes=[Route(f"/{DEFAULT_PAGE}", to_root)], on_script_error=report)
+    redirect = Route(f"/{DEFAULT_PAGE}", to_root)
+    app = st.App(__file__, routes=[redirect], middleware=[Middleware(Doors)], on_script_error=report)

@@ -10,7 +10,18 @@ from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
 from pages.components.concepts import browse, effect_board, filter_widgets
-from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, pins, scores, state
+from pages.components.shared import (
+    caching,
+    commands,
+    concept_cards,
+    downloads,
+    layout,
+    pickers,
+    pins,
+    safe,
+    scores,
+    state,
+)
 from pages.components.shared.errors import guard
 
 ROWS = 50
@@ -38,7 +49,8 @@ def main() -> None:
     ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending)
     if not len(ids):
         st.info(
-            f"No concept of {store.label} passes these filters{f' and contains “{words}”' if words else ''}.",
+            f"No concept of {safe.words(store.label)} passes these filters"
+            f"{f' and contains “{safe.words(words)}”' if words else ''}.",
             icon=":material/filter_alt_off:",
         )
         st.button("Show all concepts", on_click=filter_widgets.reset, icon=":material/restart_alt:")

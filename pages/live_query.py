@@ -14,7 +14,7 @@ from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.live import asking, model_panel, other_models, result, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import commands, layout, method_builder, pickers, state
+from pages.components.shared import commands, layout, method_builder, pickers, safe, state
 from pages.components.shared.errors import guard
 
 HELD = 4  # queries a session keeps with their hidden states
@@ -32,10 +32,13 @@ def main() -> None:
         row.command = _command(store, name)
     layout.store_line(store)
     if not store.has_model:
-        st.info(f"{no_model(store)} Rank those in the Retrieval lab.", icon=":material/info:")
+        st.info(f"{safe.words(no_model(store))} Rank those in the Retrieval lab.", icon=":material/info:")
         st.stop()
     if name is None:
-        st.info(f"{store.label} holds no retrieval task, so there are no candidates to rank.", icon=":material/info:")
+        st.info(
+            f"{safe.words(store.label)} holds no retrieval task, so there are no candidates to rank.",
+            icon=":material/info:",
+        )
         st.stop()
     task = store.task(name)
     request, redraw = model_panel.panel(store)
@@ -75,10 +78,15 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> resu
             return result.Live(store, task, asked)
         asked = asking.as_embedded(store, asked)
     with guard("The query"):
+        if asked.position is None:
+            asked = asking.taken(asked)
         key = (request, store.config["prompts"], task.task, *asked.key)
         sample = None if key in _held() else asking.sample(asked, store.config["prompts"], task.task)
         if not model_panel.may_load(request):
-            st.info(f"{request.name} is not loaded by itself. {model_panel.estimate(request)} Press Load above first.")
+            st.info(
+                f"{safe.words(request.short_name)} is not loaded by itself. "
+                f"{safe.sentence(model_panel.estimate(request))} Press Load above first."
+            )
             return None
         query, preview = _held()[key] if sample is None else _embedded(store, request, sample, key)
         check_compatible(store, query)

@@ -10,7 +10,7 @@ from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
 from pages.components.overview import model_cards, sentences
-from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, pins, scores, state
+from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, pins, safe, scores, state
 from pages.components.shared.errors import guard
 
 K_OF_SENTENCE = 10
@@ -49,7 +49,7 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     )
     for column, (label, value, others) in zip(st.columns(len(found)), found, strict=True):
         column.metric(
-            label,
+            safe.words(label),
             value,
             others,
             delta_color="off",
@@ -62,8 +62,8 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
 def text_dominates(stores: list[Store], names: list[str]) -> None:
     words, picture = _section("1", "Does text dominate?")
     with words:
+        st.markdown(sentences.text_sentence(safe.every(names), [caching.modality_shares(store) for store in stores]))
         sentence = sentences.text_sentence(names, [caching.modality_shares(store) for store in stores])
-        st.markdown(sentence)
         st.caption(scores.SCORES["modality_score"].help)
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
@@ -71,7 +71,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
             help="concepts: every live concept counts once; energy: by how loud it is.",
         )  # fmt: skip
         dead = [f"{name} {caching.modality_shares(store).dead:,}" for store, name in zip(stores, names, strict=True)]
-        st.caption(f"Never active, left out: {', '.join(dead)}.")
+        st.caption(f"Never active, left out: {safe.words(', '.join(dead))}.")
     with picture:
         curves = [
             Curve(name, *caching.modality_density(store, weighting), style)
@@ -89,8 +89,8 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
     curves = [Curve(n, *share, style) for n, share, style in zip(names, shares, backbone_styles(names), strict=True)]
     with words:
         readouts = [figures.energy_readout(curve.y) for curve in curves]
+        st.markdown(sentences.energy_sentence(safe.every(names), readouts, [store.n_concepts for store in stores]))
         sentence = sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores])
-        st.markdown(sentence)
         st.caption(scores.SCORES["energy"].help)
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
@@ -110,8 +110,8 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
             share = pickers.share()
             reduction = pickers.reduction()
         overlaps = [caching.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores]
+        st.markdown(sentences.overlap_sentence(safe.every(names), overlaps, share))
         sentence = sentences.overlap_sentence(names, overlaps, share)
-        st.markdown(sentence)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
@@ -122,7 +122,9 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         st.markdown("**Measured here**")
         _numbers(both.measured)
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-            st.caption(f"{layout.data_of(stores)}. Top {100 * share:g} % of all K concepts.", width="stretch")
+            st.caption(
+                f"{safe.words(layout.data_of(stores), 1200)}. Top {100 * share:g} % of all K concepts.", width="stretch"
+            )
             command = "\n".join(commands.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores)
             pin = pins.Pin(
                 sentence=sentence, caption=f"Jaccard overlap (Eq. 7) of the top {100 * share:g} % of all K concepts.",
@@ -148,10 +150,10 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             for s, name in zip(stores, names, strict=True)
             if (table := caching.results(s, task)) is not None
         }
-        st.markdown(sentences.removal_sentence(list(found), list(found.values()), K_OF_SENTENCE))
+        st.markdown(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE))
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
-            st.caption(f"{name} has no results for {task}.")
+            st.caption(f"{safe.words(name)} has no results for {task}.")
     with picture:
         for store, name in zip(stores, names, strict=True):
             if name in found:

@@ -7,7 +7,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.retrieval.interventions import BASE
 from pages.components.lab import concepts_meant, diagnosis, lab_view, query_lists, recall_curves, recall_table
-from pages.components.shared import caching, layout, method_builder, pickers, state
+from pages.components.shared import caching, layout, method_builder, pickers, safe, state
 from pages.components.shared.errors import guard
 
 TABS = ("All queries", query_lists.TAB, "Why it works or not")
@@ -39,7 +39,7 @@ def main() -> None:
     layout.store_line(store)
     if name is None:
         st.info(
-            f"{store.label} holds no retrieval task. Build it again with `--tasks`, or from data that hold one.",
+            f"{safe.words(store.label)} holds no retrieval task. Build it again with `--tasks`, or from data that hold one.",
             icon=":material/info:",
         )
         st.stop()

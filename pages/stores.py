@@ -5,7 +5,7 @@ import streamlit as st
 
 from analysis.models.specs import BACKBONES
 from analysis.store import Store, StoreRef
-from pages.components.shared import caching, commands, gallery, inventory, layout, pins, state
+from pages.components.shared import caching, commands, gallery, inventory, layout, pins, safe, state
 from pages.components.shared.errors import guard
 
 
@@ -57,10 +57,11 @@ def open_all(refs: list[StoreRef]) -> dict:
 def details(ref: StoreRef, store: Store | None) -> None:
     mark = ":green-badge[:material/check: opens]" if store is not None else ":orange-badge[:material/error: problem]"
     with st.expander(
-        f"{mark} {gallery.escape(ref.label)}  ·  `{ref.path.parent.name}/{ref.path.name}`", expanded=not ref.ok
+        f"{mark} {gallery.escape(ref.label)}  ·  {gallery.escape(f'{ref.path.parent.name}/{ref.path.name}')}",
+        expanded=not ref.ok,
     ):
         if store is None:
-            st.error(ref.problem, icon=":material/error:")
+            st.error(safe.sentence(ref.problem), icon=":material/error:")
             st.caption("Check it, then copy it again or rebuild it:")
             st.code(commands.verify(ref.path), language="bash")
             return
@@ -76,11 +77,16 @@ def details(ref: StoreRef, store: Store | None) -> None:
             if report.ok:
                 st.success(f"All {len(report.checks)} checks passed.", icon=":material/verified:")
             for problem in report.problems:
-                st.error(problem, icon=":material/error:")
+                st.error(safe.sentence(problem), icon=":material/error:")
         missing = inventory.missing_parts(store)
         if missing:
             st.caption("Built without these parts; each switches one view off:")
-            st.table(pd.DataFrame(missing, columns=["view", "build it with"]).set_index("view"), border="horizontal")
+            st.table(
+                pd.DataFrame([map(safe.sentence, row) for row in missing], columns=["view", "build it with"]).set_index(
+                    "view"
+                ),
+                border="horizontal",
+            )
         defects = [str(line) for line in store.facts.get("defects") or []]
         if defects:
             st.caption("Left out while building: " + "; ".join(gallery.escape(line, 120) for line in defects[:10]))

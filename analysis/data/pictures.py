@@ -24,6 +24,7 @@ GUARD_PIXELS = 33_554_432
 # Only decoders that stay inside this process: Pillow would hand an EPS to Ghostscript. (MPO comes in as JPEG.)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _HEAD = 512
+_ORIENTATION = 0x0112  # of EXIF
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
@@ -31,16 +32,18 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
 _DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, OverflowError, struct.error)
 
 
-def decode(data: bytes, *, name: str = "picture") -> Image.Image:
+def decode(data: bytes, *, name: str = "picture", formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Bytes -> upright RGB picture: EXIF orientation applied, first frame, CMYK/LA/P/16-bit converted, transparency laid on
-    white, at most GUARD_PIXELS pixels. Raises DataError in one sentence."""
+    white, at most GUARD_PIXELS pixels. formats: those that are taken. Raises DataError in one sentence."""
     with _plain_words(name):
         try:
-            image = _loaded(data, name)
+            image = _loaded(data, name, formats)
         except ValueError:
             if not data.startswith(_PNG):
                 raise
-            image = _loaded(_without_texts(data), name)  # a text chunk above Pillow's limit may stand behind the pixels
+            image = _loaded(
+                _without_texts(data), name, formats
+            )  # a text chunk above Pillow's limit may stand behind the pixels
         upright = _eight_bit(_upright(image))
         if "transparency" in upright.info or upright.mode in ("P", "1"):
             upright = upright.convert("RGBA")  # before scaling: colour keys and palettes cannot be blended
@@ -69,6 +72,24 @@ def check_header(source: bytes | Path, *, name: str = "picture") -> tuple[int, i
         return _open(source, name).size
 
 
+def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
+    """What `decode` does to a picture, one sentence each: scaled down, first frame of an animation, turned, CMYK."""
+    with _open(data, name) as image:
+        width, height = image.size
+        found = []
+        if width * height > GUARD_PIXELS:
+            found.append(
+                f"{name} has {width * height / 1e6:.0f} megapixels; it is scaled down to {GUARD_PIXELS / 1e6:.1f} first."
+            )
+        if getattr(image, "is_animated", False):
+            found.append(f"{name} is an animation or has several pages; its first frame is used.")
+        if image.mode == "CMYK":
+            found.append(f"{name} is in CMYK, for print; its colours are converted to RGB.")
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            found.append(f"{name} is stored turned; it is turned upright as its EXIF data say.")
+    return tuple(found)
+
+
 def thumbnail_webp(image: Image.Image, *, side: int = 256, quality: int = 80) -> bytes:
     """A thumbnail of at most `side` pixels as WebP bytes; never enlarged."""
     small = image.copy()
@@ -92,20 +113,20 @@ def _plain_words(name: str) -> Iterator[None]:
         raise DataError(f"{name} is damaged ({reason}); expected a complete picture: save it again.") from error
 
 
-def _open(data: bytes | IO[bytes], name: str) -> Image.Image:
+def _open(data: bytes | IO[bytes], name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     head = stream.read(_HEAD)
     if not head:
         raise DataError(f"{name} is empty (0 bytes); expected a picture such as JPEG, PNG or WebP.")
     try:
-        image = Image.open(stream, formats=_known_formats())  # goes back to the start by itself
+        image = Image.open(stream, formats=_known(formats))  # goes back to the start by itself
     except UnidentifiedImageError as error:
         raise DataError(f"{name} {_what_it_is(head)}") from error
     except ValueError:
         if not head.startswith(_PNG):
             raise
         stream.seek(0)  # a text chunk or colour profile above Pillow's limit says nothing about the pixels
-        image = Image.open(io.BytesIO(_without_texts(stream.read())), formats=_known_formats())
+        image = Image.open(io.BytesIO(_without_texts(stream.read())), formats=_known(formats))
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
@@ -119,8 +140,8 @@ def _open(data: bytes | IO[bytes], name: str) -> Image.Image:
     return image
 
 
-def _loaded(data: bytes, name: str) -> Image.Image:
-    image = _open(data, name)
+def _loaded(data: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
+    image = _open(data, name, formats)
     size = guarded(*image.size)
     if size != image.size:
         image.draft("RGB", size)  # JPEG decodes at reduced scale; other formats ignore it
@@ -155,10 +176,10 @@ def _without_texts(data: bytes) -> bytes:
 
 
 @cache
-def _known_formats() -> tuple[str, ...]:
-    """FORMATS that this build of Pillow has; naming another one would make `Image.open` raise KeyError."""
+def _known(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that this build of Pillow has; naming another one would make `Image.open` raise KeyError."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in formats if name in Image.OPEN)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from analysis.data.names import printable
 from analysis.errors import DataError
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from PIL import Image
 
 MODALITIES = ("image", "text", "image_text")

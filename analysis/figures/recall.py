@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures.palette import NEUTRAL, method_style, rgba
-from analysis.figures.style import Curve, band, finish, interval, line, sentence, upright
+from analysis.figures.style import Curve, band, finish, interval, line, plain, sentence, upright
 
 _LOG_SPAN = 50  # from this ratio of its ends on an axis without 0 is logarithmic
 _ROW = 34  # pixels of a method
@@ -26,6 +26,7 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     seeds = "band_low" in frame and bool(frame["band_low"].notna().any())
     if seeds:
         frame = frame.assign(low=frame["band_low"].fillna(frame["low"]), high=frame["band_high"].fillna(frame["high"]))
+    frame = frame.assign(method=[plain(method, 200) for method in frame["method"]])
     methods = list(dict.fromkeys(frame["method"]))
     ks = sorted(frame["k"].unique())
     styles = [method_style(method) for method in methods]

@@ -7,10 +7,8 @@ import errno
 import io
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,9 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 # Without one of each, a cached copy is not whole.
 _NEEDED = (("tokenizer.json", "tokenizer_config.json"), ("preprocessor_config.json", "processor_config.json"))
 _PATIENCE = 10.0  # seconds for one answer of the hub
-_BRIEF = 4.0  # the same where a page waits for it
-_FRESH = 300  # seconds for which an answer, or that there was none, is believed
+MAX_CONFIG = 2**20  # bytes of a config.json; the largest of a supported architecture has some thousand
+MAX_SETTINGS = 2**28  # bytes of all settings, tokenizer included
+MAX_FILES = 4096  # of a repository
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class HubModel:
         return sum(self.sizes[name] for name in self.weights) // DTYPES.get(stored, 4)
 
 
-def open_hub(hub_id: str, revision: str, *, patience: float = _PATIENCE) -> Checkpoint:
+def open_hub(hub_id: str, revision: str) -> Checkpoint:
     """The checkpoint of a hub repository; only its config.json is fetched. A pinned commit that is in the local cache
     is used without asking the network, and so is a branch when nobody answers. Raises BackboneError with the next step
     when it cannot be had."""
@@ -73,8 +72,11 @@ def open_hub(hub_id: str, revision: str, *, patience: float = _PATIENCE) -> Chec
     path = _cached_config(hub_id, revision) if _COMMIT.fullmatch(revision) else None
     if path is None:
         try:
-            _info(hub_id, revision, patience)  # the client would try half a minute where this gives up at once
+            info = _info(hub_id, revision)  # the client would try half a minute where this gives up at once
+            _check_sizes(info, hub_id)
             path = Path(hf_hub_download(hub_id, "config.json", revision=revision))
+        except BackboneError:
+            raise
         except Exception as error:  # the hub client raises a dozen classes; all end in one sentence
             path = _cached_config(hub_id, revision) if _unreachable(error) else None
             if path is None:
@@ -83,13 +85,14 @@ def open_hub(hub_id: str, revision: str, *, patience: float = _PATIENCE) -> Chec
     return Checkpoint(hub_id, commit, json.loads(path.read_text(encoding="utf-8")))
 
 
-def ask_hub(checkpoint: Checkpoint, *, patience: float = _PATIENCE) -> HubModel:
+def ask_hub(checkpoint: Checkpoint) -> HubModel:
     """What loading a checkpoint of the hub reads, by one request. Raises BackboneError when the hub does not answer."""
     hub_id, commit = checkpoint.source, checkpoint.revision
     try:
-        info = _info(hub_id, commit, patience)
+        info = _info(hub_id, commit)
     except Exception as error:  # as in open_hub
         raise explain(error, hub_id, commit) from error
+    _check_sizes(info, hub_id)
     every = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     chosen = next((name for name in _WEIGHTS if name in every), "")
     stem, _, ending = chosen.removesuffix(".index.json").partition(".")
@@ -97,12 +100,6 @@ def ask_hub(checkpoint: Checkpoint, *, patience: float = _PATIENCE) -> HubModel:
     weights = tuple(name for name in every if chosen and shard.fullmatch(name))
     settings = {name: size for name, size in every.items() if name.endswith(_SETTINGS)}
     return HubModel(checkpoint, settings | {name: every[name] for name in weights}, weights)
-
-
-def look_up(hub_id: str, revision: str) -> HubModel | BackboneError:
-    """`ask_hub` for a page that only wants to say how large a model is: briefly, and what it learnt (also that nobody
-    answered) is remembered for some minutes."""
-    return _look_up(hub_id, revision, int(time.monotonic() // _FRESH))
 
 
 def fetch(checkpoint: Checkpoint, told: Told | None = None) -> Path:
@@ -114,8 +111,8 @@ def fetch(checkpoint: Checkpoint, told: Told | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     hub_id, commit = checkpoint.source, checkpoint.revision
-    folder = cached_folder(hub_id, commit)
-    if folder is not None and all(any((folder / name).exists() for name in names) for names in _NEEDED):
+    folder = whole_folder(hub_id, commit)
+    if folder is not None:
         return folder
     model = ask_hub(checkpoint)
     total = model.total
@@ -145,6 +142,18 @@ def cached_folder(hub_id: str, revision: str) -> Path | None:
         if all((folder / shard).exists() for shard in shards):
             return folder
     return None
+
+
+def whole_folder(hub_id: str, revision: str) -> Path | None:
+    """`cached_folder` where processor and tokenizer are there as well: nothing is left to fetch."""
+    folder = cached_folder(hub_id, revision)
+    whole = folder is not None and all(any((folder / name).exists() for name in names) for names in _NEEDED)
+    return folder if whole else None
+
+
+def loads_offline(hub_id: str, revision: str) -> bool:
+    """Whether loading asks nobody: a commit that lies whole in the local cache. (A branch is asked for: it may have moved.)"""
+    return bool(_COMMIT.fullmatch(revision)) and whole_folder(hub_id, revision) is not None
 
 
 def explain(error: BaseException, hub_id: str, revision: str = "main") -> BackboneError:
@@ -196,19 +205,26 @@ def _cached_config(hub_id: str, revision: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _info(hub_id: str, revision: str, patience: float) -> Any:
+def _info(hub_id: str, revision: str) -> Any:
     """The hub's description of a repository at a revision: one request, no second try."""
     from huggingface_hub import HfApi
 
-    return HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=patience)
+    return HfApi().model_info(hub_id, revision=revision, files_metadata=True, timeout=_PATIENCE)
 
 
-@lru_cache(maxsize=64)
-def _look_up(hub_id: str, revision: str, period: int) -> HubModel | BackboneError:
-    try:
-        return ask_hub(open_hub(hub_id, revision, patience=_BRIEF), patience=_BRIEF)
-    except BackboneError as error:
-        return error
+def _check_sizes(info: Any, hub_id: str) -> None:
+    """BackboneError for settings that are larger than those of any model: they are read into memory as a whole."""
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    settings = sum(size for name, size in sizes.items() if "/" not in name and name.endswith(_SETTINGS))
+    for what, found, most in (
+        ("a config.json of {:,} bytes", sizes.get("config.json", 0), MAX_CONFIG),
+        ("settings of {:,} bytes", settings, MAX_SETTINGS),
+        ("{:,} files", len(sizes), MAX_FILES),
+    ):
+        if found > most:
+            raise BackboneError(
+                f"{hub_id} has {what.format(found)}; expected at most {most:,}: check that this is the model you mean."
+            )
 
 
 def _bar_class(arrived: Callable[[int], None]) -> type:

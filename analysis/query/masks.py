@@ -13,6 +13,8 @@ from analysis.models.pooling import VARIANTS, Role, keep_tokens
 
 ROLE_NAMES = {Role.TEMPLATE: "template", Role.IMAGE: "image", Role.TEXT: "text", Role.INSTRUCTION: "instruction"}
 POOLINGS = ("mean", "last")
+LONGEST = 4000  # characters of a text form
+LAST_TOKEN = 65_535  # no model here reads as many
 # The masks of the paper's Fig. 4 as sets of roles.
 QUICK_MASKS = {
     "w/o image": ("image",),
@@ -38,7 +40,7 @@ class TokenMask:
         unknown = sorted(set(self.roles) - set(ROLE_NAMES.values()))
         if unknown:
             raise BackboneError(
-                f"A mask names the role {unknown[0]!r}; expected one of {', '.join(ROLE_NAMES.values())}."
+                f"A mask names the role {unknown[0][:80]!r}; expected one of {', '.join(ROLE_NAMES.values())}."
             )
         if self.pooling not in POOLINGS:
             raise BackboneError(f"Pooling is {self.pooling!r}; expected one of {', '.join(POOLINGS)}.")
@@ -127,14 +129,20 @@ def variant_of(mask: TokenMask, roles: np.ndarray, variants: Sequence[str]) -> s
 
 def parse_mask(text: str) -> TokenMask:
     """The mask of a text form. BackboneError names the word that is neither a role nor a position."""
+    if len(text) > LONGEST:
+        raise BackboneError(f"The mask has {len(text):,} characters; expected at most {LONGEST:,}.")
     roles: list[str] = []
-    tokens: list[int] = []
+    tokens: set[int] = set()
     pooling = "mean"
     for word in (part.strip() for part in text.split(",")):
-        span = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", word)
+        span = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", word)
         if span:
             first, last = int(span[1]), int(span[2] or span[1])
-            tokens += range(first, last + 1)
+            if max(first, last) > LAST_TOKEN:
+                raise BackboneError(
+                    f"The mask names token {max(first, last):,}; expected one from 0 to {LAST_TOKEN:,}."
+                )
+            tokens.update(range(first, last + 1))
         elif word == "last":
             pooling = "last"
         elif word:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class MemoryNeed:
     """Bytes that the weights will take, and bytes free where they go; None where nobody can tell, with the reason.
 
-    to_fetch: bytes that the hub sends first; 0: all is on this machine; None: something, nobody asked how much.
+    asks_hub: loading asks the hub first, for all of the weights or only whether they are the newest.
     """
 
     needed: int | None
     free: int | None
     device: str
     reason: str = ""
-    to_fetch: int | None = 0
+    asks_hub: bool = False
 
     @property
     def sentence(self) -> str:
@@ -33,9 +33,7 @@ class MemoryNeed:
             return self.reason
         text = f"The weights take about {_size(self.needed)}"
         text += f"; {_size(self.free)} are free on {self.device}." if self.free is not None else "."
-        if self.to_fetch is None:
-            return f"{text} They are downloaded from the hub first."
-        return f"{text} {_size(self.to_fetch)} are downloaded from the hub first." if self.to_fetch else text
+        return f"{text} What is not here comes from the hub first." if self.asks_hub else text
 
 
 class LoadProgress:
@@ -77,7 +75,7 @@ class LoadProgress:
     def _measure(self) -> None:
         self._before = resident_memory()
         try:
-            self._needed = memory_need(self._request, ask=False).needed
+            self._needed = memory_need(self._request).needed
         except BackboneError:
             self._needed = None  # loading says what is wrong
 
@@ -92,32 +90,25 @@ class LoadProgress:
         return f", {_size(rate)}/s, {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
 
 
-def memory_need(request: ModelRequest, *, ask: bool = True) -> MemoryNeed:
-    """What loading a request will take, without loading it. ask: of a hub model whose size no table and no file tells,
-    the hub is asked, briefly. Raises BackboneError for an unknown name or dtype."""
+def memory_need(request: ModelRequest) -> MemoryNeed:
+    """What loading a request will take, from what lies on this machine alone: nobody is asked. Raises BackboneError for an
+    unknown name or dtype."""
     from analysis.models.backbones import estimate_memory
-    from analysis.models.devices import DTYPES
-    from analysis.models.hub import HubModel, cached_folder, look_up
+    from analysis.models.hub import loads_offline
     from analysis.models.specs import find_spec
 
     spec = find_spec(request.name)
     dtype = request.dtype or ("float32" if request.device in ("auto", "cpu") else None)
     revision = request.revision or spec.revision
-    here = request.weights is not None or spec.is_folder or cached_folder(spec.hub_id, revision) is not None
-    reason, to_fetch = "", 0 if here else None
+    here = request.weights is not None or spec.is_folder or loads_offline(spec.hub_id, revision)
+    reason = ""
     try:
         needed: int | None = estimate_memory(request.name, dtype, weights=request.weights, revision=revision)
     except BackboneError as error:
         needed, reason = None, str(error)
-    if needed is None and not here and ask:
-        found = look_up(spec.hub_id, revision)
-        if isinstance(found, HubModel):
-            needed, to_fetch = found.parameters * DTYPES[dtype or spec.dtype], sum(found.missing.values())
-        else:
-            reason = str(found)
     where = "the CPU" if request.device in ("auto", "cpu") else request.device
     free = free_main_memory() if request.device in ("auto", "cpu") else free_device_memory(request.device)
-    return MemoryNeed(needed, free, where, reason, to_fetch)
+    return MemoryNeed(needed, free, where, reason, not here)
 
 
 def free_main_memory() -> int | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.data.pictures import GUARD_PIXELS
+from analysis.data.pictures import picture_notes
 from analysis.data.samples import Picture, Sample
 from analysis.data.tasks import code_of
 from analysis.errors import BackboneError, DataError
@@ -19,8 +18,6 @@ from analysis.query.masks import NO_MASK, ROLE_NAMES, TokenMask
 
 if TYPE_CHECKING:
     from analysis.models.backbones import Backbone
-
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
@@ -99,26 +96,6 @@ def embed_sample(backbone: Backbone, sample: Sample, *, prompts: str) -> LiveQue
         )
     kept = replace(sample, picture=None if sample.picture is None else sample.picture.packed())
     return LiveQuery(kept, tokens, backbone_config(backbone), prompts, time.perf_counter() - start, notes)
-
-
-def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
-    """What decoding does to a picture, one sentence each: scaled down, first frame of an animation, turned, CMYK."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-        found = []
-        if width * height > GUARD_PIXELS:
-            found.append(
-                f"{name} has {width * height / 1e6:.0f} megapixels; it is scaled down to {GUARD_PIXELS / 1e6:.1f} first."
-            )
-        if getattr(image, "n_frames", 1) > 1:
-            found.append(f"{name} is an animation or has several pages; its first frame is used.")
-        if image.mode == "CMYK":
-            found.append(f"{name} is in CMYK, for print; its colours are converted to RGB.")
-        if image.getexif().get(_ORIENTATION, 1) != 1:
-            found.append(f"{name} is stored turned; it is turned upright as its EXIF data say.")
-    return tuple(found)
 
 
 def query_sample(

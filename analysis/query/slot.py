@@ -39,7 +39,11 @@ class ModelRequest:
     @property
     def short_name(self) -> str:
         """The name as sentences use it: of a folder, its last part."""
-        return Path(self.name).name if Path(self.name).is_absolute() else self.name
+        return short_name(self.name)
+
+
+def short_name(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from analysis.errors import StoreError
+from analysis.errors import DataError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PICTURE_SIDE = 1024  # pixels: sharp on a slide, and no original of anybody's photograph
 PICTURE_BYTES = 600_000
 UPLOAD_BYTES = 30_000_000
-UPLOAD_PIXELS = 60_000_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -174,7 +173,9 @@ def downscaled(upload: bytes, *, consent: bool) -> bytes:
 
     StoreError without the author's consent, for what is no picture, and above the limits.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
+
+    from analysis.data.apart import decode_apart
 
     if not consent:
         raise StoreError(
@@ -183,16 +184,9 @@ def downscaled(upload: bytes, *, consent: bool) -> bytes:
     if len(upload) > UPLOAD_BYTES:
         raise StoreError(f"The picture has {len(upload):,} bytes; at most {UPLOAD_BYTES:,} are taken: make it smaller.")
     try:
-        with Image.open(io.BytesIO(upload)) as image:
-            if image.width * image.height > UPLOAD_PIXELS:
-                raise StoreError(
-                    f"The picture has {image.width} x {image.height} pixels; at most {UPLOAD_PIXELS // 10**6} megapixels "
-                    "are taken: make it smaller."
-                )
-            image.draft("RGB", (PICTURE_SIDE, PICTURE_SIDE))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise StoreError(f"The upload is no readable picture ({error}); give a JPEG, PNG or WebP file.") from error
+        upright = Image.open(io.BytesIO(decode_apart(upload, name="The upload").png))
+    except DataError as error:
+        raise StoreError(str(error)) from error
     upright.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     for quality in (88, 75, 60, 40):
         buffer = io.BytesIO()

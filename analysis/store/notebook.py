@@ -35,11 +35,15 @@ from analysis.store.finding import (
 __all__ = [
     "Collection", "Figure", "Finding", "Gallery", "Label", "Lists", "Table", "add_finding", "add_label", "collections",
     "compare", "edit_finding", "finding", "findings", "from_json", "hide_finding", "history", "keep_result", "kept_result",
-    "label_stamp", "labels", "move_finding", "order_findings", "remove_collection", "rename_collection", "store_digest",
+    "label_stamp", "labels", "labels_since",
+    "move_finding", "order_findings", "remove_collection", "rename_collection", "store_digest",
     "to_json",
 ]  # fmt: skip
 
 MAX_LABEL = 200
+MOST_LABELS = 200_000  # of one SAE, history included
+MOST_OF_CONCEPT = 1000
+MOST_FINDINGS = 10_000
 MAX_NOTE = 4000
 MAX_AUTHOR = 80
 MAX_TAGS = 20
@@ -72,6 +76,15 @@ def add_label(notes: Path, sae_sha256: str, concept: int, text: str, author: str
         raise StoreError(f"The label has {len(text)} characters; at most {MAX_LABEL} are kept: shorten it.")
     label = Label(int(concept), text, _author(author), db.now())
     with db.writing(notes) as connection:
+        of_sae = db.labels.c.sae == sae_sha256[:16]
+        _room(connection, db.labels, of_sae, MOST_LABELS, "labels of this SAE")
+        _room(
+            connection,
+            db.labels,
+            of_sae & (db.labels.c.concept == label.concept),
+            MOST_OF_CONCEPT,
+            "labels of this concept",
+        )
         connection.execute(
             db.labels.insert().values(
                 sae=sae_sha256[:16], concept=label.concept, text=text, author=label.author, time=label.time
@@ -80,14 +93,14 @@ def add_label(notes: Path, sae_sha256: str, concept: int, text: str, author: str
     return label
 
 
-def history(notes: Path, sae_sha256: str, concept: int) -> list[Label]:
-    """All labels that a concept was ever given, newest first."""
+def history(notes: Path, sae_sha256: str, concept: int, limit: int | None = None) -> list[Label]:
+    """All labels that a concept was ever given, newest first; at most `limit`."""
     with db.reading(notes) as connection:
         if connection is None:
             return []
         table = db.labels
         rows = sa.select(table).where(table.c.sae == sae_sha256[:16], table.c.concept == int(concept))
-        return [_label(row) for row in connection.execute(rows.order_by(table.c.id.desc()))]
+        return [_label(row) for row in connection.execute(rows.order_by(table.c.id.desc()).limit(limit))]
 
 
 def labels(notes: Path, sae_sha256: str, *, author: str = "") -> dict[int, Label]:
@@ -102,6 +115,16 @@ def labels(notes: Path, sae_sha256: str, *, author: str = "") -> dict[int, Label
         newest = sa.select(sa.func.max(table.c.id)).where(which).group_by(table.c.concept)
         rows = connection.execute(sa.select(table).where(table.c.id.in_(newest), table.c.text != ""))
         return {row.concept: _label(row) for row in rows.all()}
+
+
+def labels_since(notes: Path, sae_sha256: str, stamp: int) -> dict[int, Label]:
+    """The last label of every concept that was given one after a `label_stamp`; an empty text takes back what stood before."""
+    with db.reading(notes) as connection:
+        if connection is None:
+            return {}
+        table = db.labels
+        rows = sa.select(table).where(table.c.sae == sae_sha256[:16], table.c.id > stamp).order_by(table.c.id)
+        return {row.concept: _label(row) for row in connection.execute(rows)}
 
 
 def label_stamp(notes: Path, sae_sha256: str) -> int:
@@ -131,6 +154,7 @@ def add_finding(notes: Path, finding: Finding) -> Finding:
     StoreError above a limit."""
     kept = replace(finding, time=db.now(), author=_author(finding.author), id=uuid.uuid4().hex)
     with db.writing(notes) as connection:
+        _room(connection, db.findings, sa.true(), MOST_FINDINGS, "findings")
         return insert_finding(connection, kept)
 
 
@@ -298,6 +322,14 @@ def kept_result(notes: Path, digest: str, what: str) -> Any | None:
             return None
         found = connection.scalar(sa.select(table.c.value).where(table.c.digest == digest, table.c.what == what))
         return None if found is None else json.loads(found)
+
+
+def _room(connection: sa.Connection, table: sa.Table, which: Any, most: int, what: str) -> None:
+    """StoreError where a table is full."""
+    if int(connection.scalar(sa.select(sa.func.count()).select_from(table).where(which)) or 0) >= most:
+        raise StoreError(
+            f"{most:,} {what} are kept at most; export what is no longer needed and start another database."
+        )
 
 
 def _label(row: Any) -> Label:

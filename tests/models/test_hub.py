@@ -14,7 +14,7 @@ from analysis.errors import BackboneError
 from analysis.models import backbones
 from analysis.models import hub as hub_module
 from analysis.models.backbones import load_backbone
-from analysis.models.hub import HubModel, ask_hub, cached_folder, explain, fetch, look_up, open_hub
+from analysis.models.hub import ask_hub, cached_folder, explain, fetch, open_hub
 from analysis.models.weights import count_parameters
 from tests.fake_hub import COMMIT, serving_hub, sharded, use_hub
 from tests.models.samples import sample
@@ -147,10 +147,19 @@ def test_what_is_already_here_counts_as_here(repository):
 
 
 def test_the_hub_says_how_large_a_model_is_before_its_weights_are_fetched(repository, checkpoint):
-    model = look_up(HUB_ID, "main")
-    assert isinstance(model, HubModel)
+    model = ask_hub(open_hub(HUB_ID, "main"))
     assert model.parameters == pytest.approx(count_parameters(checkpoint("qwen2_vl")), rel=0.15)  # with its head
     assert not any(repository.fetched(name) for name in model.weights)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_settings_larger_than_any_models_are_refused_before_they_are_fetched(repository, monkeypatch, name):
+    most = {"config.json": "MAX_CONFIG", "tokenizer.json": "MAX_SETTINGS"}[name]
+    repository.files[name] = b" " * 3000 + repository.files[name]
+    monkeypatch.setattr(hub_module, most, len(repository.files[name]) - 1)
+    with pytest.raises(BackboneError, match=r"expected at most [\d,]+: check that this is the model you mean"):
+        load_backbone(HUB_ID, device="cpu")
+    assert not any(repository.fetched(file) for file in repository.files)
 
 
 def test_a_model_too_large_for_the_memory_is_refused_before_it_is_fetched(repository, monkeypatch):

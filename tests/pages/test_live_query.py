@@ -481,7 +481,7 @@ def test_long_texts_and_special_tokens_are_ranked(folder: Path, monkeypatch: pyt
         ({"method": "quantum:leap"}, "cannot be read"),
         ({"device": "tpu"}, "Device 'tpu' does not exist"),
         ({"dtype": "int3"}, "number format"),
-        ({"model": "no-such-model"}, "No backbone or folder"),
+        ({"model": "no-such-model"}, "which this server does not offer"),
         ({"task": "it2it"}, "has no task"),
         ({"store": "nobody/nothing"}, "There is no store"),
         ({"concept": "99999"}, "99999"),
@@ -503,7 +503,7 @@ def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
 def test_another_model_than_the_stores_is_refused_with_the_reason_before_its_weights_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    app = run(folder, monkeypatch, model=str(folder / "tiny-clip"))
+    app = run(folder, monkeypatch, model=str(folder / "tiny-clip"))  # of another store of this cache
     if by == "query":
         upload(app, picture(3))
     else:
@@ -513,14 +513,32 @@ def test_another_model_than_the_stores_is_refused_with_the_reason_before_its_wei
     assert len(app.error) == 1
 
 
+@pytest.mark.parametrize("allowed", ["", "other/model", "any"])
+def test_a_link_chooses_among_the_stores_models_and_what_the_owner_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_MODELS", allowed)
+    said = {}
+    for name in (str(folder), str(folder / "nowhere")):  # one exists, the other does not: a visitor sees no difference
+        app = run(folder, monkeypatch, model=name)
+        said[name] = sentences(app).replace(name, "NAME")
+        picker = next(box for box in app.selectbox if box.label == "Model")
+        assert ("is not offered" in said[name] or "does not offer" in said[name]) is (allowed != "any")
+        assert (picker.value == name) is (allowed == "any")
+        assert ("other/model" in picker.options) is (allowed == "other/model")
+    if allowed != "any":
+        assert len({text[:20] for text in said.values()}) == 1
+
+
 def test_a_hub_model_that_cannot_be_reached_is_a_sentence_and_no_query_downloads_by_itself(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
+    monkeypatch.setenv("RETRIEVALLENS_MODELS", "other, somebody/far-away")
     app = upload(run(folder, monkeypatch, model="somebody/far-away"), picture(3))
     assert sentences(app) == ""
     assert "is not loaded by itself" in words(app)
-    assert "the hub cannot be reached" in words(app)
+    assert "is not known before its weights are here" in words(app)
     next(button for button in app.button if button.label == "Load").click().run()
     assert "somebody/far-away is not in the local cache and the hub cannot be reached" in sentences(app)
     assert len(app.error) == 1

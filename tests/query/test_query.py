@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.data.pictures import picture_notes
 from analysis.errors import BackboneError, DataError, UnsupportedModality
 from analysis.models.backbones import Backbone
 from analysis.models.pooling import Role
 from analysis.query.masks import QUICK_MASKS, TokenMask, parse_mask
-from analysis.query.query import embed_query, picture_notes, query_sample
+from analysis.query.query import embed_query, query_sample
 from analysis.store import Store
 from tests.query.live_store import caption, picture, samples
 

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ import pytest
 
 from analysis.errors import BackboneError
 from analysis.models.hub import Told
+from analysis.models.weights import count_parameters
 from analysis.query import memory as memory_module
 from analysis.query.memory import memory_need
 from analysis.query.slot import ModelRequest, ModelSlot
-from tests.fake_hub import serving_hub, sharded, use_hub
+from tests.fake_hub import COMMIT, serving_hub, sharded, use_hub
 
 A, B = ModelRequest("a"), ModelRequest("b")
 
@@ -255,30 +257,23 @@ def test_memory_is_estimated_before_loading_and_an_unknown_name_is_a_sentence() 
         memory_need(ModelRequest("no such model"))
 
 
-def test_a_hub_model_is_estimated_by_asking_the_hub_and_once_it_is_here_by_its_files(
+def test_an_estimate_asks_nobody_and_knows_the_size_once_the_model_is_here(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = ModelRequest("somebody/sized", "cpu")
     with serving_hub(sharded(checkpoints["qwen2_vl"], tmp_path / "repository", 2), "somebody/sized") as hub:
         use_hub(monkeypatch, hub.address, tmp_path / "cache")
         before = memory_need(request)
-        assert before.needed is not None
-        assert before.to_fetch == sum(len(data) for data in hub.files.values()) - len(hub.files["config.json"])
-        assert "are downloaded from the hub first." in before.sentence
-        assert memory_need(request, ask=False).needed is None
+        assert (before.needed, before.asks_hub) == (None, True)
+        assert "is not known before its weights are here" in before.sentence
+        assert hub.asked == []
         with ModelSlot().use(request) as backbone:
             assert backbone.key == "sized"
-        after = memory_need(request)
-    assert after.to_fetch == 0
-    assert "downloaded" not in after.sentence
-    assert after.needed == pytest.approx(before.needed, rel=0.15)  # the estimate counts the head, too
-
-
-def test_an_unreachable_hub_is_said_at_once_and_not_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
-    start = time.monotonic()
-    for _ in range(3):
-        assert "the hub cannot be reached" in memory_need(ModelRequest("somebody/unknown", "cpu")).sentence
-    assert time.monotonic() - start < 8
+        asked = len(hub.asked)
+        here = memory_need(replace(request, revision=COMMIT))
+        branch = memory_need(request)
+        assert len(hub.asked) == asked
+    assert here.needed == pytest.approx(count_parameters(checkpoints["qwen2_vl"]) * 4, rel=0.01)
+    assert (here.asks_hub, branch.asks_hub) == (False, True)  # a branch may have moved
+    assert "comes from the hub" not in here.sentence
+    assert "comes from the hub" in branch.sentence

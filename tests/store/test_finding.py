@@ -86,7 +86,7 @@ def test_an_upload_is_kept_small_and_without_its_metadata() -> None:
     ("upload", "consent", "words"),
     [
         (picture(8, 8), False, "consent"),
-        (b"no picture", True, "no readable picture"),
+        (b"no picture", True, "is not a picture"),
         (b"x" * 30_000_001, True, "30,000,001"),
     ],
 )

@@ -9,7 +9,7 @@ from analysis.figures.style import percent, points
 from analysis.retrieval.interventions import parse
 from analysis.store import Store
 from analysis.store.finding import table_part
-from pages.components.shared import caching, commands, downloads, pickers, pins, state
+from pages.components.shared import caching, commands, downloads, pickers, pins, safe, state
 
 
 def section(store: Store, concept: int) -> None:
@@ -31,8 +31,8 @@ def section(store: Store, concept: int) -> None:
     st.dataframe(_readable(table), hide_index=True, width="content", alt=f"Recall of {task} without concept {concept}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
-            f"Share of queries with a target in the first k, {store.caption}; 95 % bootstrap over queries, paired for the "
-            "difference (Eq. 8-10).",
+            f"Share of queries with a target in the first k, {safe.words(store.caption)}; 95 % bootstrap over queries, "
+            "paired for the difference (Eq. 8-10).",
             width="stretch",
         )
         downloads.save(

@@ -7,7 +7,8 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.store import Store
 from analysis.store.notebook import add_label, history
-from pages.components.shared import caching, gallery
+from pages.components.server import limits
+from pages.components.shared import caching, gallery, safe
 
 
 def popover(store: Store, concept: int) -> None:
@@ -23,7 +24,7 @@ def popover(store: Store, concept: int) -> None:
             author = st.text_input("Your name", value=st.session_state.get("_author", ""), max_chars=80)
             if st.form_submit_button("Keep", icon=":material/check:"):
                 _keep(sha, concept, text, author)
-        for label in history(caching.notes_dir(), sha, concept)[:20]:
+        for label in history(caching.notes_dir(), sha, concept, 20):
             words = gallery.escape(label.text) if label.text else "*label taken back*"
             st.markdown(
                 f"{words}  \n:gray[:small[{gallery.escape(label.author)}, {label.time[:16].replace('T', ' ')} UTC]]"
@@ -32,9 +33,10 @@ def popover(store: Store, concept: int) -> None:
 
 def _keep(sha: str, concept: int, text: str, author: str) -> None:
     try:
+        limits.writing()
         add_label(caching.notes_dir(), sha, concept, text, author)
     except AnalysisError as error:
-        st.error(str(error))
+        st.error(safe.sentence(error))
         return
     st.session_state["_author"] = author
     st.rerun()  # the name stands in the title too

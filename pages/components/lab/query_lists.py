@@ -12,7 +12,7 @@ from analysis.retrieval.interventions import BASE
 from analysis.store.finding import Lists
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, gallery, layout, pins, ranked_lists, state
+from pages.components.shared import caching, gallery, layout, pins, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 TAB = "Query by query"
@@ -116,7 +116,9 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
         page = st.number_input(f"Page, of {pages}", 1, pages, key=key, width=130) if pages > 1 else 1
     if not len(rows):
         if len(everything):
-            st.info(f"No query of this list has {state.shown(found or '')} in its text or in its picture's caption.")
+            st.info(
+                f"No query of this list has {safe.words(state.shown(found or ''))} in its text or in its picture's caption."
+            )
         else:
             st.info(f"No query is {FILTERS[chosen].lstrip('▲▼ ')} with this method at k = {view.k}.")
         return
@@ -220,7 +222,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
         with st.popover("Command", icon=":material/terminal:", type="tertiary"):
             st.code(view.command(query), language="bash", wrap_lines=True)
         pins.button("query", _pin(view, query, moved, comparison))
-    st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {view.store.caption}")
+    st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {safe.words(view.store.caption)}")
 
 
 def _pin(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> pins.Pin:

@@ -9,7 +9,7 @@ from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.why import explain
 from analysis.retrieval.interventions import BASE
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import state, why_panel
+from pages.components.shared import safe, state, why_panel
 
 _WORDS = {"before": "in the list before", "after": "in the list after"}
 
@@ -31,7 +31,7 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
     try:
         found = explain(view.lab, comparison, which, states[which])
     except AnalysisError as error:
-        st.caption(str(error))
+        st.caption(safe.sentence(error))
         return
     why_panel.show(
         why_panel.Pair(

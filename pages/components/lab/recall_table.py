@@ -16,7 +16,7 @@ from analysis.retrieval.evaluation.controls import controls, default_removal, fi
 from analysis.retrieval.interventions import BASE, Intervention, MapsRows
 from pages.components.lab import lab_view
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, downloads, pins
+from pages.components.shared import caching, downloads, pins, safe
 
 MOST_ROWS = 24
 
@@ -41,7 +41,7 @@ def measured(view: LabView) -> pd.DataFrame | None:
             view.measured(method)
             good.append(method)
         except AnalysisError as error:
-            st.warning(f"{method.label}: {error}", icon=":material/block:")
+            st.warning(safe.sentence(f"{method.label}: {error}"), icon=":material/block:")
     if BASE not in good or view.after not in good:
         return None
     return view.recall_of(tuple(good))
@@ -75,10 +75,10 @@ def complete(view: LabView, slots: Slots) -> None:
         try:
             for number, seed in enumerate(seeds, start=1):
                 with slots.note.container():
-                    st.caption(f"Measuring {method.label}: seed {number} of {len(seeds)}.")
+                    st.caption(f"Measuring {safe.words(method.label)}: seed {number} of {len(seeds)}.")
                     view.measured(seed)
         except AnalysisError as error:
-            slots.note.warning(f"{method.label}: {error}", icon=":material/block:")
+            slots.note.warning(safe.sentence(f"{method.label}: {error}"), icon=":material/block:")
             return
         view.measured_late(method)
     if late:
@@ -145,7 +145,10 @@ def _of_two_models(view: LabView, rows: pd.DataFrame) -> str:
     """A hybrid is worth what it adds to the better of its two models, whatever it adds to this one."""
     first, own = first_stage_alone(view.after), view.after.without_hybrid()
     assert first is not None
-    names = {own.spec: "this model with the other steps" if own.steps else "this model alone", first.spec: first.label}
+    names = {
+        own.spec: "this model with the other steps" if own.steps else "this model alone",
+        first.spec: safe.words(first.label),
+    }
     known = {spec: rows.loc[spec, "recall"] for spec in names if spec in rows.index}
     both = ", ".join(f"{names[spec]} **{percent(recall)}**" for spec, recall in known.items())
     better = view.reference

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import streamlit as st
 
+from analysis.data.apart import Decoded, decode_apart
 from analysis.data.pictures import thumbnail_webp
 from analysis.data.samples import Sample
 from analysis.query.query import query_sample
@@ -17,7 +18,8 @@ from analysis.store.read import Task
 from pages.components.shared import caching, commands, gallery, state
 
 SOURCES = {"upload": "Upload", "camera": "Camera", "data": "From the data"}
-TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm"]
+TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"]
+TAKEN = 4  # decoded uploads that a session keeps
 
 _OPENED = "_live_opened"
 LINKED_TEXT = 480  # characters of a text that the address keeps
@@ -107,6 +109,22 @@ def from_data(store: Store, task: Task) -> Asked:
     picture = path.read_bytes() if path is not None and path.is_file() else None
     name, file = ("", "") if picture is None or path is None else (path.name, commands.place(path))
     return Asked(picture, name, file, text, position, row)
+
+
+def taken(asked: Asked) -> Asked:
+    """A visitor's query with the picture as it was decoded, once and in a process apart (see analysis.data.apart). Raises
+    DataError with the reason for one that cannot be taken."""
+    if asked.picture is None:
+        return asked
+    kept: dict[str, Decoded] = st.session_state.setdefault("_live_taken", {})
+    key = hashlib.sha256(asked.picture).hexdigest()
+    if key not in kept:
+        with st.spinner("Reading the picture"):
+            decoded = decode_apart(asked.picture, name=asked.name or "your picture")
+        while len(kept) >= TAKEN:
+            kept.pop(next(iter(kept)))
+        kept[key] = decoded
+    return replace(asked, picture=kept[key].png, note=" ".join(kept[key].notes))
 
 
 def as_embedded(store: Store, asked: Asked) -> Asked:

@@ -13,7 +13,7 @@ from analysis.retrieval.evaluation.why import Explanation, explain, explain_plac
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components.shared import caching, gallery, state, why_panel
+from pages.components.shared import caching, safe, state, why_panel
 
 _WORDS = {"before": "in the list before", "after": "in the list after"}
 
@@ -50,7 +50,7 @@ def section(
             found = explain_places(caching.fitted(store, task.task, seen), lists, h, place)
             words = (f"number {place}", "number 1")
     except AnalysisError as error:
-        st.caption(gallery.escape(str(error)))
+        st.caption(safe.sentence(error))
         return
     removed = changes.intervention.removed_concepts(caching.task_space(store, task.task))
     why_panel.show(

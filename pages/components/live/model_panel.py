@@ -11,12 +11,11 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.models.devices import DTYPES, choose_device
-from analysis.models.specs import BACKBONES
 from analysis.query.compatibility import check_request, request_for
 from analysis.query.memory import device_memory, memory_need
-from analysis.query.slot import LoadedModel, ModelRequest
+from analysis.query.slot import LoadedModel, ModelRequest, short_name
 from analysis.store import Store
-from pages.components.shared import caching, gallery, state
+from pages.components.shared import caching, gallery, safe, state
 from pages.components.shared.errors import guard
 
 AUTO_LOAD = 1_000_000_000  # bytes up to which a model is loaded as soon as a query needs it
@@ -60,7 +59,7 @@ def _state(request: ModelRequest) -> bool:
     if loaded is not None and loaded.request == request:
         st.button("Unload", on_click=_unload, icon=":material/eject:", key="_live_unload")
         st.markdown(
-            f":green-badge[:material/check_circle: loaded] :gray[{loaded.label}, {loaded.device}, {loaded.dtype}"
+            f":green-badge[:material/check_circle: loaded] :gray[{safe.words(loaded.label)}, {loaded.device}, {loaded.dtype}"
             f"{_card(loaded.device)}]"
         )
         return False
@@ -78,7 +77,15 @@ def _ready(request: ModelRequest) -> bool:
 
 def _chosen(store: Store) -> ModelRequest:
     own = request_for(store)
+    offered, anything = caching.models_offered()
     name = state.get(state.MODEL) or own.name
+    if name not in (own.name, *offered) and not anything:
+        state.notice(
+            f"The link asks for the model {state.shown(name)}, which this server does not offer; using "
+            f"{own.short_name}. Its owner decides what else may be loaded ({caching.MODELS_VARIABLE})."
+        )
+        state.put(state.MODEL, None)
+        name = own.name
     device = state.get(state.DEVICE) or "auto"
     if device not in ("auto", "cpu"):
         caching.deep_learning().join()
@@ -95,8 +102,9 @@ def _chosen(store: Store) -> ModelRequest:
         )
         dtype = "auto"
     _picker(
-        "Model", state.MODEL, (own.name, *BACKBONES), name, own.name, 240, "A known key, a hub id or a local folder."
-    )
+        "Model", state.MODEL, (own.name, *offered), name, own.name, 240, free=anything,
+        help="A known key, a hub id or a local folder." if anything else "The models that made the stores of this server.",
+    )  # fmt: skip
     _picker("Device", state.DEVICE, DEVICES, device, "auto", 120, "auto takes the best; cuda:1 names a second card.")
     _picker(
         "Numbers", state.DTYPE, ("auto", *DTYPES), dtype, "auto", 130, "float32 on a CPU, the model's own elsewhere."
@@ -121,7 +129,7 @@ def may_load(request: ModelRequest) -> bool:
         need = memory_need(request)
     except AnalysisError:
         return True  # loading says what is wrong
-    return need.needed is not None and need.needed <= AUTO_LOAD and need.to_fetch == 0
+    return need.needed is not None and need.needed <= AUTO_LOAD and not need.asks_hub
 
 
 @contextmanager
@@ -133,8 +141,8 @@ def using(request: ModelRequest, store: Store) -> Iterator:
 
     def tell(sentence: str) -> None:
         if not told:
-            told.append(holder.status(sentence))
-        told[0].update(label=sentence)
+            told.append(holder.status(safe.sentence(sentence)))
+        told[0].update(label=safe.sentence(sentence))
 
     try:
         if not _ready(request):
@@ -148,7 +156,9 @@ def using(request: ModelRequest, store: Store) -> Iterator:
         holder.empty()
 
 
-def _picker(label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str) -> None:
+def _picker(
+    label: str, key: str, options: tuple[str, ...], value: str, default: str, width: int, help: str, free: bool = True
+) -> None:
     widget = f"_live_{key}"
     st.session_state[widget] = value
 
@@ -158,7 +168,7 @@ def _picker(label: str, key: str, options: tuple[str, ...], value: str, default:
 
     st.selectbox(
         label, tuple(dict.fromkeys((*options, value))), key=widget, on_change=changed, width=width, help=help,
-        accept_new_options=True,
+        accept_new_options=free, format_func=short_name,
     )  # fmt: skip
 
 

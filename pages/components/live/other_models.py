@@ -11,7 +11,7 @@ from analysis.query.slot import ModelRequest
 from analysis.retrieval.interventions import Pool
 from analysis.store import Store
 from pages.components.live import asking, model_panel, result
-from pages.components.shared import caching, gallery, method_builder, ranked_lists, state
+from pages.components.shared import caching, gallery, method_builder, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 K = 6  # places of each list
@@ -38,7 +38,7 @@ def section(live: result.Live, request: ModelRequest) -> None:
             continue
         with guard("The comparison", stop=False):
             if not pressed and not model_panel.may_load(request_for(labels[key], device=request.device)):
-                st.info(f"{labels[key].label} is not loaded by itself. Choose it and press Run.")
+                st.info(f"{safe.words(labels[key].label)} is not loaded by itself. Choose it and press Run.")
                 continue
             while len(kept) >= KEPT:
                 kept.pop(next(iter(kept)))
@@ -107,4 +107,4 @@ def _lists(models: list[result.Live]) -> None:
             ranked_lists.one_list(live.store, live.task.candidate_rows, comparison.places("after", K), side="after")
     st.caption(f"Unmasked query, {gallery.escape(intervention.label)}; movement: against each model's own base.")
     for note in dict.fromkeys(live.asked.note for live in models[1:] if live.asked.note):
-        st.caption(f":material/info: {note}")
+        st.caption(f":material/info: {safe.sentence(note)}")

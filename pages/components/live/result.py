@@ -19,7 +19,7 @@ from analysis.store.finding import Lists
 from analysis.store.read import Task
 from pages.components.live import asking, live_reasons, strongest, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, state
+from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 K = 8
@@ -126,7 +126,7 @@ def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
         live.store, live.task.candidate_rows, comparison, k=K,
         titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
     )  # fmt: skip
-    st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {live.store.caption}")
+    st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {safe.words(live.store.caption)}")
     pins.button("live-lists", _pin(live, comparison, changes, sentence))
 
 
@@ -187,7 +187,7 @@ def _reproduction(live: Live, changes: Applied) -> None:
     layout.refresh(command_for(view))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         for sentence in _missing_from_the_link(live, view):
-            st.caption(sentence)
+            st.caption(safe.sentence(sentence))
         st.code(state.here("live_query"), language=None, wrap_lines=True)
         st.code(command_for(view), language="bash", wrap_lines=True)
         st.code(python_for(view), language="python")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis.figures.style import percent
 from analysis.store import Store
-from pages.components.shared import caching, commands, gallery, layout, pins, state
+from pages.components.shared import caching, commands, gallery, layout, pins, safe, state
 
 
 def card(store: Store, name: str) -> None:
@@ -52,7 +52,7 @@ def facts(store: Store) -> pd.DataFrame:
             f"{config.get('sample_code', '')}, {config.get('weighting', '')}".replace("_", " "),
         ),
     ]
-    return pd.DataFrame([{"fact": fact, "value": value} for fact, value in rows])
+    return pd.DataFrame([{"fact": fact, "value": safe.words(value)} for fact, value in rows])
 
 
 def _r2(quality: dict, name: str) -> str:

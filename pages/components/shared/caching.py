@@ -7,6 +7,7 @@ app runs is opened anew instead of being read through a stale memory map.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ import streamlit as st
 from analysis.concepts import examples
 from analysis.errors import AnalysisError, StoreError
 from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
-from analysis.store.notebook import Label, label_stamp
+from analysis.store.notebook import Label, label_stamp, labels_since
 from analysis.store.notebook import labels as read_labels
 from pages.components.concepts import browse
 from pages.components.overview import sentences
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from analysis.store.read import Task
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
+MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
 def cache_dir() -> Path:
@@ -155,6 +157,27 @@ def model_slot() -> ModelSlot:
     from analysis.query.slot import ModelSlot
 
     return ModelSlot()
+
+
+def models_offered() -> tuple[tuple[str, ...], bool]:
+    """(names of models that visitors may load, whether any other may be loaded too). The models of the stores, and what
+    the owner allows in $RETRIEVALLENS_MODELS; a link changes neither."""
+    allowed = [name.strip() for name in os.environ.get(MODELS_VARIABLE, "").split(",") if name.strip()]
+    refs = tuple(ref for ref in stores() if ref.ok)
+    made_by = _models(tuple((str(ref.path), stamp(ref.path)) for ref in refs))
+    names = dict.fromkeys([*made_by, *(name for name in allowed if name != "any")])
+    return tuple(names), "any" in allowed
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _models(stores: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    from analysis.query.compatibility import request_for
+
+    found = []
+    for path, _ in stores:
+        with suppress(AnalysisError):  # a store that broke since it was listed, or whose vectors were imported
+            found.append(request_for(open_store(path)).name)
+    return tuple(dict.fromkeys(found))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -443,12 +466,30 @@ def _lower_names(store: Store) -> list[str]:
 def labels(store: Store) -> dict[int, Label]:
     """What people called this SAE's concepts; read again when a label was added."""
     sha = str(store.config["sae"]["sha256"])
-    return _labels(str(notes_dir()), sha, label_stamp(notes_dir(), sha))
+    book = _label_book(str(notes_dir()), sha)
+    with book.lock:
+        stamp = label_stamp(notes_dir(), sha)
+        if stamp > book.stamp > 0:  # only what is new is read: a hundred thousand labels take a second
+            found = book.labels | labels_since(notes_dir(), sha, book.stamp)
+            book.labels = {concept: label for concept, label in found.items() if label.text}
+        elif stamp != book.stamp:
+            book.labels = read_labels(notes_dir(), sha)
+        book.stamp = stamp
+        return book.labels
+
+
+@dataclass
+class LabelBook:
+    """Labels of an SAE up to a stamp."""
+
+    labels: dict[int, Label]
+    stamp: int = -1
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False)
-def _labels(notes: str, sha: str, stamp: int) -> dict[int, Label]:
-    return read_labels(Path(notes), sha)
+def _label_book(notes: str, sha: str) -> LabelBook:
+    return LabelBook({})
 
 
 def concept_name(store: Store, concept: int) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
-from pages.components.shared import pins
+from pages.components.shared import pins, safe
 from pages.components.shared.pins import Pin
 
 FORMATS = ("svg", "png")
@@ -42,7 +42,7 @@ def figure(
         event = None
         st.plotly_chart(chart, **look)
     with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
-        st.caption(f"{note} {caption_of(chart)}".strip(), width="stretch")
+        st.caption(f"{note} {safe.words(caption_of(chart), 1200)}".strip(), width="stretch")
         save(name, chart=chart, table=table, command=command, pin=pin)
     return event
 

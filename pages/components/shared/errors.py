@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from pages.components.shared import state
+from pages.components.shared import safe, state
 
 log = logging.getLogger("retrievallens")
 
@@ -27,7 +27,7 @@ def guard(what: str = "This page", *, stop: bool = True) -> Iterator[None]:
             state.write_link()
     except AnalysisError as error:
         log.info("%s: %s", what, error)
-        st.error(str(error), icon=":material/error:")
+        st.error(safe.sentence(error), icon=":material/error:")
         if stop:
             st.stop()
     except Exception as error:
@@ -44,7 +44,7 @@ def guard(what: str = "This page", *, stop: bool = True) -> Iterator[None]:
 def report(error: Exception) -> bool:
     """For errors outside every guard (a widget's callback, the router): logged, one sentence. True: shown, do not repeat."""
     if isinstance(error, AnalysisError):
-        st.error(str(error), icon=":material/error:")
+        st.error(safe.sentence(error), icon=":material/error:")
     else:
         log.error("The app failed", exc_info=error)
         st.error(

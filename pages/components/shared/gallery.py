@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 
 from analysis.store import Store
-from pages.components.shared import caching
+from pages.components.shared import caching, safe
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
-
-
-def escape(text: str, limit: int = 300) -> str:
-    """Text from the data as it may stand in markdown: nothing in it is read as formatting, bounded length, one line."""
-    line = " ".join(str(text).split())
-    return _MARKDOWN.sub(r"\\\1", line[:limit]) + ("…" if len(line) > limit else "")
+escape = safe.words  # text from the data as it may stand in markdown
 
 
 def pictures(
@@ -37,7 +30,7 @@ def pictures(
     with st.container(horizontal=True, gap="xsmall"):
         for row, slot in shown:
             below = captions[slot] if captions is not None else "" if values is None else f"{values[slot]:#.3g}"
-            st.image(caching.picture(store, row), caption=below or None, width=width, alt=alt(store, row))
+            st.image(caching.picture(store, row), caption=safe.words(below) or None, width=width, alt=alt(store, row))
 
 
 def texts(

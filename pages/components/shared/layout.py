@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.store import Store, StoreRef
 from analysis.store.read import DEMO_NOTE
-from pages.components.shared import caching, commands, pins, state
+from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
@@ -80,7 +80,7 @@ def refresh(command: str) -> None:
 
 
 def caption(text: str) -> None:
-    st.caption(text)
+    st.caption(safe.sentence(text))
 
 
 def store_line(store: Store) -> None:
@@ -89,9 +89,9 @@ def store_line(store: Store) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if store.is_demo:
             demo_badge()
-        st.caption(store.caption.removesuffix(f" · {DEMO_NOTE}"))
+        st.caption(safe.words(store.caption.removesuffix(f" · {DEMO_NOTE}")))
     if store.older:
-        st.info(store.older_note, icon=":material/update:")
+        st.info(safe.sentence(store.older_note), icon=":material/update:")
     warn_poor_sae(store)
 
 
@@ -101,7 +101,7 @@ def stores_line(stores: Sequence[Store]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if any(store.is_demo for store in stores):
             demo_badge()
-        st.caption(data_of(stores))
+        st.caption(safe.words(data_of(stores), 1200))
 
 
 def data_of(stores: Sequence[Store]) -> str:
@@ -133,8 +133,8 @@ def warn_poor_sae(store: Store) -> None:
         value = r2(store, part)
         if value is not None and value < R2_BOUND:
             st.warning(
-                f"The SAE of {store.label} explains {100 * value:.0f} % of the variance of {whose} (R² below {R2_BOUND}): "
-                "its concepts say little about them. Train an SAE on what is analysed (`--sae train`).",
+                f"The SAE of {safe.words(store.label)} explains {100 * value:.0f} % of the variance of {whose} "
+                f"(R² below {R2_BOUND}): its concepts say little about them. Train an SAE on what is analysed (`--sae train`).",
                 icon=":material/warning:",
             )
             return
@@ -148,7 +148,7 @@ def empty_cache(refs: Sequence[StoreRef]) -> None:
         if broken:
             st.markdown(f"None of the {len(broken)} stores in `{commands.place(caching.cache_dir())}` can be opened:")
             for ref in broken[:5]:
-                st.error(ref.problem, icon=":material/error:")
+                st.error(safe.sentence(ref.problem), icon=":material/error:")
         else:
             st.markdown(
                 f"There is no store in `{commands.place(caching.cache_dir())}`. A store holds one model on one data set."

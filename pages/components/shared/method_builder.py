@@ -13,7 +13,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.retrieval.interventions import Intervention, Offer, Removal, Step, families, family_of, parse
 from analysis.store import Store
-from pages.components.shared import method_fields, state
+from pages.components.shared import method_fields, safe, state
 
 DEFAULT = "removal:attribution,share=0.01"
 DEFAULTS = {"live_query": "base"}  # there a mask is to be seen by itself first
@@ -131,7 +131,7 @@ def _row() -> Any:
 
 
 def _as_text(builder: Builder, intervention: Intervention) -> None:
-    label = f"**{intervention.label}**" if intervention.steps else "Nothing: they stay as they are."
+    label = f"**{safe.words(intervention.label)}**" if intervention.steps else "Nothing: they stay as they are."
     with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", width="stretch"):
         with st.popover("As text", type="tertiary", icon=":material/code:"):
             # A field of its own for every method: a closed popover takes no new value, and the browser would send the one

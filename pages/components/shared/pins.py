@@ -18,6 +18,7 @@ from analysis.store import Store, StoreRef
 from analysis.store.finding import Finding, Lists, Part, downscaled, figure_part, store_digest, table_part
 from analysis.store.notebook import MAX_NOTE, add_finding, collections
 from analysis.store.read import DEMO_NOTE
+from pages.components.server import limits
 from pages.components.shared import caching, gallery, state
 from pages.components.shared.errors import guard
 
@@ -217,6 +218,7 @@ def _keep(finding: Finding, picture: bytes | None) -> None:
             whole = dataclasses.replace(whole, picture=downscaled(picture, consent=True))
         elif picture is not None:
             whole = dataclasses.replace(whole, parts=tuple(map(_without_picture, whole.parts)))
+        limits.writing()
         add_finding(caching.notes_dir(), whole)
     except AnalysisError as error:
         st.session_state["_pin_problem"] = str(error)

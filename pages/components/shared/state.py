@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
+from pages.components.shared import safe
+
 # Owned by this module: links set them.
 STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
 STORES = "stores"  # several of them, comma-separated
@@ -101,6 +103,8 @@ OWNED = (
     COLLECTION,
     FINDING,
 )
+KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
+LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES = "_notices"
@@ -177,7 +181,7 @@ def get(key: str) -> str | None:
     """The value in the URL, else the one this session used last, else None."""
     raw = st.query_params.get(key)
     if raw is not None:
-        return raw[:500]
+        return raw[:LONGEST]
     return _memory().get(key)
 
 
@@ -331,7 +335,7 @@ def place_notices(slot: Any) -> None:
 
 
 def _show_notice(slot: Any, sentence: str) -> None:
-    slot.warning(sentence, icon=":material/link_off:")
+    slot.warning(safe.sentence(sentence), icon=":material/link_off:")
 
 
 def shown(raw: str) -> str:
@@ -399,6 +403,7 @@ def view_params(page: str) -> dict[str, list[str]]:
     """The parameters of the view in front of the visitor, as links and pinned findings keep them."""
     known = _memory() | st.session_state.get(_SHOWN, {})
     owned = {key: [known[key]] for key in PAGES[page].params if key in known}
-    named = {key: st.query_params.get_all(key) for key in st.query_params}
+    named = {key: st.query_params.get_all(key)[:MOST_VALUES] for key in st.query_params if key in KNOWN}
+    named = {key: [value[:LONGEST] for value in values] for key, values in named.items()}
     whole = {key: owned[key] for key in (STORE, STORES) if key in owned}  # the address may say the backbone alone
     return owned | _bound_params() | named | whole

@@ -1,0 +1,112 @@
+"""What visitors may fill: entries and their rate, parameters of a link, and a hundred thousand labels on a Concept page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import streamlit as st
+
+from analysis.errors import StoreError
+from analysis.store import notebook, open_store
+from analysis.store import notes_database as db
+from analysis.store.notebook import Finding, add_finding, add_label, history, label_stamp, labels, labels_since
+from pages.components.server import limits
+from pages.components.shared import state
+from tests.pages.opening import open_page, words
+from tests.synthetic_store import make_store
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose concepts have 100,000 labels, most of them by later and later thoughts."""
+    folder = tmp_path_factory.mktemp("cache")
+    path = make_store(folder, backbone="clip-mini")
+    sae = str(open_store(path).config["sae"]["sha256"])[:16]
+    add_label(folder / "notes", sae, 1, "one")
+    rows = [
+        {"sae": sae, "concept": i % 30_000, "text": f"label {i}", "author": "x", "time": "2026-01-01"}
+        for i in range(100_000)
+    ]  # fmt: skip
+    with db.writing(folder / "notes") as connection:
+        connection.execute(db.labels.insert(), rows)
+    return folder
+
+
+def test_a_hundred_thousand_labels_leave_the_concept_page_quick(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae = str(open_store(next((cache / "clip-mini").iterdir())).config["sae"]["sha256"])
+    app = open_page("concept", cache, monkeypatch, concept="1")
+    assert "label 90001" in words(app)
+    taken = []
+    for number in range(4):
+        add_label(cache / "notes", sae, 1, f"newer {number}")
+        start = time.process_time()
+        app.run()
+        taken.append(time.process_time() - start)
+        assert f"newer {number}" in words(app)
+    assert min(taken) < 0.3  # of processor time; the first run reads all labels, later ones what is new
+
+
+def test_labels_since_a_stamp_are_what_a_whole_reading_finds(tmp_path: Path) -> None:
+    before = {}
+    for concept, text in ((1, "a"), (2, "b"), (1, "c"), (2, ""), (3, "d"), (3, ""), (3, "e")):
+        stamp = label_stamp(tmp_path, "f" * 64)
+        add_label(tmp_path, "f" * 64, concept, text)
+        found = before | labels_since(tmp_path, "f" * 64, stamp)
+        before = {key: label for key, label in found.items() if label.text}
+        assert before == labels(tmp_path, "f" * 64)
+
+
+def test_a_database_is_full_at_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "MOST_OF_CONCEPT", 3)
+    monkeypatch.setattr(notebook, "MOST_LABELS", 5)
+    monkeypatch.setattr(notebook, "MOST_FINDINGS", 2)
+    for number in range(3):
+        add_label(tmp_path, "f" * 64, 1, f"{number}")
+    with pytest.raises(StoreError, match="3 labels of this concept"):
+        add_label(tmp_path, "f" * 64, 1, "4")
+    for concept in (2, 3):
+        add_label(tmp_path, "f" * 64, concept, "x")
+    with pytest.raises(StoreError, match="5 labels of this SAE"):
+        add_label(tmp_path, "f" * 64, 4, "x")
+    assert [label.text for label in history(tmp_path, "f" * 64, 1, 2)] == ["2", "1"]
+    for _ in range(2):
+        add_finding(tmp_path, Finding("overview", "t", {}))
+    with pytest.raises(StoreError, match="2 findings"):
+        add_finding(tmp_path, Finding("overview", "t", {}))
+    with db.reading(tmp_path) as connection:
+        assert connection is not None
+        assert connection.scalar(sa.select(sa.func.count()).select_from(db.findings)) == 2
+
+
+def test_a_session_and_all_of_them_write_at_most_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OF_SESSION", 3)
+    monkeypatch.setattr(limits, "OF_ALL", 5)
+    limits._all.clear()
+    sessions: list[dict[str, object]] = [{}, {}]
+
+    def write(who: int) -> None:
+        monkeypatch.setattr(st, "session_state", sessions[who])
+        limits.writing()
+
+    for _ in range(3):
+        write(0)
+    with pytest.raises(StoreError, match="More than 3 entries"):
+        write(0)
+    write(1)
+    write(1)
+    with pytest.raises(StoreError, match="More than 5 entries"):
+        write(1)
+    limits._all.clear()
+
+
+def test_a_pin_keeps_known_parameters_and_bounds_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, list[str]]] = []
+    real = state.view_params
+    monkeypatch.setattr(state, "view_params", lambda page: kept.append(real(page)) or kept[-1])
+    open_page("concepts", cache, monkeypatch, words="w" * 5000, evil="x" * 100, **{"store ": "y"})
+    assert kept
+    assert all(set(params) <= state.KNOWN for params in kept)
+    assert max(len(value) for params in kept for values in params.values() for value in values) <= state.LONGEST
