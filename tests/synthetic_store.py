@@ -25,6 +25,7 @@ IMAGE_ONLY, TEXT_ONLY, BRIDGE, BOAT_IMAGE, BOAT_TEXT = range(5)
 FIRST_CONTENT = 5
 TOP_K = 4
 METHODS = ("base", "removal (attribution)", "removal (random)", "ReAlign")
+SPECS = ("base", "removal", "removal:random,seeds=10", "realign")
 _NOUNS = ("dog", "boat", "tree", "kite", "lamp", "pear", "drum", "rose")
 _COLORS = ("crimson", "steelblue", "seagreen", "goldenrod", "slateblue", "coral", "teal", "orchid")
 
@@ -308,8 +309,9 @@ def _results() -> pd.DataFrame:
             value, change = recall + 0.05 * slot, 0.05 * slot
             rows.append(
                 {
-                    "method": method, "task": "", "k": k, "recall": value, "low": value - 0.04, "high": value + 0.04,
-                    "delta": change, "delta_low": change - 0.02, "delta_high": change + 0.02,
+                    "method": method, "spec": SPECS[slot], "task": "", "k": k, "recall": value, "low": value - 0.04,
+                    "high": value + 0.04, "difference": change, "difference_low": change - 0.02,
+                    "difference_high": change + 0.02, "band_low": np.nan, "band_high": np.nan, "queries": 40,
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)

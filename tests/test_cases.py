@@ -17,7 +17,7 @@ import pytest
 
 from analysis.data.registry import find_retrieval_tasks, load_pairs, load_retrieval
 from analysis.data.samples import PairSet, Picture
-from analysis.errors import DataError
+from analysis.errors import BackboneError, DataError
 
 ROOT = Path(__file__).parents[1]
 CASES = next((p / "shared" / "cases" for p in ROOT.parents if (p / "shared" / "cases").is_dir()), None)
@@ -55,8 +55,14 @@ TASKS = {
 }
 EMBEDDED = {"pictures-one-pixel": 16, "pictures-png-text-chunk": 14}
 ALONE = ("pictures-odd", "lfs-pointer", "tilde-cache", "latin1-locale", "flock-enolck")
-# SAE checkpoints and model folders have modules of their own.
-ELSEWHERE = ("sae-", "model-")
+RECIPES = ("model-hub-cache", "model-lora-folder", "model-missing-shard", "model-no-processor")
+# SAE checkpoints are tried where their code is: case -> the module that names it.
+ELSEWHERE = {
+    "sae-bf16-safetensors": "sae/test_formats.py",
+    "sae-dictionary-learning": "sae/test_formats.py",
+    "sae-numpy-scalar": "sae/test_formats.py",
+    "sae-whole-module": "sae/test_formats.py",
+}
 
 
 def folder(case: str) -> Path:
@@ -82,9 +88,10 @@ def texts(pairs: PairSet) -> list[str]:
 
 def test_every_case_is_tried() -> None:
     assert CASES is not None
-    known = {*PAIRS, *TASKS, *EMBEDDED, *ALONE}
-    unknown = [p.name for p in CASES.iterdir() if p.is_dir() and p.name not in known]
-    assert [name for name in unknown if not name.startswith(ELSEWHERE)] == []
+    here = {*PAIRS, *TASKS, *EMBEDDED, *ALONE, *RECIPES}
+    assert {path.name for path in CASES.iterdir() if path.is_dir()} == here | set(ELSEWHERE)
+    for case, module in ELSEWHERE.items():
+        assert case in (ROOT / "tests" / module).read_text(encoding="utf-8"), f"{module} names no case {case}"
 
 
 @pytest.mark.parametrize("case", PAIRS)
@@ -159,6 +166,40 @@ def test_odd_pictures_are_embedded(case: str, model: str) -> None:
     embedded = backbone.embed(pictures, on_error="skip")
     assert embedded.skipped == {}
     assert np.isfinite(embedded.vectors["mean"]).all()
+
+
+@pytest.mark.parametrize("case", RECIPES)
+def test_model_folders_are_read_or_called_by_their_name(case: str, tmp_path: Path) -> None:
+    from analysis.models.backbones import load_backbone
+
+    demo = ROOT / "assets" / "demo"
+    if case == "model-hub-cache":
+        outer = tmp_path / "models--me--clip-mini"
+        snapshot = outer / "snapshots" / ("c" * 40)
+        for folder in (outer / "blobs", outer / "refs", snapshot):
+            folder.mkdir(parents=True)
+        (outer / "refs" / "main").write_text("c" * 40)
+        for number, file in enumerate(sorted((demo / "clip-mini").iterdir())):
+            shutil.copy(file, outer / "blobs" / str(number))
+            (snapshot / file.name).symlink_to(outer / "blobs" / str(number))
+        assert load_backbone(snapshot, device="cpu").spec.model_type == "clip"
+        wanted, given = rf"hub cache's outer folder.*{snapshot}", outer
+    elif case == "model-lora-folder":
+        wanted, given = "is a LoRA adapter of me/base, not a model.*merge", tmp_path
+        (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "me/base", "peft_type": "LORA"}')
+        (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    elif case == "model-missing-shard":
+        wanted, given = "lacks 1 of its 2 weight files, first model-00002-of-00002.safetensors", tmp_path / "model"
+        shutil.copytree(demo / "clip-mini", given)
+        (given / "model.safetensors").rename(given / "model-00001-of-00002.safetensors")
+        names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+        (given / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    else:
+        wanted, given = "lacks the file of its image processor", tmp_path / "model"
+        shutil.copytree(demo / "qwen2-vl-mini", given)
+        (given / "processor_config.json").unlink()
+    with pytest.raises(BackboneError, match=wanted):
+        load_backbone(given, device="cpu")
 
 
 def test_a_pointer_is_no_file() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.data.columns import captions_in
 from analysis.data.disk import clean_text, file_digest, head_of, identifier, read_json
 from analysis.data.names import Finder, files_of, printable, subfolders
 from analysis.data.pairs import PairGroup, build_pairs
@@ -20,7 +21,7 @@ from analysis.data.splits import chosen_splits
 from analysis.errors import DataError
 
 PREFIX = "captions_"
-FILE_KEYS = ("file_name", "filename", "file", "path")
+FILE_KEYS = ("file_name", "filename", "file", "path", "coco_url", "flickr_url", "url")  # of an address its end
 
 
 def find_annotations(path: Path) -> list[Path]:
@@ -104,12 +105,13 @@ class _Table:
 
     def _add_captions(self, annotations: list[dict[str, Any]], defects: Defects) -> None:
         own: set[Any] = set()
-        for annotation in annotations:
+        for annotation, number, caption in _single(annotations):
             image_id = identifier(annotation.get("image_id"))
             captions = self.captions.setdefault(image_id, [])
             stated = identifier(annotation.get("id"))
+            stated += f".{number}" if stated and number else ""
             where = f"{stated or len(captions)} of image {image_id}"
-            text = clean_text(annotation.get("caption"), defects, where)
+            text = clean_text(caption, defects, where)
             key = stated or (image_id, text)
             if key in own or self.known.get(key, text) != text:
                 defects.add("duplicate caption id", where)
@@ -127,6 +129,13 @@ class _Table:
     @staticmethod
     def file_name(image: dict[str, Any]) -> str:
         return next((value for key in FILE_KEYS if isinstance(value := image.get(key), str) and value.strip()), "")
+
+
+def _single(annotations: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int, Any]]:
+    """(annotation, number of the caption in it, caption): some tools write the captions of an image as one list."""
+    for annotation in annotations:
+        for number, caption in enumerate(captions_in(annotation.get("caption"))):
+            yield annotation, number, caption
 
 
 def _groups(

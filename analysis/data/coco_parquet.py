@@ -4,6 +4,7 @@ that `datasets.save_to_disk` wrote. One row is one picture with its captions."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,7 @@ def _load(
         wanted = chosen_splits(
             dict.fromkeys(s for shard, split in shards for s in _row_splits(shard, split)), asked, name
         )
-    seen: set[tuple[str, str]] = set()
-    groups = (group for shard, split in shards for group in _groups(shard, split, wanted, seen, defects))
+    groups = _joined([group for shard, split in shards for group in _groups(shard, split, wanted, defects)], defects)
     revision: Iterable[str | bytes] = [part for shard, _ in shards for part in (shard.path.name, shard.footer)]
     return build_pairs(name, groups, defects=defects, revision=revision, limit=limit, seed=seed, check=check)
 
@@ -99,7 +99,6 @@ def _groups(
     shard: Shard | ArrowShard,
     of_file: str,
     wanted: Sequence[str] | None,
-    seen: set[tuple[str, str]],
     defects: Defects,
 ) -> Iterator[PairGroup]:
     caption = _caption_column(shard)
@@ -114,10 +113,6 @@ def _groups(
             if wanted is not None and split not in wanted:
                 continue
             image_id = _identifier(row, f"{shard.path.stem}:{number}:{position}")
-            if (split, image_id) in seen:
-                defects.add("duplicate image id", image_id)
-                continue
-            seen.add((split, image_id))
             if not has_picture:
                 defects.add("picture missing", image_id)
                 continue
@@ -130,6 +125,25 @@ def _groups(
                 row.get("coco_url") or name,
                 LICENCES.get(row.get("license"), str(row.get("license") or "")),
             )
+
+
+def _joined(groups: Sequence[PairGroup], defects: Defects) -> list[PairGroup]:
+    """One group an image: tables that have a row a caption name the image in each."""
+    found: dict[tuple[str, str], PairGroup] = {}
+    for group in groups:
+        key = (group.split, group.image_id)
+        first = found.setdefault(key, group)
+        if first is group:
+            continue
+        known = {text for _, text in first.captions}
+        new = [text for _, text in group.captions if text not in known]
+        if not new:
+            defects.add("duplicate image id", group.image_id)
+            continue
+        defects.add("row of an image that has one already (its captions joined)", group.image_id)
+        numbered = enumerate([*(text for _, text in first.captions), *new])
+        found[key] = replace(first, captions=[(str(number), text) for number, text in numbered])
+    return list(found.values())
 
 
 def _captions(answer: Any, image_id: str, defects: Defects) -> list[tuple[str, str]]:

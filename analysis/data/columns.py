@@ -18,9 +18,10 @@ FILE = (
 )  # fmt: skip
 CAPTION = (
     "caption", "captions", "text", "texts", "comment", "sentence", "sentences", "raw", "description", "descriptions",
-    "caption_text", "alt_text", "title",
+    "caption_text", "alt_text", "title", "txt",
 )  # fmt: skip
-PICTURE = ("image", "img", "picture", "photo", "jpg", "png", "webp")  # columns of pictures, in parquet and Arrow tables
+# Columns of pictures, in parquet and Arrow tables.
+PICTURE = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "images")
 ANSWER = ("answer", *CAPTION)
 _TEXT_KEYS = ("raw", "caption", "text", "sentence")  # where a caption is an object
 

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from analysis.errors import DataError
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _LFS = b"version https://git-lfs.github.com/spec/"
+_EDGE = 1 << 12  # bytes that show an encoding
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+")
 
 
@@ -33,11 +35,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A text file: UTF-8, or what its byte order mark says. Bytes that are no UTF-8 come as lone surrogates."""
+    """A text file: UTF-8, or what its byte order mark says, or UTF-16 where every other byte is 0. Bytes that are no UTF-8
+    come as lone surrogates."""
     data = read_bytes(path)
     mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
     if _MARKS.get(mark) == "utf-16":
         return data.decode("utf-16", "surrogatepass")
+    head = data[:_EDGE]
+    for kind, high in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if not mark and len(head) > 2 and high.count(0) > 0.9 * len(high) and len(data) % 2 == 0:
+            return data.decode(kind, "surrogatepass")
     return data[len(mark) :].decode("utf-8", "surrogateescape")
 
 
@@ -86,7 +93,8 @@ def identifier(value: object) -> str:
 
 def clean_text(value: object, defects: Defects | None = None, where: object = "") -> str:
     """A caption as one may embed it: stripped, valid Unicode, without control characters (counted in `defects`). Empty
-    for what is none: None, NaN, other types, and the word "nan", which is how a missing caption leaves a pandas table."""
+    for what is none: None, NaN, other types, marks without any visible character, and the word "nan", which is how a
+    missing caption leaves a pandas table."""
     if not isinstance(value, str):
         return ""
     text = value
@@ -97,6 +105,8 @@ def clean_text(value: object, defects: Defects | None = None, where: object = ""
         if defects is not None and text.strip():
             defects.add("caption with control characters (replaced by spaces)", where)
     text = text.strip()
+    if not text.isascii() and all(unicodedata.category(character)[0] in "CZ" for character in text):
+        return ""
     return "" if text.lower() == "nan" else text
 
 

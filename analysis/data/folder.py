@@ -28,7 +28,7 @@ def find_tables(path: Path) -> list[Path]:
     """The caption tables of a folder, or the file itself where it can be one."""
     if path.is_file():
         of_mbeir = path.parent.parent.name in ("query", "cand_pool", "qrels")
-        return [path] if path.name in TABLES or (path.suffix in SUFFIXES and not of_mbeir) else []
+        return [path] if path.name in TABLES or (path.suffix.lower() in SUFFIXES and not of_mbeir) else []
     names = listing(path) if path.is_dir() else {}
     return [path / name for name in TABLES if name in names]
 

@@ -101,7 +101,8 @@ class Finder:
     """Finds the files that a table names, below some folders, from one listing a folder.
 
     The name as it is written comes first; then with slashes for backslashes; then the same letters in another Unicode
-    form; then in another case, where just one file fits and no line names that file itself. Of an absolute path or an
+    form; then in another case, with %20 for a blank, or without its ending, where just one file fits and no line names that
+    file itself. Of an absolute path or an
     address, the longest end that lies below a folder counts. What had to be guessed is counted in `defects`.
     """
 
@@ -109,6 +110,7 @@ class Finder:
     defects: Defects
     _exact: dict[Path, dict[str, int]] = field(default_factory=dict)
     _loose: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+    _stems: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
     _taken: set[Path] = field(default_factory=set)
 
     def find_all(self, names: list[str]) -> dict[str, tuple[Path, int]]:
@@ -155,9 +157,10 @@ class Finder:
     def find_similar(self, name: str) -> tuple[tuple[Path, int] | None, str]:
         """The one file whose name differs in case, or in the folders above it; else (None, why there is none)."""
         reason = ""
-        for relative in (*_variants(name), *_ends(name)):
+        unescaped = _variants(unquote(name)) if "%" in name else []
+        for relative in (*_variants(name), *unescaped, *_ends(name)):
             for folder in self.folders:
-                path = self._below(folder, relative)
+                path = self._below(folder, relative, loose=True)
                 if (hit := self._look(folder, relative)) is not None:
                     return hit, ""
                 alike = self._alike(path.parent).get(_folded(path.name), [])
@@ -166,19 +169,35 @@ class Finder:
                     return (path.parent / free[0], self._files(path.parent)[free[0]]), ""
                 if free:
                     reason = f"{len(free)} files differ from it in case only: {', '.join(sorted(free)[:3])}"
+                elif not is_picture(name) and (named := self._of_stem(path)):
+                    if len(named) == 1:
+                        return (path.parent / named[0], self._files(path.parent)[named[0]]), ""
+                    reason = f"{len(named)} pictures are called so but for their ending: {', '.join(sorted(named)[:3])}"
                 elif alike:
                     reason = f"only {alike[0]} lies there, which another line names"
         return None, reason or self._dead_link(name)
 
-    def _below(self, folder: Path, relative: str) -> Path:
-        """folder / relative, its folders found in whatever Unicode form they are written."""
+    def _of_stem(self, path: Path) -> list[str]:
+        """Pictures of a folder that are called like this but for their ending: "000012" for 000012.jpg."""
+        if path.parent not in self._stems:
+            stems: dict[str, list[str]] = {}
+            for name in self._files(path.parent):
+                if is_picture(name):
+                    stems.setdefault(os.path.splitext(name)[0], []).append(name)
+            self._stems[path.parent] = stems
+        return self._stems[path.parent].get(path.name, [])
+
+    def _below(self, folder: Path, relative: str, *, loose: bool = False) -> Path:
+        """folder / relative, its folders found in whatever Unicode form they are written; loose: or in the one other case."""
         path = folder / relative
-        if relative.isascii() or self._files(path.parent):
+        if (relative.isascii() and not loose) or self._files(path.parent):
             return path
         parent = folder
         for part in Path(relative).parent.parts:
-            there = {_composed(below.name): below for below in subfolders(parent)}
-            parent = there.get(_composed(part), parent / part)
+            below = subfolders(parent)
+            same = {_composed(one.name): one for one in below}.get(_composed(part))
+            alike = [one for one in below if _folded(one.name) == _folded(part)] if loose and same is None else []
+            parent = same or (alike[0] if len(alike) == 1 else parent / part)
         return parent / path.name
 
     def _dead_link(self, name: str) -> str:
@@ -229,13 +248,15 @@ def _relative(name: str) -> str:
 
 
 def _ends(name: str) -> list[str]:
-    """The ends of an absolute path or an address, longest first: what may lie here as well."""
+    """The ends of an absolute path or an address, longest first: what may lie here as well. Of a relative path those that
+    still name a folder: a bare file name may be another picture's."""
     if "://" in name:
         path = unquote(urlsplit(name).path)
     elif name.startswith(("/", "\\\\")) or _DRIVE.match(name):
         path = _DRIVE.sub("", name).replace("\\", "/")
     else:
-        return []
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        return ["/".join(parts[start:]) for start in range(1, len(parts) - 1)]
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return ["/".join(parts[start:]) for start in range(len(parts))]
 

@@ -6,6 +6,7 @@ bytes, or plain paths. Where a cell has no bytes, its path is looked for beside 
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from analysis.errors import DataError
 KEPT_BYTES = 64 << 20  # picture bytes that a process keeps: more than 256 COCO photographs
 _BATCH_ROWS = 16
 # With a buffer Arrow decodes page by page; without one it reads whole column chunks, gigabytes where a file is one group.
+_LONGEST_PATH = 256  # characters; a longer text is the picture itself
 _STREAM = 1 << 20
 _READERS = 4  # row groups read forwards at the same time
 
@@ -58,7 +60,7 @@ class Shard:
             facts = file.metadata.row_group(group)
             leaves = picture_leaves(file.schema_arrow, self.picture)
             chunks = {facts.column(i).path_in_schema: facts.column(i) for i in range(facts.num_columns)}
-            if not set(leaves) & set(chunks):
+            if not any(name == leaf or name.startswith(f"{leaf}.") for leaf in leaves for name in chunks):
                 return np.zeros(facts.num_rows, bool)
             statistics = chunks[leaves[0]].statistics if leaves[0] in chunks else None
             nulls = statistics.null_count if statistics is not None and statistics.has_null_count else None
@@ -151,8 +153,11 @@ def picture_leaves(schema: pa.Schema, column: str = "image") -> list[str]:
 
 
 def _is_path(schema: pa.Schema, column: str) -> bool:
+    """Whether only reading the cells tells which hold a picture: paths, lists."""
     kind = schema.field(column).type if column in schema.names else None
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return kind is not None and not (
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind)
+    )
 
 
 def _footer(path: Path) -> bytes:
@@ -171,11 +176,26 @@ def _cells(batch: pa.RecordBatch) -> list[tuple[bytes | None, str | None]]:
     """(bytes, path) of every row; either may be missing."""
     found = []
     for value in batch.column(0).to_pylist():
+        if isinstance(value, list):  # of several pictures a row none is the one of its captions
+            value = value[0] if len(value) == 1 else None
         if isinstance(value, dict):
             found.append((value.get("bytes"), value.get("path")))
+        elif isinstance(value, str):
+            data = _from_base64(value)
+            found.append((data, None if data else value))
         else:
-            found.append((None, value) if isinstance(value, str) else (value, None))
+            found.append((value, None))
     return found
+
+
+def _from_base64(text: str) -> bytes | None:
+    """The bytes of a picture that is written as text, with or without "data:image/jpeg;base64," before it; None for a path."""
+    if len(text) < _LONGEST_PATH and not text.startswith("data:"):
+        return None
+    try:
+        return base64.b64decode(text.rpartition(",")[2], validate=True)
+    except ValueError:
+        return None
 
 
 class _Reader:

@@ -27,6 +27,19 @@ _HEAD = 512
 _ORIENTATION = 0x0112  # of EXIF
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+# What else lies among pictures, by how it begins.
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"8BPS": "a Photoshop file",
+    b"CR\x02": "a camera's raw picture",
+    b"ftypcrx": "a camera's raw picture",
+    b"JXL ": "a JPEG XL picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"ftyp": "a video",
+    b"\x1aE\xdf\xa3": "a video",
+    b"AVI LIST": "a video",
+}
+_ARCHIVES = (b"pk\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"rar!")
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners use
 # What Pillow's decoders raise on damaged files (seen when flipping bytes of every format above, or documented).
 _DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, OverflowError, struct.error)
@@ -154,12 +167,20 @@ def _what_it_is(head: bytes) -> str:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if pointer := lfs_pointer(head):
         return pointer
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+    if head[4:8] == b"ftyp" and any(brand in head[8:48] for brand in _HEIC):
         return "is a HEIC picture, as phones take them, which is not read; convert it to JPEG or PNG first."
+    if kind := next((kind for mark, kind in _OTHERS.items() if mark in head[:12]), ""):
+        return f"is {kind}, which is not read; convert it to JPEG or PNG first."
+    if start.startswith(_ARCHIVES):
+        return "is not a picture but an archive; unpack it first."
     if start.startswith((b"<!doctype html", b"<html")):
         return "is not a picture but an HTML page, perhaps an error of the download; fetch it again."
     if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in start):
         return "is not a picture of pixels but an SVG drawing; convert it to PNG first."
+    if start.startswith((b"{", b"<")) and (text := head.decode("utf-8", "replace")).isprintable():
+        return f"is not a picture but text ({text[:60].strip()}), perhaps an error of the download; fetch it again."
+    if head.startswith((_PNG, b"\xff\xd8\xff", b"GIF8", b"RIFF")):
+        return "begins as a picture and is damaged behind that; fetch or save it again."
     return "is not a picture; expected JPEG, PNG, WebP, GIF, BMP or TIFF."
 
 

@@ -72,7 +72,13 @@ def load_pairs(
     found = pair_format(path)
     if found is None:
         raise DataError(_nothing_found(path))
-    return PAIR_FORMATS[found][1](path, split=split, limit=limit, seed=seed, check=check)
+    try:
+        return PAIR_FORMATS[found][1](path, split=split, limit=limit, seed=seed, check=check)
+    except DataError as error:
+        packed = _packed(path) if "picture missing" in str(error) else []
+        if packed:
+            raise DataError(f"{error} {packed[0]} lies there packed: unpack it.") from error
+        raise
 
 
 def load_retrieval(
@@ -166,12 +172,39 @@ def _nothing_found(path: Path) -> str:
         return f"{path.name} is no caption file; expected captions_*.json, a parquet shard, captions.csv or .jsonl."
     if find_retrieval_tasks(path):
         return f"{path.name} holds retrieval tasks but no image-caption pairs; expected {EXPECTED}."
-    pictures = sum(map(is_picture, listing(path)))
+    names = listing(path)
+    tables = sorted(
+        name for name in names if Path(name).suffix.lower() in folder.SUFFIXES and "readme" not in name.lower()
+    )
+    if tables:
+        return (
+            f"{path.name} holds {', '.join(tables[:3])}{' ...' if len(tables) > 3 else ''}, which may be its captions and is "
+            f"not called as such; give the file, {path / tables[0]}, or call it captions{Path(tables[0]).suffix.lower()}."
+        )
+    if packed := _packed(path):
+        return f"{path.name} holds {packed[0]}, which is packed; unpack it there first."
+    inside = [below for below in subfolders(path) if os.access(below, os.R_OK | os.X_OK)]
+    if readable := [below for below in inside if pair_format(below)]:
+        return f"{path.name} holds no data set itself, its folder {readable[0].name} does; give {readable[0]}."
+    pictures = sum(map(is_picture, names))
+    shown = next((place for place in _folders(path, depth=2) if any(map(is_picture, listing(place)))), path)
+    if shown != path:
+        return (
+            f"{path.name} holds pictures (in {shown.relative_to(path)}) but no table of captions; add captions.csv with the "
+            "columns file, caption."
+        )
     if pictures:
         return (
             f"{path.name} holds {pictures} pictures but no captions; add captions.csv with the columns file, caption."
         )
     return f"{path.name} holds no dataset that can be read; expected {EXPECTED}."
+
+
+def _packed(path: Path) -> list[str]:
+    """Archives in a folder and in its annotations, by name."""
+    places = (path, path / "annotations") if path.is_dir() else (path.parent,)
+    ends = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+    return [name for place in places for name in sorted(listing(place)) if name.lower().endswith(ends)]
 
 
 def _which_task(path: Path, task: str | None, places: list[TaskPlace], chosen: list[TaskPlace]) -> str:

@@ -38,15 +38,8 @@ class TableRow:
 def read_table(path: Path, defects: Defects) -> Iterator[TableRow]:
     """The rows of a CSV, TSV, token, JSON or JSON-lines file. Raises DataError where no column can be the file or the
     caption: the columns found are named."""
-    if path.suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise DataError(
-                f"{path.name} holds {type(content).__name__}; expected a list of objects with file and caption."
-            )
-        yield from _records(path.name, list(enumerate(content, 1)), defects)
-    elif path.suffix in (".jsonl", ".ndjson"):
-        yield from _records(path.name, list(_json_lines(path, defects)), defects)
+    if path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
+        yield from _records(path.name, list(_json(path, defects)), defects)
     else:
         yield from _csv(path.name, _lines(read_text(path)), defects)
 
@@ -92,7 +85,7 @@ def _csv(name: str, lines: list[str], defects: Defects) -> Iterator[TableRow]:
 def _dialect(name: str, lines: list[str], defects: Defects) -> _Dialect:
     """Delimiter and columns from the first lines. Excel's own "sep=;" goes before the header; a table without one is read
     where its first line names a picture."""
-    begin = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
+    begin = next((index for index, line in enumerate(lines) if line.strip() and not _is_remark(line)), len(lines))
     header = lines[begin] if begin < len(lines) else ""
     marks: tuple[str, ...] = DELIMITERS
     if (stated := re.fullmatch(r'"?sep=(.)"?[,;\t]*', header.strip(" "), re.IGNORECASE)) is not None:
@@ -118,6 +111,11 @@ def _dialect(name: str, lines: list[str], defects: Defects) -> _Dialect:
     )
 
 
+def _is_remark(line: str) -> bool:
+    """A line about the table before its header: "# captions of 2024"."""
+    return line.startswith("#") and not any(is_picture(without_number(cell)) for cell in re.split(r"[,;\t|]", line))
+
+
 def _cells(lines: list[str], begin: int, dialect: _Dialect) -> tuple[list[str] | None, int]:
     """(cells, lines used) of the row that begins at a line. A quoted caption may run over several lines, unless one of
     them is a row by itself: then the quotation mark was a stray one, and (None, 1) is returned."""
@@ -139,12 +137,17 @@ def _is_row(line: str, dialect: _Dialect) -> bool:
 
 
 def _parse(text: str, delimiter: str) -> list[str] | None:
-    """The cells of one record, None where its quotation marks do not pair up."""
+    """The cells of one record, None where its quotation marks do not pair up: doubled inside a cell, or behind a backslash."""
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long caption is no reason to stop
-    try:
-        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True), [])
-    except csv.Error:
-        return None
+    escapes = (None, "\\") if '\\"' in text else (None,)
+    for escape in escapes:
+        try:
+            return next(
+                csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True, escapechar=escape), []
+            )
+        except csv.Error:
+            continue
+    return None
 
 
 def _with_delimiters(line: str, dialect: _Dialect) -> list[str] | None:
@@ -167,13 +170,43 @@ def _lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _json_lines(path: Path, defects: Defects) -> Iterator[tuple[int, Any]]:
-    for line, content in enumerate(read_text(path).split("\n"), 1):
+def _json(path: Path, defects: Defects) -> Iterator[tuple[int, Any]]:
+    """(number, record) of a list, of lines, or of what an object holds, whatever the file's name promises: pictures as keys,
+    or one list of objects."""
+    text = read_text(path)
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+        if path.suffix.lower() == ".json" and not _is_record(text.lstrip().split("\n", 1)[0]):
+            read_json(path)  # says what is wrong with it
+    if whole is None:
+        yield from _json_lines(path.name, text, defects)
+    elif isinstance(whole, list):
+        yield from enumerate(whole, 1)
+    elif isinstance(whole, dict) and whole and all(is_picture(key) for key in whole):
+        yield from enumerate([{"file": name, "caption": captions} for name, captions in whole.items()], 1)
+    elif isinstance(whole, dict):
+        lists = [value for value in whole.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        yield from enumerate(lists[0] if len(lists) == 1 and path.suffix.lower() == ".json" else [whole], 1)
+    else:
+        raise DataError(f"{path.name} holds {type(whole).__name__}; expected objects with file and caption.")
+
+
+def _is_record(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line.strip().rstrip(",")), dict)
+    except ValueError:
+        return False
+
+
+def _json_lines(name: str, text: str, defects: Defects) -> Iterator[tuple[int, Any]]:
+    for line, content in enumerate(text.split("\n"), 1):
         if content.strip():
             try:
-                yield line, json.loads(content)
+                yield line, json.loads(content.strip().rstrip(","))
             except ValueError:
-                defects.add("unreadable line", f"{path.name} line {line}")
+                defects.add("unreadable line", f"{name} line {line}")
 
 
 def _records(name: str, records: list[tuple[int, Any]], defects: Defects) -> Iterator[TableRow]:

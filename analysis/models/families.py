@@ -79,7 +79,9 @@ FAMILIES: dict[str, Family] = {
         ),
         # SigLIP pools its text at the last position, padding included, and was trained without a mask and on lower-cased
         # text. SiglipTokenizer and Siglip2Tokenizer lower it; GemmaTokenizer, which transformers before 5 took for SigLIP2,
-        # does not (huggingface/transformers#43054, #43101), so the row lowers it itself.
+        # does not (huggingface/transformers#43054, #43101), so the row lowers it itself. The paper's published code has
+        # scripts for its four MLLMs alone (mllm-retrieval-analysis@c3a9255: retrieve/, sae_train/): what its SigLIP2 read
+        # is not known; through AutoProcessor of its transformers 4.57 captions would have kept their capitals.
         Family(
             "siglip",
             "SigLIP, SigLIP2 (fixed resolution)",

@@ -37,9 +37,22 @@ def refuse_other_kinds(folder: Path) -> None:
             f"{folder} holds {ggufs[0].name}, a model in llama.cpp's format; expected the original weights with their "
             "config.json: download those of the model that it was converted from."
         )
-    inner = sorted(path.parent for path in folder.glob("*/config.json"))
+    inner = sorted((path.parent for path in folder.glob("*/config.json")), key=_numbered)
+    if len(inner) > 1:
+        names = ", ".join(path.name for path in inner[:4])
+        raise BackboneError(
+            f"{folder} holds no config.json, {len(inner)} of its subfolders do ({names}); give one, such as {inner[-1]}."
+        )
     if inner:
         raise BackboneError(f"{folder} holds no config.json, its subfolder does; give {inner[0]}.")
+    adapters = sorted((path.parent for path in folder.glob("*/adapter_config.json")), key=_numbered)
+    if adapters:
+        raise BackboneError(_adapter(adapters[-1]))
+    if others := _other_weights(folder):
+        raise BackboneError(
+            f"{folder} holds {others[0]} and no config.json, the layout of another tool; expected what `save_pretrained` "
+            "writes: convert it, or download the model in the transformers layout."
+        )
 
 
 def refuse_unreadable(folder: Path, config: dict[str, Any]) -> None:
@@ -66,8 +79,14 @@ def refuse_unreadable(folder: Path, config: dict[str, Any]) -> None:
     weights = [path for path in files if path.suffix in (".safetensors", ".bin") and "adapter" not in path.name]
     if not weights and (folder / "adapter_config.json").exists():
         raise BackboneError(_adapter(folder))
+    if not weights:
+        others = _other_weights(folder)
+        raise BackboneError(
+            f"{folder} has a config.json and no weights{f', but {others[0]}' if others else ''}; expected model.safetensors, "
+            "alone or in shards with their index: copy or download them."
+        )
     for names, what in ((_PICTURES, "image processor"), (_WORDS, "tokenizer")):
-        if weights and not any((folder / name).exists() for name in names):
+        if not any((folder / name).exists() for name in names):
             raise BackboneError(
                 f"{folder} lacks the file of its {what}; expected {' or '.join(names[:2])} beside the weights: copy it from "
                 "the model's repository."
@@ -77,7 +96,10 @@ def refuse_unreadable(folder: Path, config: dict[str, Any]) -> None:
 def refuse_quantised(config: dict[str, Any], name: str) -> None:
     """Raise BackboneError when a config says that the weights are quantised."""
     parts = (config, *(part for part in config.values() if isinstance(part, dict)))
-    settings = next((part["quantization_config"] for part in parts if part.get("quantization_config")), None)
+    keys = ("quantization_config", "quantization")  # of transformers, of MLX
+    settings = next(
+        (part[key] for part in parts for key in keys if isinstance(part.get(key), dict) and part[key]), None
+    )
     if settings is None:
         return
     method = settings.get("quant_method") or ("bitsandbytes" if any("bnb" in key for key in settings) else "unnamed")
@@ -121,6 +143,18 @@ def _adapter(folder: Path) -> str:
         "expected whole weights: merge it into its base with peft (merge_and_unload), save_pretrained model and processor, "
         "and give that folder."
     )
+
+
+def _other_weights(folder: Path) -> list[str]:
+    """Files of weights that are not read: of other tools, or downloads that stopped."""
+    ends = (".pth", ".pt", ".ckpt", ".onnx", ".h5", ".msgpack", ".gguf", ".npz", ".incomplete", ".part", ".crdownload")
+    return sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ends))
+
+
+def _numbered(path: Path) -> tuple[str, int, str]:
+    """Order of checkpoint-10 before checkpoint-200."""
+    bare = path.name.rstrip("0123456789")
+    return bare, int(path.name[len(bare) :] or 0), path.name
 
 
 def _snapshots(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ control token or a picture placeholder, and texts too long for the model are cut
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -17,6 +18,7 @@ from analysis.models.pooling import Role
 
 _CHARACTERS_PER_TOKEN = 32  # text beyond this many characters a token is cut before the tokenizer sees it
 _GENTLE_ROUNDS = 3
+CONTINUED = "⋯"  # stands for a token that holds further bytes of the character before it
 
 Segments = list[tuple[str, Role]]
 
@@ -66,10 +68,21 @@ class Row:
         return replace(self, ids=self.ids[:0], roles=self.roles[:0], spans=self.spans[:0])
 
     def strings(self, tokenizer: Any) -> list[str]:
-        """What each token stands for, readable: the characters it covers, or its name."""
+        """What each token stands for, readable: the characters it covers, or its name. A character that several tokens share,
+        as most emoji are, stands at the first of them, CONTINUED at the others."""
         names = tokenizer.convert_ids_to_tokens(self.ids.tolist())
-        bounds = zip(_first_character(self.spans).tolist(), self.spans[:, 1].tolist(), names, strict=True)
-        return [self.prompt[a:b] if b > 0 else name for a, b, name in bounds]
+        found, end = [], 0
+        for start, stop, name in zip(
+            _first_character(self.spans).tolist(), self.spans[:, 1].tolist(), names, strict=True
+        ):
+            if stop <= 0:
+                found.append(name)
+                continue
+            while stop < len(self.prompt) and unicodedata.combining(self.prompt[stop]):
+                stop += 1  # an accent that the tokenizer composed with the letter before it
+            found.append(self.prompt[max(start, end) : stop] or CONTINUED)
+            end = max(end, stop)
+        return found
 
 
 class RowBuilder:
@@ -176,15 +189,23 @@ class RowBuilder:
             rounds += 1
 
     def _roles(self, ids: np.ndarray, spans: np.ndarray, segments: Segments, picture: bool) -> np.ndarray:
-        """A token belongs where its first character lies. The prompt's placeholder is not repeated yet, so positions
-        do not depend on the picture's size."""
+        """The prompt's placeholder is not repeated yet, so positions do not depend on the picture's size."""
         roles = self._segment_roles(spans, segments)
         if picture:
             roles[ids == self.image_token_id] = Role.IMAGE
         return roles
 
     def _segment_roles(self, spans: np.ndarray, segments: Segments) -> np.ndarray:
-        place = np.searchsorted(_bounds(segments)[1:-1], _first_character(spans), side="right")
+        """A token belongs where its first character lies; one that runs over a border, where its first character lies that
+        is no blank: " a" is a word of the text though the blank before it ends the template ("User: a cat")."""
+        borders, first = _bounds(segments)[1:-1], _first_character(spans)
+        place = np.searchsorted(borders, first, side="right")
+        across = place != np.searchsorted(borders, np.maximum(spans[:, 1] - 1, first), side="right")
+        prompt = "".join(words for words, _ in segments) if across.any() else ""
+        for token in np.flatnonzero(across & (first >= 0)):
+            characters = prompt[first[token] : spans[token, 1]]
+            blanks = len(characters) - len(characters.lstrip()) if characters.strip() else 0
+            place[token] = np.searchsorted(borders, first[token] + blanks, side="right")
         return np.array([role for _, role in segments], np.int8)[place]
 
     def _fitting(self, sample: Sample, roles: np.ndarray, n_image: int) -> np.ndarray:

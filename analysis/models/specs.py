@@ -261,6 +261,10 @@ def find_spec(key_or_path: str | Path) -> BackboneSpec:
     if folder.is_dir():
         label = folder.resolve().name
         return BackboneSpec(label, str(folder.resolve()), label)
+    if folder.is_file():
+        raise BackboneError(f"{name} is a file; expected the folder of a model: give {folder.resolve().parent}.")
+    if name.startswith(("~", "/", "./", "../")):
+        raise BackboneError(f"There is no folder {name}; expected the folder of a model, a key or a hub id.")
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
         label = name.split("/")[1]
         return BackboneSpec(label.lower(), name, label)

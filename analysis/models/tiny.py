@@ -59,7 +59,12 @@ CORPUS = [
     "system You are a helpful assistant. user assistant",
 ] * 5
 
-QWEN_SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+# In the order of the released vocabularies, whose first of these has id 151643.
+QWEN_SPECIAL = [
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *(f"<|{what}_{end}|>" for what in ("object_ref", "box", "quad", "vision") for end in ("start", "end")),
+    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+]
 SYSTEM_TURN = """{% if loop.first and message['role'] != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
 {% endif %}"""
@@ -333,7 +338,7 @@ def _siglip_text(padding_side: str) -> tuple[Siglip2Tokenizer, dict[str, Any]]:
 
 def _qwen_tokenizer(padding_side: str, **options: Any) -> Qwen2Tokenizer:
     vocabulary, merges = _byte_level()
-    vocabulary = {**vocabulary, "<|endoftext|>": len(vocabulary)}
+    vocabulary = vocabulary | {token: len(vocabulary) + i for i, token in enumerate(QWEN_SPECIAL)}
     tokenizer = Qwen2Tokenizer(
         vocab=vocabulary,
         merges=merges,

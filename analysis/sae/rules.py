@@ -127,13 +127,18 @@ def _top_k(found: Foreign, name: str, top_k: int | None, notes: list[str], *, sa
             f"{name} says top_k {found.top_k}, more than its {len(found.dictionary)} concepts: as overcomplete's BatchTopKSAE "
             "counts a whole batch. Give --rule batch-topk with --threshold T, or with --l0 L --sample FILE; or --top-k."
         )
+    if found.ambiguous and source == "registry" and k > len(found.dictionary):
+        raise CheckpointError(
+            f"{name} does not say how many concepts are active, and the paper's {k} are more than its "
+            f"{len(found.dictionary)} concepts; give --top-k."
+        )
     if not found.ambiguous and source == "registry":
         raise CheckpointError(f"{name} does not say how many concepts are active; give --top-k.")
     if found.ambiguous and not said:
         given = {"argument": "as given", "checkpoint": "from the file", "registry": "the paper's"}[source]
         notes.append(
             f"Read as a TopKSAE with top_k {k} ({given}): {found.ambiguous} of {found.tool} saves the same tensors, without "
-            "its threshold. If it is one: --rule batch-topk with --threshold T, or with --l0 L --sample FILE."
+            "its threshold. If it is one: --rule batch-topk with --threshold T, or with --l0 L (import-sae: --sample FILE)."
         )
     return replace(_sae(found, 0.0, k), meta=_meta(found, name, notes, source))
 

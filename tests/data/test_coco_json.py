@@ -155,3 +155,20 @@ def test_coco_mini_decodes_and_can_be_limited():
     for image in images(pairs):
         assert min(image.picture.load().size) > 100
         assert "License" in image.licence
+
+
+def test_captions_in_a_list_and_addresses_in_place_of_names(tmp_path):
+    file = write_coco_json(
+        tmp_path, [(solid(200, 0, 0), ["red"]), (solid(0, 0, 200), ["blue"])], split="val", folder="val"
+    )
+    content = json.loads(file.read_text())
+    content["annotations"][0]["caption"] = ["red", "a red one"]
+    name = content["images"][1].pop("file_name")
+    content["images"][1]["coco_url"] = f"http://pictures.test/coco/val/{name}"
+    file.write_text(json.dumps(content))
+    pairs = load_coco_json(tmp_path)
+    assert [sample.text for sample in pairs.samples if sample.modality == "text"] == ["red", "a red one", "blue"]
+    assert pairs.defects.lines() == [
+        f"1 x file name in another spelling (used), first: http://pictures.test/coco/val/{name} for {name}"
+    ]
+    assert len({sample.sample_id for sample in pairs.samples}) == len(pairs.samples)

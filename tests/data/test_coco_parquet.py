@@ -1,12 +1,15 @@
 """COCO-Caption shards: read in place, pictures fetched when decoded."""
 
+import base64
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from analysis.data.coco_parquet import find_pair_shards, load_coco_parquet
 from analysis.errors import DataError
-from tests.data.writers import solid, write_coco_parquet
+from tests.data.writers import PICTURE, encoded, solid, write_coco_parquet
 
 PAIRS = [(solid(10 * i, 5, 0), [f"caption {i} a", f"caption {i} b ", f"caption {i} c"]) for i in range(9)]
 
@@ -96,3 +99,43 @@ def test_other_parquet_files_are_refused(tmp_path):
         load_coco_parquet(tmp_path)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "query-0.parquet")
     assert [path.name for path in find_pair_shards(tmp_path)] == ["x.parquet"]
+
+
+def _table(folder, **columns):
+    (folder / "data").mkdir()
+    pq.write_table(pa.table(columns), folder / "data" / "val-00000-of-00001.parquet")
+    pairs = load_coco_parquet(folder)
+    for sample in pairs.samples:
+        if sample.picture is not None:
+            sample.picture.load()
+    return [sample.text for sample in pairs.samples if sample.modality == "text"], pairs.defects.lines()
+
+
+def test_a_row_a_caption_is_one_picture_with_all_of_them(tmp_path):
+    red, blue = encoded(solid(200, 0, 0)), encoded(solid(0, 0, 200))
+    found = _table(
+        tmp_path, image=[red, blue, red, red], image_id=[1, 2, 1, 1], caption=["red", "blue", "a red one", "red"]
+    )
+    assert found == (
+        ["red", "a red one", "blue"],
+        [
+            "1 x duplicate image id, first: 1",
+            "1 x row of an image that has one already (its captions joined), first: 1",
+        ],
+    )
+
+
+@pytest.mark.parametrize("written", ["base64", "address", "list", "dictionary of paths", "jpg and txt"])
+def test_pictures_in_other_kinds_of_columns(tmp_path, written):
+    data = encoded(Image.effect_noise((60, 40), 80).convert("RGB"))
+    text = base64.b64encode(data).decode()
+    (tmp_path / "a.png").write_bytes(data)
+    struct = pa.array([[{"bytes": data, "path": None}]], pa.list_(PICTURE))
+    column = {
+        "base64": {"image": [text]},
+        "address": {"image": ["data:image/png;base64," + text]},
+        "list": {"images": struct},
+        "dictionary of paths": {"image": pa.array(["a.png"]).dictionary_encode()},
+        "jpg and txt": {"jpg": [data]},
+    }[written]
+    assert _table(tmp_path, **column, **{"txt" if "txt" in written else "caption": ["noise"]}) == (["noise"], [])

@@ -163,7 +163,7 @@ REFUSED = {
     "nothing": (b"", "empty"),
     "truncated JPEG": (saved(Image.effect_noise((200, 200), 60), "JPEG")[:4000], "damaged"),
     "truncated PNG": (saved(Image.effect_noise((200, 200), 60), "PNG")[:4000], "damaged"),
-    "only the start of a JPEG": (saved(solid(1, 2, 3), "JPEG")[:20], "not a picture"),
+    "only the start of a JPEG": (saved(solid(1, 2, 3), "JPEG")[:20], "damaged"),
     "64 megapixels": (saved(Image.new("1", (8000, 8000)), "PNG"), "megapixels"),
     "400 megapixels": (saved(Image.new("1", (20000, 20000)), "PNG"), "megapixels"),
     "a thread": (saved(Image.new("L", (2010, 10)), "PNG"), "aspect ratio"),
@@ -215,3 +215,21 @@ def test_thumbnails_are_small_webp_and_never_enlarged():
     small = Image.open(io.BytesIO(thumbnail_webp(solid(1, 2, 3, size=(1000, 500)), side=256)))
     assert (small.format, small.size) == ("WEBP", (256, 128))
     assert Image.open(io.BytesIO(thumbnail_webp(solid(1, 2, 3)))).size == (12, 10)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"%PDF-1.7" + b"x" * 99, "a PDF document"),
+        (b"\0\0\0\x18ftypmp42" + b"\0" * 99, "a video"),
+        (b"\0\0\0\x18ftypMiHB\0\0\0\0MiHBheic" + b"\0" * 99, "HEIC"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + b"\0" * 99, "raw picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 99, "JPEG XL"),
+        (b"PK\x03\x04" + b"\0" * 99, "an archive; unpack it"),
+        (b'{"error":"not found"}', r"text \({.error.:.not found.}\), perhaps an error of the download"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 99, "begins as a picture and is damaged"),
+    ],
+)
+def test_what_lies_among_pictures_is_called_by_its_name(data, words):
+    with pytest.raises(DataError, match=words):
+        decode(data, name="x")

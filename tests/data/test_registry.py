@@ -124,3 +124,32 @@ def test_loading_imports_no_deep_learning():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("files", "next_step"),
+    [
+        (["images/a.jpg", "train.csv"], "give the file, .*train.csv, or call it captions.csv"),
+        (
+            ["annotations/captions_val2017.json.gz", "val2017/a.jpg"],
+            "captions_val2017.json.gz, which is packed; unpack it",
+        ),
+        (["data.zip"], "data.zip, which is packed"),
+        (["train/cat/a.jpg", "train/dog/b.jpg"], r"holds pictures \(in train.cat\) but no table of captions"),
+        (["inner/captions.csv", "inner/a.jpg"], "its folder inner does; give .*inner"),
+    ],
+)
+def test_a_folder_that_is_nearly_a_data_set_gets_its_next_step(tmp_path, files, next_step):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = "file,caption\na.jpg,red\n"
+        (tmp_path / name).write_bytes(encoded(solid(1, 2, 3), "JPEG") if name.endswith("jpg") else text.encode())
+    with pytest.raises(DataError, match=next_step):
+        load_pairs(tmp_path)
+
+
+def test_pictures_that_lie_packed_beside_their_captions_are_named(tmp_path):
+    write_coco_json(tmp_path, [(None, ["red"])])
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"1 x picture missing.*images.zip lies there packed: unpack it"):
+        load_pairs(tmp_path)

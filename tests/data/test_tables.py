@@ -57,6 +57,64 @@ def test_dialects_of_one_table(pictures, table):
 @pytest.mark.parametrize(
     "table",
     [
+        "file\tcaption\na.jpg\ta red circle, flat\nb.jpg\ta blue square\n".encode("utf-16-le"),
+        "file\tcaption\na.jpg\ta red circle, flat\nb.jpg\ta blue square\n".encode("utf-16-be"),
+        b"# captions of 2024\nfile;caption\na.jpg;a red circle, flat\nb.jpg;a blue square\n",
+    ],
+    ids=["UTF-16 without its mark", "the other byte order", "a remark before the header"],
+)
+def test_dialects_that_a_header_alone_does_not_show(pictures, table):
+    assert captions(pictures, table) == (RIGHT, [])
+
+
+def test_quotation_marks_behind_backslashes_are_read(pictures):
+    table = 'file,caption\na.jpg,"he said \\"hi, you\\" there"\nb.jpg,a \\ b\n'
+    assert captions(pictures, table) == ({"a.jpg": ['he said "hi, you" there'], "b.jpg": ["a \\ b"]}, [])
+
+
+def test_names_without_their_ending_or_with_escapes_are_found_and_said(pictures):
+    (pictures / "images" / "c d.jpg").write_bytes(encoded(solid(9, 9, 9), "JPEG"))
+    found, defects = captions(pictures, "file,caption\na,red\nc%20d.jpg,dark\nIMAGES/b.jpg,blue\nx/images/d.jpg,grey\n")
+    assert sorted(found.values()) == [["blue"], ["dark"], ["grey"], ["red"]]
+    assert defects == ["4 x file name in another spelling (used), first: a for a.jpg"]
+
+
+def test_a_name_without_its_ending_that_two_pictures_have_is_missing(pictures):
+    (pictures / "images" / "a.png").write_bytes(encoded(solid(9, 9, 9)))
+    found, defects = captions(pictures, "file,caption\na,red\nb.jpg,blue\n")
+    assert found == {"b.jpg": ["blue"]}
+    assert defects == ["1 x picture missing, first: a (2 pictures are called so but for their ending: a.jpg, a.png)"]
+
+
+@pytest.mark.parametrize("caption", ["\u200b", "\u200e \u200f", "\ufeff"])
+def test_a_caption_without_a_visible_character_is_empty(pictures, caption):
+    found, defects = captions(pictures, f"file,caption\na.jpg,{caption}\nb.jpg,blue\n")
+    assert (found, defects) == ({"b.jpg": ["blue"]}, ["1 x empty caption, first: captions.csv line 2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("captions.jsonl", '[{"file": "a.jpg", "caption": "red"}, {"file": "b.jpg", "caption": "blue"}]'),
+        ("captions.json", '{"file": "a.jpg", "caption": "red"}\n{"file": "b.jpg", "caption": "blue"}\n'),
+        ("captions.jsonl", '{"file": "a.jpg", "caption": "red"},\n{"file": "b.jpg", "caption": "blue"},\n'),
+        ("captions.json", '{"a.jpg": "red", "b.jpg": ["blue"]}'),
+        ("captions.json", '{"data": [{"file": "a.jpg", "caption": "red"}, {"file": "b.jpg", "caption": "blue"}]}'),
+    ],
+)  # fmt: skip
+def test_json_is_read_by_what_it_holds_not_by_its_ending(pictures, name, content):
+    assert captions(pictures, content, name) == ({"a.jpg": ["red"], "b.jpg": ["blue"]}, [])
+
+
+def test_an_object_of_one_line_is_a_record(pictures):
+    talk = '{"image": "a.jpg", "conversations": [{"from": "human", "value": "?"}]}'
+    with pytest.raises(DataError, match="has the keys image, conversations; expected file and caption"):
+        captions(pictures, talk, "captions.jsonl")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
         "file,caption\na.jpg,a red circle, flat\nb.jpg,a blue square\n",
         "caption,file\na red circle, flat,a.jpg\na blue square,b.jpg\n",
         "id,file,caption\n1,a.jpg,a red circle, flat\n2,b.jpg,a blue square\n",
@@ -141,7 +199,7 @@ def test_what_is_no_caption_in_a_list_is_counted(pictures):
         ("captions.csv", "file,title,text\na.jpg,x,y\n", r"several columns .*: text, title; rename"),
         ("captions.csv", b"file,caption\na.jpg,caf\xe9\n", "line 2 is not UTF-8"),
         ("captions.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2000000\n", "2.0 MB.*git lfs pull"),
-        ("captions.json", '{"a.jpg": "x"}', "expected a list of objects"),
+        ("captions.json", '"a.jpg"', "holds str; expected objects with file and caption"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_names_what_was_found(pictures, name, table, words):

@@ -164,3 +164,33 @@ def test_a_config_that_is_no_object_is_refused(copy):
     folder = copy()
     (folder / "config.json").write_text("[1, 2]")
     assert "config.json cannot be read" in refusal(folder)
+
+
+@pytest.mark.parametrize("left", ["", "model.onnx", "model.safetensors.incomplete"])
+def test_a_folder_without_weights_says_what_lies_there(copy, left):
+    folder = copy()
+    (folder / "model.safetensors").unlink()
+    if left:
+        (folder / left).write_bytes(b"x")
+    said = refusal(folder)
+    assert "a config.json and no weights" in said
+    assert left in said
+
+
+def test_folders_of_other_tools_and_of_training_are_recognised(checkpoint, copy, tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "consolidated.00.pth").write_bytes(b"x")
+    assert "consolidated.00.pth and no config.json, the layout of another tool" in refusal(tmp_path / "meta")
+    for step in (10, 200, 30):
+        shutil.copytree(checkpoint("clip"), tmp_path / "run" / f"checkpoint-{step}")
+    said = refusal(tmp_path / "run")
+    assert "3 of its subfolders do (checkpoint-10, checkpoint-30, checkpoint-200)" in said
+    assert said.endswith("checkpoint-200.")
+    (tmp_path / "tuned" / "checkpoint-7").mkdir(parents=True)
+    (tmp_path / "tuned" / "checkpoint-7" / "adapter_config.json").write_text('{"base_model_name_or_path": "a/base"}')
+    assert "checkpoint-7 is a LoRA adapter of a/base" in refusal(tmp_path / "tuned")
+    folder = copy()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": {"group_size": 64, "bits": 4}}))
+    assert "quantised weights (unnamed, 4 bits)" in refusal(folder)
+    assert "is a file; expected the folder of a model" in refusal(folder / "config.json")

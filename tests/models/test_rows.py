@@ -99,3 +99,18 @@ def test_text_is_lowered_where_the_row_says_so(tokenizer):
         (row,) = builder.build([one], [FRAME], [0], instructions=False)
         kept = [s for s, role in zip(row.strings(tokenizer), row.roles, strict=True) if role == Role.TEXT]
         assert "".join(kept) == expected
+
+
+def test_a_token_over_a_border_belongs_to_its_first_word():
+    """Byte pairs take a blank with the word behind it and a line break with the full stop before it."""
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary = letters | {"Ġa": len(letters), ".Ċ": len(letters) + 1}
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=[("Ġ", "a"), (".", "Ċ")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    builder = RowBuilder(tokenizer, None, max_tokens=100, positions=200)
+    one = Sample("s", "text", text="a b.", instruction="\nc")
+    (row,) = builder.build([one], [Frame("U: ", "|", picture=False)], [0], instructions=True)
+    assert row.strings(tokenizer) == ["U", ":", " a", " ", "b", ".\n", "c", "|"]
+    words = [Role.TEXT] * 4
+    assert row.roles.tolist() == [Role.TEMPLATE] * 2 + words + [Role.INSTRUCTION, Role.TEMPLATE]

@@ -87,7 +87,7 @@ def test_any_other_hub_id_or_folder_is_a_new_row(tmp_path):
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(BackboneError, match=r"expected one of clip-vit-b32.*Did you mean 'qwen2-vl-7b'"):
         find_spec("qwen2-vl-7B-")
-    with pytest.raises(BackboneError, match=r"No backbone or folder is called '\./nowhere'"):
+    with pytest.raises(BackboneError, match=r"There is no folder \./nowhere"):
         find_spec("./nowhere")
 
 

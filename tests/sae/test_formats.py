@@ -366,3 +366,58 @@ def test_files_that_people_have(case: str, expected: Any) -> None:
 def _saved(content: Any, path: Path) -> Path:
     torch.save(content, path)
     return path
+
+
+def _four_tensors(k=48, d=32):
+    generator = torch.Generator().manual_seed(0)
+    weight, atoms = (torch.randn(k, d, generator=generator) for _ in range(2))
+    return {
+        "encoder.final_block.0.weight": weight,
+        "encoder.final_block.0.bias": torch.zeros(k),
+        "dictionary._weights": atoms / atoms.norm(dim=1, keepdim=True),
+        "dictionary.multiplier": torch.tensor(0.0),
+    }
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"net.{key}": value for key, value in state.items()},
+        lambda state: {"model": {f"ema_model.module.{key}": value for key, value in state.items()}},
+        lambda state: {"a": {"b": {"c": state}}},
+    ],
+    ids=["any name before", "an average of a model", "deep inside"],
+)
+def test_an_sae_is_found_under_any_wrapper(tmp_path, wrapped):
+    state, file = _four_tensors(), tmp_path / "sae.pt"
+    torch.save(wrapped(state), file)
+    found = import_checkpoint(file, top_k=8)
+    np.testing.assert_array_equal(found.encoder_weight, state["encoder.final_block.0.weight"].numpy())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda state: {"layer_1": state, "layer_2": state}, r"holds 2 SAEs \(layer_1, layer_2\); save the one"),
+        (lambda state: {k: (10 * v).to(torch.int8) for k, v in state.items()}, "whole numbers .int8., as quantised"),
+        (lambda state: state, "the paper's 50 are more than its 48 concepts; give --top-k"),
+    ],
+)
+def test_what_would_be_a_guess_is_asked(tmp_path, content, reason):
+    torch.save(content(_four_tensors()), tmp_path / "sae.pt")
+    with pytest.raises(CheckpointError, match=reason):
+        import_checkpoint(tmp_path / "sae.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("params.npz", b"PK", "NumPy arrays; SAEs are read from .pt and .safetensors"),
+        ("sae.tar.gz", b"\x1f\x8b" + b"\0" * 50, "is packed; unpack it"),
+        ("model-00001-of-00002.safetensors", b"\0" * 50, "one of 2 shards"),
+    ],
+)
+def test_files_of_other_kinds_get_their_next_step(tmp_path, name, data, reason):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=reason):
+        import_checkpoint(tmp_path / name)

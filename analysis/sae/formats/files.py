@@ -20,6 +20,7 @@ WEIGHTS = ("sae_weights.safetensors", "sae.safetensors", "ae.pt", "sae.pt")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 CONFIGS = ("cfg.json", "config.json")
 PREFIXES = ("module.", "_orig_mod.", "model.", "sae.", "autoencoder.", "ae.")  # of wrappers, in any order
+ANCHORS = ("encoder.final_block.0.weight", "encoder.weight", "W_enc")  # one of them is in every layout
 LFS, MARKUP = b"version https://git-lfs", (b"<!doctype", b"<html")
 
 
@@ -36,9 +37,10 @@ class Checkpoint:
     def name(self) -> str:
         return self.path.name
 
-    def candidates(self) -> list[dict[str, Any]]:
-        """Dictionaries that may be the state dict, prefixes of wrappers taken off: the content, and those in it."""
-        return [_without_prefixes(part) for part in (self.content, *_dictionaries(self.content, depth=2))]
+    def candidates(self) -> dict[str, dict[str, Any]]:
+        """Dictionaries that may be the state dict by where they lie ("" for the whole content), prefixes of wrappers taken
+        off."""
+        return {name: _without_prefixes(part) for name, part in _dictionaries(self.content, "", depth=4)}
 
     def fact(self, *names: str) -> Any:
         """The first of the names that a training checkpoint holds beside its tensors, or in its own configuration."""
@@ -61,6 +63,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     with file.open("rb") as handle:
         start = handle.read(512)
     _refuse_pointers(file, start)
+    _refuse_containers(file, start)
     config = _config_beside(file)
     if file.suffix == ".safetensors":
         return Checkpoint(file, _safetensors(file), config=config)
@@ -78,6 +81,8 @@ def _weights_in(folder: Path) -> Path:
     found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith("."))
     if len(found) == 1:
         return found[0]
+    if found and all(re.search(r"-\d+-of-\d+\.", path.name) for path in found):
+        return found[0]  # shards, which are refused as such
     if found:
         raise CheckpointError(f"{folder.name} holds {len(found)} checkpoints ({_few(found)}); name one of them.")
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and any((p / name).is_file() for name in WEIGHTS))
@@ -103,6 +108,21 @@ def _refuse_pointers(file: Path, start: bytes) -> None:
     if start.lstrip().lower().startswith(MARKUP):
         raise CheckpointError(
             f"{file.name} is a web page, not a checkpoint: download the file itself (its raw address)."
+        )
+
+
+def _refuse_containers(file: Path, start: bytes) -> None:
+    if file.suffix.lower() in (".npz", ".npy"):
+        raise CheckpointError(
+            f"{file.name} holds NumPy arrays; SAEs are read from .pt and .safetensors: save the arrays under the names of "
+            "their tool with safetensors.numpy.save_file."
+        )
+    if start.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")):
+        raise CheckpointError(f"{file.name} is packed; unpack it and give what is inside.")
+    shard = re.search(r"-\d+-of-(\d+)\.", file.name)
+    if shard is not None and int(shard[1]) > 1:
+        raise CheckpointError(
+            f"{file.name} is one of {int(shard[1])} shards of a checkpoint; save the SAE as one file and give that."
         )
 
 
@@ -164,22 +184,29 @@ def _torch(path: Path, buffer: io.BytesIO | None = None) -> dict[str, Any]:
             "torch.save(model.state_dict(), FILE), and import that."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path.name} cannot be read ({first}); download it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name} holds a {type(content).__name__}; expected a dictionary of tensors.")
     return content
 
 
-def _dictionaries(content: dict[Any, Any], depth: int) -> list[dict[Any, Any]]:
-    inner = [value for value in content.values() if isinstance(value, dict)]
-    if depth > 1:
-        inner += [found for value in inner for found in _dictionaries(value, depth - 1)]
-    return inner
+def _dictionaries(content: dict[Any, Any], name: str, depth: int) -> list[tuple[str, dict[Any, Any]]]:
+    """(name, dictionary), what lies outside before what lies in it."""
+    inner = [(f"{name}.{key}".strip("."), value) for key, value in content.items() if isinstance(value, dict)]
+    below = [found for key, value in inner if depth > 1 for found in _dictionaries(value, key, depth - 1)]
+    return [(name, content), *below] if below or not inner else [(name, content), *inner]
 
 
 def _without_prefixes(state: dict[Any, Any]) -> dict[str, Any]:
-    return {_bare(str(key)): value for key, value in state.items()}
+    """The tensors by their own names: without what wrappers put before them, known or the one name that stands before an
+    encoder ("net.", "ema_model.")."""
+    bare = {_bare(str(key)): value for key, value in state.items()}
+    before = {key.removesuffix(anchor) for key in bare for anchor in ANCHORS if key.endswith(f".{anchor}")}
+    if len(before) != 1 or any(anchor in bare for anchor in ANCHORS):
+        return bare
+    (prefix,) = before
+    return {key.removeprefix(prefix): value for key, value in bare.items()}
 
 
 def _bare(key: str) -> str:

@@ -51,6 +51,11 @@ def array(name: str, tensors: Tensors, key: str, *, ndim: int) -> np.ndarray:
     """A float32 copy in memory of our own: the memory map ends with the file. name: of the file, for messages."""
     if getattr(tensors[key], "is_quantized", False):
         raise CheckpointError(f"{key} in {name} is quantised; expected the weights as they were trained: save those.")
+    if hasattr(tensors[key], "is_floating_point") and not tensors[key].is_floating_point():
+        raise CheckpointError(
+            f"{key} in {name} holds whole numbers ({str(tensors[key].dtype).removeprefix('torch.')}), as quantised weights do; "
+            "expected the weights as they were trained: save those."
+        )
     value = _plain(tensors[key])
     if not isinstance(value, np.ndarray):
         raise CheckpointError(f"{key} in {name} is a {type(value).__name__}; expected a tensor.")
