@@ -28,13 +28,16 @@ def main() -> None:
         view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, key=state.VIEW, bind="query-params")
         words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            by, descending = filter_widgets.sorting()
+            by, descending = filter_widgets.sorting(words)
             filters = filter_widgets.filters(words)
-        row.command = commands.concepts_table(store, "energy" if by in ("id", "name") else by, not descending)
+        row.command = commands.concepts_table(
+            store, "energy" if by in ("id", "name", browse.RELEVANCE) else by, not descending
+        )
         row.title = f"Concepts of {store.label}"
     layout.store_line(store)
 
-    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending)
+    fits = caching.relevance(store, filters.words)
+    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
     if not len(ids):
         st.info(
             f"No concept of {store.label} passes these filters{f' and contains “{words}”' if words else ''}.",
@@ -49,7 +52,7 @@ def main() -> None:
     elif view != "table":
         with guard("The picture", stop=False):
             found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
-    concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids))
+    concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids), words=filters.words)
 
 
 def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
@@ -93,7 +96,7 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     return browse.brushed(event, values, ids)
 
 
-def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
+def concept_list(store: Store, ids: np.ndarray, total: int, words: str) -> None:
     """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
     pages = max(1, -(-len(ids) // ROWS))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -107,7 +110,7 @@ def concept_list(store: Store, ids: np.ndarray, total: int) -> None:
     shown = ids[(page - 1) * ROWS : page * ROWS]
     key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"
     st.dataframe(
-        rows_of(store, shown), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
+        rows_of(store, shown, words), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
         selection_mode=["single-cell", "single-column"], column_config=column_config(), alt="Concepts and their scores",
         on_select=lambda: picked(st.session_state[key]["selection"], shown),
     )  # fmt: skip
@@ -121,10 +124,12 @@ def picked(selection: dict, shown: np.ndarray) -> None:
         filter_widgets.sort_by(selection["columns"][0])
 
 
-def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
+def rows_of(store: Store, shown: np.ndarray, words: str = "") -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
     table["name"] = concept_cards.names(store, shown)
+    if words:
+        table["why"] = caching.found_because(store, shown, words)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for score in scores.at("table"):
         table[score.name] = part[score.name].to_numpy() * (100 if score.format == "percent" else 1)
@@ -144,6 +149,11 @@ def column_config() -> dict[str, Any]:
         "pictures": st.column_config.ImageColumn("strongest pictures", width=190, help=concept_cards.STRIP_HELP),
         "id": st.column_config.NumberColumn("id", format="%d", width=56),
         "name": st.column_config.TextColumn("name", width=170),
+        "why": st.column_config.TextColumn(
+            "why it was found",
+            width=330,
+            help="Where the words stand, and how many of its 20 strongest samples say one of them.",
+        ),
         "kind": st.column_config.MultiselectColumn(
             "fires on", options=list(kinds), color=list(kinds.values()), width=120
         ),

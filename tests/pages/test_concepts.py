@@ -132,15 +132,36 @@ def test_order_puts_missing_scores_last_both_ways(path: Path) -> None:
         assert browse.order(table, ids, "modality_score", descending=descending)[-1] == 31
 
 
-def test_word_index_has_the_captions_of_the_strongest_samples(path: Path) -> None:
-    store = open_store(path)
-    samples = store.samples
+def test_pictures_say_what_their_first_caption_says(path: Path) -> None:
+    samples = open_store(path).samples
     pair_id, texts = samples["pair_id"].to_numpy(), samples["text"].to_numpy(object)
     first = np.asarray([samples.index[(pair_id == p) & (texts != "")][0] for p in range(pair_id.max() + 1)])
-    index = browse.word_index(store.postings.offsets, store.postings.sample_rows, texts, pair_id, first)
-    assert len(index) == 32
-    assert index[31] == ""
-    for concept in (0, 1, 2, 9):
-        rows = store.postings.rows(concept)[0][: browse.SEARCHED]
-        expected = {texts[row] if texts[row] else texts[first[pair_id[row]]] for row in rows}
-        assert set(index[concept].split(" | ")) == expected
+    said = browse.said_by(texts, pair_id, first)
+    for row in range(len(texts)):
+        assert said[row] == (texts[row] or texts[first[pair_id[row]]])
+    assert browse.said_by(np.array([""], object), np.array([-1]), first).tolist() == [""]
+
+
+def test_search_is_ranked_says_why_and_can_be_sorted_otherwise(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concepts", cache, monkeypatch, words="dogs")
+    table = app.dataframe[0].value
+    assert table["id"].iloc[0] == BRIDGE, "named after it"
+    assert "‹dog›" in table["why"].iloc[0]
+    assert "No concept" in words(open_page("concepts", cache, monkeypatch, words="do")), "whole words only"
+    by_energy = shown(cache, monkeypatch, words="dogs", sort="energy")
+    energy = open_store(path).concepts["energy"].to_numpy()[by_energy]
+    assert (np.diff(energy) <= 0).all()
+    assert set(by_energy) == set(table["id"])
+
+
+def test_typing_words_sorts_by_relevance_and_clearing_them_by_energy(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concepts", cache, monkeypatch)
+    app.text_input(key="words").set_value("dog").run()
+    assert app.selectbox(key="sort").value == browse.RELEVANCE
+    app.text_input(key="words").set_value("").run()
+    assert app.selectbox(key="sort").value == "energy"
+    assert len(app.dataframe[0].value) == 31
