@@ -30,6 +30,7 @@ from pages.components.shared import scores
 
 if TYPE_CHECKING:
     from analysis.concepts.search import Index
+    from analysis.concepts.twins import Shared, Twins
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
@@ -456,6 +457,32 @@ def found_because(store: Store, concepts: np.ndarray, words: str) -> list[str]:
         label = people[concept].text if concept in people else ""
         lines.append(why(words, automatic[concept], label, [str(texts[row]) for row in rows]))
     return lines
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the samples that two stores both hold. DataError where there are none."""
+    from analysis.concepts import twins
+
+    return twins.shared_rows(*(part.samples["sample_id"].to_numpy() for part in (store, other)))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Matching the concepts of two stores", hash_funcs=BY_KEY)
+def twins(store: Store, other: Store) -> Twins:
+    """Which concepts of two stores fire on the same samples."""
+    from analysis.concepts.twins import find_twins
+
+    here, there = shared_rows(store, other)
+    return find_twins(store.codes[here], other.codes[there])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_KEY)
+def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -> Shared:
+    """On which shared samples two concepts fire, together or alone."""
+    from analysis.concepts.twins import compare_concepts
+
+    here, there = shared_rows(store, other)
+    return compare_concepts(store.codes[here], concept, other.codes[there], other_concept)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)

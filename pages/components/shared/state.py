@@ -21,6 +21,8 @@ from streamlit.errors import StreamlitPageNotFoundError
 STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
 STORES = "stores"  # several of them, comma-separated
 CONCEPT = "concept"
+OTHER = "other"  # the second store of a comparison
+OTHER_CONCEPT = "other_concept"  # the second concept of a comparison
 TASK = "task"
 QUERY = "query"  # position of the query in view
 METHOD = "method"  # text form of the intervention in view, see analysis.retrieval.interventions.intervention
@@ -69,11 +71,14 @@ POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
+LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
     STORE,
     STORES,
     CONCEPT,
+    OTHER,
+    OTHER_CONCEPT,
     TASK,
     QUERY,
     METHOD,
@@ -124,6 +129,11 @@ PAGES: dict[str, PageInfo] = {
         "pages/concept.py", "inspect", "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
         (STORE, CONCEPT, TASK),
+    ),
+    "compare": PageInfo(
+        "pages/compare.py", "twins", "Compare", ":material/compare:",
+        "Two stores or two concepts side by side: concept twins, and what only one of them has.",
+        (STORE, OTHER, CONCEPT, OTHER_CONCEPT), (LISTED,),
     ),
     "retrieval_lab": PageInfo(
         "pages/retrieval_lab.py", "lab", "Retrieval lab", ":material/science:",
