@@ -9,12 +9,12 @@ import streamlit as st
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import browse, effect_board, filter_widgets
+from pages.components.concepts import browse, effect_board, example, filter_widgets
 from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, scores, state
 from pages.components.shared.errors import guard
 
 ROWS = 50
-VIEWS = ["table", "map", "histogram", "effect"]
+VIEWS = ["table", "map", "histogram", "effect", "by example"]
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -37,7 +37,12 @@ def main() -> None:
     layout.store_line(store)
 
     fits = caching.relevance(store, filters.words)
+    fired = example.fires(store) if view == "by example" else None
     ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
+    if fired is not None:
+        ids = ids[fired[ids] > 0]
+        ids = ids[np.argsort(-fired[ids], kind="stable")]
+        st.markdown(f"**{len(ids)}** of the concepts below fire on it, the strongest first.")
     if not len(ids):
         st.info(
             f"No concept of {store.label} passes these filters{f' and contains “{words}”' if words else ''}.",
@@ -49,10 +54,12 @@ def main() -> None:
     if view == "effect":
         with guard("The leaderboard", stop=False):
             effect_board.section(store)
-    elif view != "table":
+    elif view in ("map", "histogram"):
         with guard("The picture", stop=False):
             found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
-    concept_list(store, ids if found is None else ids[np.isin(ids, found)], total=len(ids), words=filters.words)
+    concept_list(
+        store, ids if found is None else ids[np.isin(ids, found)], total=len(ids), words=filters.words, fired=fired
+    )
 
 
 def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
@@ -96,7 +103,7 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     return browse.brushed(event, values, ids)
 
 
-def concept_list(store: Store, ids: np.ndarray, total: int, words: str) -> None:
+def concept_list(store: Store, ids: np.ndarray, total: int, words: str, fired: np.ndarray | None) -> None:
     """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
     pages = max(1, -(-len(ids) // ROWS))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -110,7 +117,7 @@ def concept_list(store: Store, ids: np.ndarray, total: int, words: str) -> None:
     shown = ids[(page - 1) * ROWS : page * ROWS]
     key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"
     st.dataframe(
-        rows_of(store, shown, words), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
+        rows_of(store, shown, words, fired), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
         selection_mode=["single-cell", "single-column"], column_config=column_config(), alt="Concepts and their scores",
         on_select=lambda: picked(st.session_state[key]["selection"], shown),
     )  # fmt: skip
@@ -124,10 +131,12 @@ def picked(selection: dict, shown: np.ndarray) -> None:
         filter_widgets.sort_by(selection["columns"][0])
 
 
-def rows_of(store: Store, shown: np.ndarray, words: str = "") -> pd.DataFrame:
+def rows_of(store: Store, shown: np.ndarray, words: str = "", fired: np.ndarray | None = None) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
     table["name"] = concept_cards.names(store, shown)
+    if fired is not None:
+        table["fires"] = fired[shown]
     if words:
         table["why"] = caching.found_because(store, shown, words)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
@@ -149,6 +158,7 @@ def column_config() -> dict[str, Any]:
         "pictures": st.column_config.ImageColumn("strongest pictures", width=190, help=concept_cards.STRIP_HELP),
         "id": st.column_config.NumberColumn("id", format="%d", width=56),
         "name": st.column_config.TextColumn("name", width=170),
+        "fires": st.column_config.NumberColumn("activation", format="%.3g", width=92, help="On the example."),
         "why": st.column_config.TextColumn(
             "why it was found",
             width=330,

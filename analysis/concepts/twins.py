@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from analysis.concepts.matching import ONE_TO_ONE_UP_TO, match_by_activation, one_to_one_by_activation
-from analysis.concepts.metrics import energy
+from analysis.concepts.metrics import energy, frequency
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
+LEAST = 5  # shared samples that a concept must fire on to be compared: two that fire once agree by chance
 TWINS = 0.5  # correlation of activations from which two concepts are called twins
 
 
@@ -39,10 +41,14 @@ class Shared:
     correlation: float
 
 
-def shared_rows(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """((n,), (n,)) rows of the samples that two stores both hold, by their ids; DataError where there are none."""
-    place = {name: row for row, name in enumerate(there)}
-    rows = np.asarray([(row, place[name]) for row, name in enumerate(here) if name in place], np.int64).reshape(-1, 2)
+def shared_rows(here: pd.DataFrame, there: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """((n,), (n,)) rows of the samples that two stores both hold, from their sample tables: those of image-caption pairs
+    where both have any, else all. DataError where there are none."""
+    place = {name: row for row, name in enumerate(there["sample_id"])}
+    rows = np.asarray([(row, place[name]) for row, name in enumerate(here["sample_id"]) if name in place], np.int64)
+    rows = rows.reshape(-1, 2)
+    paired = (here["pair_id"].to_numpy()[rows[:, 0]] >= 0) & (there["pair_id"].to_numpy()[rows[:, 1]] >= 0)
+    rows = rows[paired] if paired.any() else rows
     if not len(rows):
         raise DataError("The two stores share no sample; expected two models, SAEs or seeds on the same data.")
     return rows[:, 0], rows[:, 1]
@@ -52,6 +58,7 @@ def find_twins(here: Codes, there: Codes) -> Twins:
     """Twins over N shared samples; here (N, K) and there (N, K'): row by row the same sample."""
     loud = energy(here), energy(there)
     live = [np.flatnonzero(values > 0) for values in loud]
+    often = [frequency(side) * len(side) >= LEAST for side in (here, there)]
     assigned = max(map(len, live)) <= ONE_TO_ONE_UP_TO
     if assigned:
         found = one_to_one_by_activation(here, there)
@@ -59,6 +66,7 @@ def find_twins(here: Codes, there: Codes) -> Twins:
     else:
         found = match_by_activation(here, there)
         good = found.mutual & (np.nan_to_num(found.similarity) >= TWINS)
+    good &= often[0] & (found.partner >= 0) & often[1][found.partner]
     pairs = np.stack([np.flatnonzero(good), found.partner[good]], axis=1)
     correlation = found.similarity[good]
     order = np.argsort(-correlation, kind="stable")

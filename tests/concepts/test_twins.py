@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -78,7 +79,23 @@ def test_two_concepts_are_compared_sample_by_sample(sides):
 
 
 def test_samples_are_joined_by_their_ids():
-    rows = shared_rows(np.array(["a", "b", "c"]), np.array(["c", "x", "a"]))
+    def samples(names: str, pairs: list[int]) -> pd.DataFrame:
+        return pd.DataFrame({"sample_id": list(names), "pair_id": pairs})
+
+    rows = shared_rows(samples("abc", [0, 0, 1]), samples("cxa", [5, 5, 7]))
     assert [part.tolist() for part in rows] == [[0, 2], [2, 0]]
+    rows = shared_rows(samples("abc", [-1, 0, 1]), samples("cxa", [5, 5, 7]))
+    assert [part.tolist() for part in rows] == [[2], [0]], "a sample of retrieval alone does not count beside pairs"
+    rows = shared_rows(samples("ab", [-1, -1]), samples("ba", [-1, -1]))
+    assert [part.tolist() for part in rows] == [[0, 1], [1, 0]]
     with pytest.raises(DataError, match="share no sample"):
-        shared_rows(np.array(["a"]), np.array(["b"]))
+        shared_rows(samples("a", [0]), samples("b", [0]))
+
+
+def test_two_concepts_that_fire_once_are_no_twins():
+    dense = np.zeros((50, 2))
+    dense[3, 0] = 1
+    dense[::5, 1] = 1
+    found = find_twins(sparse(dense), sparse(dense))
+    assert found.pairs.tolist() == [[1, 1]]
+    assert found.here.tolist() == [0]

@@ -100,6 +100,20 @@ def test_rows_have_pictures_also_for_concepts_of_captions(cache: Path, monkeypat
     assert table["pictures"][TEXT_ONLY].startswith("data:image/webp;base64,")
 
 
+def test_an_example_of_the_data_shows_the_concepts_that_fire_on_it(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = open_store(path).codes
+    app = open_page("concepts", cache, monkeypatch, view="by example", sample="4")
+    table = app.dataframe[0].value
+    fired = codes.values[4] > 0
+    assert table["id"].tolist() == codes.indices[4][fired][np.argsort(-codes.values[4][fired])].tolist()
+    assert (np.diff(table["fires"]) <= 0).all()
+    app.text_input(key="_example_words").set_value("boats").run()
+    said = open_store(path).samples["text"][app.number_input(key="sample").value]
+    assert "boat" in said or not said
+
+
 # --- the pure functions -------------------------------------------------------------------------------------------
 def test_selection_of_a_range_on_a_histogram_becomes_ids() -> None:
     values, ids = np.asarray([0.1, 0.5, 0.9, np.nan]), np.asarray([4, 7, 2, 9])

@@ -464,7 +464,7 @@ def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the samples that two stores both hold. DataError where there are none."""
     from analysis.concepts import twins
 
-    return twins.shared_rows(*(part.samples["sample_id"].to_numpy() for part in (store, other)))
+    return twins.shared_rows(store.samples, other.samples)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Matching the concepts of two stores", hash_funcs=BY_KEY)

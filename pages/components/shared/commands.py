@@ -47,7 +47,7 @@ def twins(store: Store, other: Store) -> str:
     """Concepts of two stores that fire on the same samples, with the correlation of their activations."""
     return _python(
         f'a, b = open_store("{place(store.path)}"), open_store("{place(other.path)}"); '
-        "rows = shared_rows(a.samples.sample_id.to_numpy(), b.samples.sample_id.to_numpy()); "
+        "rows = shared_rows(a.samples, b.samples); "
         "t = find_twins(a.codes[rows[0]], b.codes[rows[1]]); "
         "print(*zip(t.pairs.tolist(), t.correlation.round(3).tolist()), sep=chr(10))",
         "from analysis.concepts.twins import find_twins, shared_rows; ",

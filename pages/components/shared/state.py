@@ -49,7 +49,7 @@ K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
 TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram | effect
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
 WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
@@ -71,6 +71,8 @@ POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
+EXAMPLE = "example"  # where the example of a search comes from: the data, or the visitor
+SAMPLE = "sample"  # row of a sample of the store
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
@@ -122,7 +124,8 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "pages/concepts.py", "browse", "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, PAGE, COLOR,
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
+         SAMPLE, PAGE, COLOR,
          SCORE),
     ),
     "concept": PageInfo(
