@@ -101,8 +101,15 @@ def why(words: str, name: str, label: str, captions: Sequence[str]) -> str:
     saying = [text for text in captions if wanted & set(tokens(text))]
     if saying:
         best = max(saying, key=lambda text: len(wanted & set(tokens(text))))
-        parts.append(f"{len(saying)} of {len(captions)} captions: {highlighted(best, words)}")
+        parts.append(f"{len(saying)} of {len(captions)} captions: {_around(highlighted(best, words))}")
     return " · ".join(parts) or ("its number" if words.strip().isdecimal() else "")
+
+
+def _around(marked: str, before: int = 24) -> str:
+    """A text from shortly before its first mark on, so that a narrow column shows it."""
+    start = marked.find("‹") - before
+    cut = marked.find(" ", start) + 1 if start > 0 else 0
+    return f"… {marked[cut:]}" if 0 < cut <= start + before else marked
 
 
 def _columns(text: str, vocabulary: dict[str, int]) -> np.ndarray:

@@ -63,6 +63,8 @@ def test_rank_is_the_cosine_of_tfidf() -> None:
 def test_why_names_the_reason_and_marks_the_word() -> None:
     said = why("dog", "dog, grass", "", ["two dogs", "a cat", "hot dogma"])
     assert said == "name: ‹dog›, grass · 1 of 3 captions: two ‹dogs›"
+    long = "a picture of a very small and very old house beside one dog"
+    assert why("dog", "", "", [long]) == "1 of 1 captions: … old house beside one ‹dog›"
     assert why("dog", "", "good dogs", []) == "label: good ‹dogs›"
     assert why("7", "", "", []) == "its number"
 
