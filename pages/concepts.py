@@ -1,5 +1,6 @@
 """All concepts of a model: search, filters, and one list under three pictures (none, map, histogram)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pages.components.shared import caching, commands, concept_cards, downloads,
 from pages.components.shared.errors import guard
 
 ROWS = 50
+LIT = 300  # search hits that the map rings; more would hide it
 VIEWS = ["table", "map", "histogram", "effect", "by example"]
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
@@ -56,15 +58,20 @@ def main() -> None:
             effect_board.section(store)
     elif view in ("map", "histogram"):
         with guard("The picture", stop=False):
-            found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
+            found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids)
     concept_list(
         store, ids if found is None else ids[np.isin(ids, found)], total=len(ids), words=filters.words, fired=fired
     )
 
 
-def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
-    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
+def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
+    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found
+    is lit up among the others."""
     table = store.concepts
+    lit: list[int] = []
+    if filters.words:
+        lit = ids[:LIT].tolist()
+        ids = caching.concept_ids(store, replace(filters, words=""))
     color = filter_widgets.score("Colour", state.COLOR, default="modality")
     values = table[color.name].to_numpy(float)[ids]
     names = None
@@ -73,7 +80,7 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     chart = concept_scatter(
         table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
         color=values, color_title=color.axis,
-        names=names, data=store.caption,
+        names=names, highlight=lit, data=store.caption,
     )  # fmt: skip
     event = downloads.figure(
         chart,

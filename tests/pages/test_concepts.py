@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.figures.concepts import concept_scatter as figure
 from analysis.store import open_store
 from analysis.store.notebook import add_label
 from pages.components.concepts import browse
@@ -98,6 +99,19 @@ def test_pictures_show_without_complaint(view: str, cache: Path, monkeypatch: py
 def test_rows_have_pictures_also_for_concepts_of_captions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = open_page("concepts", cache, monkeypatch).dataframe[0].value.set_index("id")
     assert table["pictures"][TEXT_ONLY].startswith("data:image/webp;base64,")
+
+
+def test_the_map_keeps_all_concepts_and_lights_up_what_a_search_found(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        "analysis.figures.concepts.concept_scatter",
+        lambda x, y, **given: drawn.update(ids=given["ids"], lit=given["highlight"]) or figure(x, y, **given),
+    )
+    app = open_page("concepts", cache, monkeypatch, view="map", words="dog")
+    assert len(drawn["ids"]) == 31
+    assert sorted(drawn["lit"]) == sorted(app.dataframe[0].value["id"])
 
 
 def test_an_example_of_the_data_shows_the_concepts_that_fire_on_it(
