@@ -14,7 +14,7 @@ from pages.components.shared import caching, commands, concept_cards, downloads,
 from pages.components.shared.errors import guard
 
 LISTS = ("twins", "only here", "only there")
-ROWS, PICTURES, CAPTIONS, STRONGEST = 100, 8, 5, 20
+ROWS, PICTURES, CAPTIONS, STRONGEST, STRONG = 100, 8, 5, 20, 6
 
 
 def main() -> None:
@@ -208,6 +208,7 @@ def pair_card(store: Store, first: int, other: Store, second: int) -> None:
             gallery.texts(whose, top.rows, top.values)
     found = caching.side_by_side(store, first, other, second)
     agreement(store, first, other, second, found)
+    through_both(store, other, found)
     rows = []
     for score in scores.at("concept"):
         values = [score.text(float(whose.concepts[score.name].iat[concept])) for whose, concept in sides]
@@ -235,6 +236,39 @@ def agreement(store: Store, first: int, other: Store, second: int, found: Shared
             kind = caching.corpus(store).kind[chosen]
             gallery.pictures(store, chosen[kind == examples.IMAGE][:6], width=84, empty="On no picture.")
             gallery.texts(store, chosen[kind == examples.TEXT][:3], empty="On no caption.")
+
+
+def through_both(store: Store, other: Store, found: Shared) -> None:
+    """One sample, by default the picture on which both fire most: its strongest concepts on either side."""
+    rows = caching.shared_rows(store, other)
+    places = found.both if len(found.both) else np.arange(len(rows[0]))
+    pictures = places[caching.corpus(store).kind[rows[0][places]] == examples.IMAGE]
+    default = int(rows[0][(pictures if len(pictures) else places)[0]])
+    st.subheader("One sample through both", anchor=False)
+    state.check_number(state.SAMPLE, low=0, high=store.n_samples - 1, default=default, what="a sample, row")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        row = int(
+            st.number_input(
+                "Sample (row of the store here)", 0, store.n_samples - 1, default, key=state.SAMPLE, bind="query-params",
+                width=230,
+            )
+        )  # fmt: skip
+        if picture := caching.picture(store, row):
+            st.image(picture, width=96, alt=gallery.alt(store, row))
+        st.markdown(gallery.escape(caching.description(store, row), 300) or "A sample without words.")
+    at = np.flatnonzero(rows[0] == row)
+    if not len(at):
+        st.caption(f"Sample {row} is not in both stores; choose one that is, for instance {default}.")
+        return
+    for column, whose, here in zip(
+        st.columns(2, gap="medium"), (store, other), (row, int(rows[1][at[0]])), strict=True
+    ):
+        with column:
+            st.caption(whose.label)
+            values, ids = np.asarray(whose.codes.values[here]), np.asarray(whose.codes.indices[here])
+            for slot in np.argsort(-values, kind="stable")[:STRONG]:
+                if values[slot] > 0:
+                    concept_cards.row(whose, int(ids[slot]), f"activation {values[slot]:#.3g}")
 
 
 def _cosine(store: Store, first: int, other: Store, second: int) -> float | None:

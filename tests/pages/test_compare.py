@@ -38,6 +38,14 @@ def test_a_picked_row_opens_its_pair(cache: Path, monkeypatch: pytest.MonkeyPatc
     assert "both fire on **0**" in words(app)
 
 
+def test_one_sample_goes_through_both(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("compare", cache, monkeypatch, sample="3")
+    for path in sorted(cache.glob("*-mini/*")):
+        codes = open_store(path).codes
+        assert f"activation {codes.values[3].max():#.3g}" in words(app)
+    assert open_page("compare", cache, monkeypatch, sample="999999").number_input(key="sample").value < 999
+
+
 def test_what_stands_on_one_side_only_is_listed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page("compare", cache, monkeypatch, listed="only here")
     assert not app.error
