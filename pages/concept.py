@@ -217,7 +217,8 @@ def strengths(store: Store, concept: int, pictures: examples.Firing, captions: e
 
 
 def relatives(store: Store, concept: int) -> None:
-    """Nearest directions, and the concepts of the other modality that fire on the same pairs."""
+    """More like this: nearest directions, concepts that fire on the same pictures or captions, and those of the other
+    modality that fire on the same pairs."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("Neighbours", anchor=False)
@@ -237,6 +238,18 @@ def relatives(store: Store, concept: int) -> None:
                 concept_cards.row(store, other, note, place=f"partner-{side}")
             if not pairs:
                 st.caption("No bridge from it to another concept exceeds the null.")
+    with guard("What fires together", stop=False):
+        for column, kind, side in zip(
+            st.columns(2, gap="medium"), (examples.IMAGE, examples.TEXT), ("pictures", "captions"), strict=True
+        ):
+            with column:
+                st.subheader(f"Fires on the same {side}", anchor=False)
+                st.caption(f"Cosine of the activations over all {side}; 1: on the same ones, equally strongly")
+                found = caching.firing_together(store, concept, kind, NEIGHBOURS)
+                for other, cosine in found:
+                    concept_cards.row(store, other, f"co-activation {cosine:.2f}", place=f"together-{side}")
+                if not found:
+                    st.caption(f"It fires on no {side[:-1]} together with another concept.")
 
 
 with guard():

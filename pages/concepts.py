@@ -1,5 +1,6 @@
 """All concepts of a model: search, filters, and one list under three pictures (none, map, histogram)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import streamlit as st
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import browse, effect_board, filter_widgets
+from pages.components.concepts import browse, effect_board, example, filter_widgets
 from pages.components.shared import (
     caching,
     commands,
@@ -25,8 +26,9 @@ from pages.components.shared import (
 from pages.components.shared.errors import guard
 
 ROWS = 50
-VIEWS = ["table", "map", "histogram", "effect"]
+LIT = 300  # search hits that the map rings; more would hide it
 PINNED = 18  # rows of the list that a finding keeps: two slides
+VIEWS = ["table", "map", "histogram", "effect", "by example"]
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -40,13 +42,21 @@ def main() -> None:
         view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, **state.bound(state.VIEW))
         words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            by, descending = filter_widgets.sorting()
+            by, descending = filter_widgets.sorting(words)
             filters = filter_widgets.filters(words)
-        row.command = commands.concepts_table(store, "energy" if by in ("id", "name") else by, not descending)
+        row.command = commands.concepts_table(
+            store, "energy" if by in ("id", "name", browse.RELEVANCE) else by, not descending
+        )
         row.title = f"Concepts of {store.label}"
     layout.store_line(store)
 
-    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending)
+    fits = caching.relevance(store, filters.words)
+    fired = example.fires(store) if view == "by example" else None
+    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
+    if fired is not None:
+        ids = ids[fired[ids] > 0]
+        ids = ids[np.argsort(-fired[ids], kind="stable")]
+        st.markdown(f"**{len(ids)}** of the concepts below fire on it, the strongest first.")
     if not len(ids):
         st.info(
             f"No concept of {safe.words(store.label)} passes these filters"
@@ -59,15 +69,21 @@ def main() -> None:
     if view == "effect":
         with guard("The leaderboard", stop=False):
             effect_board.section(store)
-    elif view != "table":
+    elif view in ("map", "histogram"):
         with guard("The picture", stop=False):
-            found = map_of(store, ids) if view == "map" else histogram_of(store, ids)
-    concept_list(store, ids if found is None else ids[np.isin(ids, found)], len(ids), by, row.command)
+            found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids)
+    listed = ids if found is None else ids[np.isin(ids, found)]
+    concept_list(store, listed, len(ids), by, row.command, words=filters.words, fired=fired)
 
 
-def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
-    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below."""
+def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
+    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found
+    is lit up among the others."""
     table = store.concepts
+    lit: list[int] = []
+    if filters.words:
+        lit = ids[:LIT].tolist()
+        ids = caching.concept_ids(store, replace(filters, words=""))
     color = filter_widgets.score("Colour", state.COLOR, default="modality")
     values = table[color.name].to_numpy(float)[ids]
     names = None
@@ -76,7 +92,7 @@ def map_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     chart = concept_scatter(
         table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
         color=values, color_title=color.axis,
-        names=names, data=store.caption,
+        names=names, highlight=lit, data=store.caption,
     )  # fmt: skip
     event = downloads.figure(
         chart,
@@ -106,7 +122,9 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
     return browse.brushed(event, values, ids)
 
 
-def concept_list(store: Store, ids: np.ndarray, total: int, by: str, command: str) -> None:
+def concept_list(
+    store: Store, ids: np.ndarray, total: int, by: str, command: str, *, words: str, fired: np.ndarray | None
+) -> None:
     """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
     pages = max(1, -(-len(ids) // ROWS))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -117,15 +135,15 @@ def concept_list(store: Store, ids: np.ndarray, total: int, by: str, command: st
             state.check_number(state.PAGE, low=1, high=pages, default=1, what="page")
             page = st.pagination(pages, **state.bound(state.PAGE))
         shown = ids[(page - 1) * ROWS : page * ROWS]
-        words = f"{total:,} of {store.n_concepts:,} concepts of {store.label}, by {by}"
-        part = pins.table(lambda: rows_of(store, shown[:PINNED]).drop(columns="kind"))
+        says = f"{total:,} of {store.n_concepts:,} concepts of {store.label}, by {by}"
+        part = pins.table(lambda: rows_of(store, shown[:PINNED], words, fired).drop(columns="kind"))
         downloads.save(
             f"{store.name}-concepts", table=lambda: full_table(store, ids), command=command,
-            pin=pins.Pin(part.parts, sentence=words, caption=f"The first {min(PINNED, len(shown))} of the list in view."),
+            pin=pins.Pin(part.parts, sentence=says, caption=f"The first {min(PINNED, len(shown))} of the list in view."),
         )  # fmt: skip
     key = f"concepts_{caching.store_id(store)}_{hash(shown.tobytes())}"
     st.dataframe(
-        rows_of(store, shown), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
+        rows_of(store, shown, words, fired), hide_index=True, key=key, row_height=60, height=min(60 * len(shown), 900) + 40,
         selection_mode=["single-cell", "single-column"], column_config=column_config(), alt="Concepts and their scores",
         on_select=lambda: picked(st.session_state[key]["selection"], shown),
     )  # fmt: skip
@@ -139,10 +157,14 @@ def picked(selection: dict, shown: np.ndarray) -> None:
         filter_widgets.sort_by(selection["columns"][0])
 
 
-def rows_of(store: Store, shown: np.ndarray) -> pd.DataFrame:
+def rows_of(store: Store, shown: np.ndarray, words: str = "", fired: np.ndarray | None = None) -> pd.DataFrame:
     part = store.concepts.iloc[shown]
     table = pd.DataFrame({"pictures": [concept_cards.strip(store, int(i), 56) or None for i in shown], "id": shown})
     table["name"] = concept_cards.names(store, shown)
+    if fired is not None:
+        table["fires"] = fired[shown]
+    if words:
+        table["why"] = caching.found_because(store, shown, words)
     table["kind"] = [[scores.modality_words(value)[0]] for value in part["modality_score"].to_numpy(float)]
     for score in scores.at("table"):
         table[score.name] = part[score.name].to_numpy() * (100 if score.format == "percent" else 1)
@@ -162,6 +184,12 @@ def column_config() -> dict[str, Any]:
         "pictures": st.column_config.ImageColumn("strongest pictures", width=190, help=concept_cards.STRIP_HELP),
         "id": st.column_config.NumberColumn("id", format="%d", width=56),
         "name": st.column_config.TextColumn("name", width=170),
+        "fires": st.column_config.NumberColumn("activation", format="%.3g", width=92, help="On the example."),
+        "why": st.column_config.TextColumn(
+            "why it was found",
+            width=330,
+            help="Where the words stand, and how many of its 20 strongest samples say one of them.",
+        ),
         "kind": st.column_config.MultiselectColumn(
             "fires on", options=list(kinds), color=list(kinds.values()), width=120
         ),

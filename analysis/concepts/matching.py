@@ -54,6 +54,26 @@ def match_by_activation(codes: Codes, other: Codes) -> Matching:
     return _matching(best, column_best)
 
 
+def one_to_one_by_activation(codes: Codes, other: Codes) -> Matching:
+    """As `match_by_activation`, but every concept at most once, the sum of the positive correlations as large as possible
+    (Hungarian method). Up to ONE_TO_ONE_UP_TO living concepts a side."""
+    if len(codes) != len(other):
+        raise DataError(f"{len(codes)} and {len(other)} samples; expected the same samples in both stores.")
+    assigned, column_best = _Best(codes.n_concepts), _Best(other.n_concepts)
+    if len(codes):
+        sides = [(*_moments(part), part.to_csr().astype(np.float64)) for part in (codes, other)]
+        living = [np.flatnonzero(deviation > 0) for _, deviation, _ in sides]
+        _refuse_too_many(*map(len, living))
+        parts = [matrix[:, ids] for (_, _, matrix), ids in zip(sides, living, strict=True)]
+        correlation = (parts[0].T @ parts[1]).toarray() / len(codes)
+        correlation -= np.outer(sides[0][0][living[0]], sides[1][0][living[1]])
+        correlation /= np.outer(sides[0][1][living[0]], sides[1][1][living[1]])
+        if correlation.size:
+            _take(correlation, living[0], living[1], _Best(codes.n_concepts), column_best)
+        _assign(np.maximum(correlation, 0), living[0], living[1], assigned)
+    return _matching(assigned, column_best)
+
+
 def match_by_direction(dictionary: np.ndarray, other: np.ndarray, *, one_to_one: bool = False) -> Matching:
     """Partners by the highest positive cosine of dictionary atoms (K, D) and (K', D), unit rows.
 
@@ -73,19 +93,28 @@ def match_by_direction(dictionary: np.ndarray, other: np.ndarray, *, one_to_one:
         _take((dictionary[rows] @ other.T).astype(np.float64), rows, columns, best, column_best)
     if not one_to_one:
         return _matching(best, column_best)
-    if max(len(dictionary), len(other)) > ONE_TO_ONE_UP_TO:
+    _refuse_too_many(len(dictionary), len(other))
+    assigned = _Best(len(dictionary))
+    _assign(np.maximum(dictionary @ other.T, 0), np.arange(len(dictionary)), columns, assigned)
+    return _matching(assigned, column_best)
+
+
+def _refuse_too_many(one: int, two: int) -> None:
+    if max(one, two) > ONE_TO_ONE_UP_TO:
         raise DataError(
-            f"{len(dictionary)} and {len(other)} concepts; one-to-one matching takes up to {ONE_TO_ONE_UP_TO}: "
+            f"{one} and {two} concepts; one-to-one matching takes up to {ONE_TO_ONE_UP_TO}: "
             "choose the living concepts, or match each to its nearest."
         )
+
+
+def _assign(similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray, assigned: _Best) -> None:
+    """Partners of the largest sum of similarities (n, m), which are not negative; 0 is no match. rows, columns: whose."""
     from scipy.optimize import linear_sum_assignment
 
-    cosine = np.maximum(dictionary @ other.T, 0)
-    rows, chosen = linear_sum_assignment(cosine, maximize=True)
-    assigned = _Best(len(dictionary))
-    good = cosine[rows, chosen] > 0
-    assigned.partner[rows[good]], assigned.value[rows[good]] = chosen[good], cosine[rows[good], chosen[good]]
-    return _matching(assigned, column_best)
+    at, chosen = linear_sum_assignment(similarity, maximize=True)
+    value = similarity[at, chosen]
+    good = value > 0
+    assigned.partner[rows[at[good]]], assigned.value[rows[at[good]]] = columns[chosen[good]], value[good]
 
 
 class _Best:

@@ -301,16 +301,17 @@ SCORES: dict[str, Score] = {
             equation="Eq. 4", ends=(End("modality_text", "text extreme"), End("modality_image", "image extreme", high=False)),
         ),
         Score(
-            "attribution", "attribution",
-            "What the concept contributes to the similarity of matching pairs; the sum over concepts is twice the mean "
-            "similarity of the reconstructions.",
-            _attribution("total"), "Eq. 6", "squared length of embeddings",
-        ),
-        Score(
             "word_f1", "name F1",
             "How well the concept's name predicts where it fires, on samples that did not choose the name (both halves in "
             "turn): F1 of firing at half its maximum or more.",
             _held_out("f1"), title="held-out F1 of the name", range=(0, 1), format="%.2f", ends=(), control=True,
+        ),
+        Score(
+            "effect", "effect",
+            "Change of recall when this concept alone is removed (mean of R@1, R@5 and R@10 over all tasks of the store, in "
+            "points): above 0 the concept hurts retrieval, below 0 it helps.",
+            _effect(""), unit="points, without the concept", title="effect on recall", format="%+.2f", notable="both",
+            ends=(),
         ),
         Score(
             "word_auroc", "name AUROC",
@@ -355,13 +356,6 @@ SCORES: dict[str, Score] = {
             _paired_rate, range=(0, 1), format="percent", ends=(), places=("concept",), control=True,
         ),
         Score(
-            "effect", "effect",
-            "Change of recall when this concept alone is removed (mean of R@1, R@5 and R@10 over all tasks of the store, in "
-            "points): above 0 the concept hurts retrieval, below 0 it helps.",
-            _effect(""), unit="points, without the concept", title="effect on recall", format="%+.2f", notable="both",
-            ends=(),
-        ),
-        Score(
             "effect_i2t", "effect on i2t", "The same on the task i2t alone.",
             _effect("i2t"), unit="points, without the concept", title="effect on i2t recall", format="%+.2f",
             notable="both", ends=(), places=("concept",),
@@ -370,6 +364,12 @@ SCORES: dict[str, Score] = {
             "effect_t2i", "effect on t2i", "The same on the task t2i alone.",
             _effect("t2i"), unit="points, without the concept", title="effect on t2i recall", format="%+.2f",
             notable="both", ends=(), places=("concept",),
+        ),
+        Score(
+            "attribution", "attribution",
+            "What the concept contributes to the similarity of matching pairs; the sum over concepts is twice the mean "
+            "similarity of the reconstructions.",
+            _attribution("total"), "Eq. 6", "squared length of embeddings",
         ),
         Score(
             "bridge_max", "bridge max",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.figures.concepts import concept_scatter as figure
 from analysis.store import open_store
 from analysis.store.notebook import add_label
 from pages.components.concepts import browse
@@ -100,6 +101,33 @@ def test_rows_have_pictures_also_for_concepts_of_captions(cache: Path, monkeypat
     assert table["pictures"][TEXT_ONLY].startswith("data:image/webp;base64,")
 
 
+def test_the_map_keeps_all_concepts_and_lights_up_what_a_search_found(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        "analysis.figures.concepts.concept_scatter",
+        lambda x, y, **given: drawn.update(ids=given["ids"], lit=given["highlight"]) or figure(x, y, **given),
+    )
+    app = open_page("concepts", cache, monkeypatch, view="map", words="dog")
+    assert len(drawn["ids"]) == 31
+    assert sorted(drawn["lit"]) == sorted(app.dataframe[0].value["id"])
+
+
+def test_an_example_of_the_data_shows_the_concepts_that_fire_on_it(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = open_store(path).codes
+    app = open_page("concepts", cache, monkeypatch, view="by example", sample="4")
+    table = app.dataframe[0].value
+    fired = codes.values[4] > 0
+    assert table["id"].tolist() == codes.indices[4][fired][np.argsort(-codes.values[4][fired])].tolist()
+    assert (np.diff(table["fires"]) <= 0).all()
+    app.text_input(key="_example_words").set_value("boats").run()
+    said = open_store(path).samples["text"][app.number_input(key="sample").value]
+    assert "boat" in said or not said
+
+
 # --- the pure functions -------------------------------------------------------------------------------------------
 def test_selection_of_a_range_on_a_histogram_becomes_ids() -> None:
     values, ids = np.asarray([0.1, 0.5, 0.9, np.nan]), np.asarray([4, 7, 2, 9])
@@ -132,15 +160,36 @@ def test_order_puts_missing_scores_last_both_ways(path: Path) -> None:
         assert browse.order(table, ids, "modality_score", descending=descending)[-1] == 31
 
 
-def test_word_index_has_the_captions_of_the_strongest_samples(path: Path) -> None:
-    store = open_store(path)
-    samples = store.samples
+def test_pictures_say_what_their_first_caption_says(path: Path) -> None:
+    samples = open_store(path).samples
     pair_id, texts = samples["pair_id"].to_numpy(), samples["text"].to_numpy(object)
     first = np.asarray([samples.index[(pair_id == p) & (texts != "")][0] for p in range(pair_id.max() + 1)])
-    index = browse.word_index(store.postings.offsets, store.postings.sample_rows, texts, pair_id, first)
-    assert len(index) == 32
-    assert index[31] == ""
-    for concept in (0, 1, 2, 9):
-        rows = store.postings.rows(concept)[0][: browse.SEARCHED]
-        expected = {texts[row] if texts[row] else texts[first[pair_id[row]]] for row in rows}
-        assert set(index[concept].split(" | ")) == expected
+    said = browse.said_by(texts, pair_id, first)
+    for row in range(len(texts)):
+        assert said[row] == (texts[row] or texts[first[pair_id[row]]])
+    assert browse.said_by(np.array([""], object), np.array([-1]), first).tolist() == [""]
+
+
+def test_search_is_ranked_says_why_and_can_be_sorted_otherwise(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concepts", cache, monkeypatch, words="dogs")
+    table = app.dataframe[0].value
+    assert table["id"].iloc[0] == BRIDGE, "named after it"
+    assert "‹dog›" in table["why"].iloc[0]
+    assert "No concept" in words(open_page("concepts", cache, monkeypatch, words="do")), "whole words only"
+    by_energy = shown(cache, monkeypatch, words="dogs", sort="energy")
+    energy = open_store(path).concepts["energy"].to_numpy()[by_energy]
+    assert (np.diff(energy) <= 0).all()
+    assert set(by_energy) == set(table["id"])
+
+
+def test_typing_words_sorts_by_relevance_and_clearing_them_by_energy(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concepts", cache, monkeypatch)
+    app.text_input(key="words").set_value("dog").run()
+    assert app.selectbox(key="sort").value == browse.RELEVANCE
+    app.text_input(key="words").set_value("").run()
+    assert app.selectbox(key="sort").value == "energy"
+    assert len(app.dataframe[0].value) == 31

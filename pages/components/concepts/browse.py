@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ ANY = "any"
 NAMED = (ANY, "name holds", "no shared meaning")
 DENSITIES = (ANY, "sparse", "dense", "constant")
 EFFECTS = (ANY, "hurts recall", "helps recall")
-SEARCHED = 10  # strongest samples of a concept whose words count as its words
+RELEVANCE = "relevance"  # sorts what a search found by how well it fits
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,14 @@ def _between(values: np.ndarray, percentile: tuple[float, float]) -> np.ndarray:
     return known & (values >= low) & (values <= high)
 
 
-def order(table: pd.DataFrame, ids: np.ndarray, by: str, *, descending: bool) -> np.ndarray:
-    """The ids sorted by a column of the table ("id": by themselves); missing scores last, equal ones by id."""
+def order(
+    table: pd.DataFrame, ids: np.ndarray, by: str, *, descending: bool, relevance: np.ndarray | None = None
+) -> np.ndarray:
+    """The ids sorted by a column of the table ("id": by themselves), or by relevance (K,); missing scores last, equal ones
+    by id."""
+    if by == RELEVANCE:
+        fits = np.zeros(len(table)) if relevance is None else relevance
+        return ids[np.lexsort((ids, -fits[ids] if descending else fits[ids]))]
     if by == "id":
         return ids[::-1] if descending else ids
     if by == "name":
@@ -95,41 +101,10 @@ def order(table: pd.DataFrame, ids: np.ndarray, by: str, *, descending: bool) ->
     return ids[np.lexsort((ids, -values if descending else values, missing))]
 
 
-def search(index: Sequence[str], names: Sequence[str], labels: Mapping[int, str], words: str) -> np.ndarray:
-    """(K,) bool: concepts in whose name, label or strongest captions every word occurs, in any case; a bare number also
-    finds the concept of that id."""
-    wanted = words.lower().split()
-    found = np.fromiter(
-        (all(word in text or word in name for word in wanted) for text, name in zip(index, names, strict=True)),
-        bool,
-        len(index),
-    )
-    for concept, label in labels.items():
-        if concept < len(found) and all(
-            word in f"{label} {names[concept]} {index[concept]}".lower() for word in wanted
-        ):
-            found[concept] = True
-    if len(wanted) == 1 and wanted[0].isdecimal() and int(wanted[0]) < len(found):
-        found[int(wanted[0])] = True
-    return found
-
-
-def word_index(
-    offsets: np.ndarray, rows: np.ndarray, texts: np.ndarray, pair_id: np.ndarray, first_caption: np.ndarray
-) -> list[str]:
-    """(K,) lower-case words of the strongest samples of each concept: a caption's own, a picture's first caption."""
-    starts = np.asarray(offsets[:-1])
-    counts = np.minimum(np.diff(offsets), SEARCHED)
-    slots = np.repeat(starts, counts) + (np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts))
-    chosen = np.asarray(rows)[slots]
-    source = np.where((texts[chosen] == "") & (pair_id[chosen] >= 0), first_caption[pair_id[chosen]], chosen)
-    found: list[str] = []
-    at = 0
-    words = [str(texts[row]).lower() if row >= 0 else "" for row in source]
-    for count in counts:
-        found.append(" | ".join(dict.fromkeys(words[at : at + count])))
-        at += count
-    return found
+def said_by(texts: np.ndarray, pair_id: np.ndarray, first_caption: np.ndarray) -> np.ndarray:
+    """(N,) what each sample says in words: its own text, a picture's first caption, "" for one without."""
+    source = np.where((texts == "") & (pair_id >= 0), first_caption[pair_id], np.arange(len(texts)))
+    return np.where(source >= 0, texts[source], "")
 
 
 def brushed(event: Mapping | None, values: np.ndarray, ids: np.ndarray) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, Filters
+from pages.components.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters
 from pages.components.shared import scores, state
 
 UNSCORED = ("id", "name")  # what sorts beside the scores
@@ -32,15 +32,23 @@ DEFAULTS: dict[str, Any] = {
 def words() -> str:
     return st.text_input(
         "Search", placeholder="words in names and captions", **state.bound(state.WORDS), max_chars=100, width=250,
-        icon=":material/search:", help="Looks into names, your labels and the captions of the strongest samples.",
-        on_change=first_page,
+        icon=":material/search:", help="Whole words, singular or plural, in names, labels and captions; best first.",
+        on_change=_searched,
     )  # fmt: skip
 
 
-def sorting() -> tuple[str, bool]:
-    """(column to sort by, "id" or "name"; descending?)"""
+def _searched() -> None:
+    """What was found is sorted by how well it fits, until the visitor sorts otherwise. For callbacks."""
+    found = bool(st.session_state[state.WORDS].strip())
+    if found or st.session_state.get(state.SORT) == RELEVANCE:
+        st.session_state[state.SORT] = RELEVANCE if found else next(iter(scores.by_label()))
+    first_page()
+
+
+def sorting(words: str) -> tuple[str, bool]:
+    """(column to sort by, "id", "name", or "relevance" to the words; descending?)"""
     labels = scores.by_label()
-    sorts = [*labels, *UNSCORED]
+    sorts = [*([RELEVANCE] if words.strip() else []), *labels, *UNSCORED]
     state.check_choice(state.SORT, sorts, default=sorts[0], what="a sorting by")
     state.check_choice(state.ORDER, ORDERS, default=ORDERS[0], what="an order")
     by = st.selectbox("Sort by", sorts, **state.bound(state.SORT), width=160, on_change=first_page)

@@ -30,6 +30,8 @@ from pages.components.overview import sentences
 from pages.components.shared import scores
 
 if TYPE_CHECKING:
+    from analysis.concepts.search import Index
+    from analysis.concepts.twins import Shared, Twins
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
@@ -436,30 +438,100 @@ def short_names(stores: list[Store]) -> list[str]:
 def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
     """Ids of the concepts that pass the filters, ascending."""
     labelled = label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
-    matches = _matches(store, filters.words, labelled) if filters.words else None
+    matches = _relevance(store, filters.words, labelled) > 0 if filters.words else None
     return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
 
 
+def relevance(store: Store, words: str) -> np.ndarray | None:
+    """(K,) how well every concept fits the words, 0 for one that they do not find; None without words."""
+    if not words:
+        return None
+    return _relevance(store, words, label_stamp(notes_dir(), str(store.config["sae"]["sha256"])))
+
+
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
-def _matches(store: Store, words: str, labelled: int) -> np.ndarray:
-    found = {concept: label.text.lower() for concept, label in labels(store).items()}
-    return browse.search(_word_index(store), _lower_names(store), found, words)
+def _relevance(store: Store, words: str, labelled: int) -> np.ndarray:
+    return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
 @st.cache_resource(max_entries=6, show_spinner="Indexing the words of all concepts", hash_funcs=BY_KEY)
-def _word_index(store: Store) -> list[str]:
-    known, postings = corpus(store), store.postings
-    return browse.word_index(postings.offsets, postings.sample_rows, known.texts, known.pair_id, known.first_caption)
+def _word_index(store: Store) -> Index:
+    from analysis.concepts.search import build_index
+
+    postings = store.postings
+    return build_index(postings.offsets, postings.sample_rows, postings.values, said(store), _names(store))
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def said(store: Store) -> np.ndarray:
+    """(N,) what each sample says: its text, or the first caption of its picture."""
+    known = corpus(store)
+    return browse.said_by(known.texts, known.pair_id, known.first_caption)
+
+
+def found_because(store: Store, concepts: np.ndarray, words: str) -> list[str]:
+    """Why a search found each of some concepts, in one line."""
+    from analysis.concepts.search import EXAMPLES, why
+
+    texts, people, automatic = said(store), labels(store), _names(store)
+    lines = []
+    for concept in map(int, concepts):
+        rows = store.postings.rows(concept)[0][:EXAMPLES]
+        label = people[concept].text if concept in people else ""
+        lines.append(why(words, automatic[concept], label, [str(texts[row]) for row in rows]))
+    return lines
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the samples that two stores both hold. DataError where there are none."""
+    from analysis.concepts import twins
+
+    return twins.shared_rows(store.samples, other.samples)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Matching the concepts of two stores", hash_funcs=BY_KEY)
+def twins(store: Store, other: Store) -> Twins:
+    """Which concepts of two stores fire on the same samples."""
+    from analysis.concepts.twins import find_twins
+
+    here, there = shared_rows(store, other)
+    return find_twins(store.codes[here], other.codes[there])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_KEY)
+def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -> Shared:
+    """On which shared samples two concepts fire, together or alone."""
+    from analysis.concepts.twins import compare_concepts
+
+    here, there = shared_rows(store, other)
+    return compare_concepts(store.codes[here], concept, other.codes[there], other_concept)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def _lengths(store: Store, kind: int) -> np.ndarray:
+    from analysis.concepts.coactivation import lengths
+
+    return lengths(store.codes, np.flatnonzero(corpus(store).kind == kind))
+
+
+def firing_together(store: Store, concept: int, kind: int, count: int) -> list[tuple[int, float]]:
+    """(concept, cosine of the activations) of those that fire on the same pictures (kind examples.IMAGE) or captions."""
+    from analysis.concepts.coactivation import together
+
+    rows, values = store.postings.rows(concept)
+    here = corpus(store).kind[rows] == kind
+    if not here.any():
+        return []
+    cosine = together(store.codes, np.sort(rows[here]), values[here][np.argsort(rows[here])], _lengths(store, kind))
+    cosine[concept] = 0
+    best = np.argsort(-cosine, kind="stable")[:count]
+    return [(int(other), float(cosine[other])) for other in best if cosine[other] > 0]
 
 
 @st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
 def _names(store: Store) -> list[str]:
     return [str(name or "") for name in store.concepts["name"].to_numpy()]
-
-
-@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
-def _lower_names(store: Store) -> list[str]:
-    return [name.lower() for name in _names(store)]
 
 
 # --- labels -------------------------------------------------------------------------------------------------------

@@ -44,6 +44,17 @@ def retrieve(
     return " ".join(parts)
 
 
+def twins(store: Store, other: Store) -> str:
+    """Concepts of two stores that fire on the same samples, with the correlation of their activations."""
+    return _python(
+        f'a, b = open_store("{place(store.path)}"), open_store("{place(other.path)}"); '
+        "rows = shared_rows(a.samples, b.samples); "
+        "t = find_twins(a.codes[rows[0]], b.codes[rows[1]]); "
+        "print(*zip(t.pairs.tolist(), t.correlation.round(3).tolist()), sep=chr(10))",
+        "from analysis.concepts.twins import find_twins, shared_rows; ",
+    )
+
+
 def concept_effects(store: Store, task: str = "") -> str:
     """What the removal of each concept alone does to recall: measured, kept with the store and printed."""
     tasks = f" --tasks {task}" if task else ""

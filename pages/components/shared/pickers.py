@@ -12,16 +12,13 @@ DEFAULT_STORES = 6
 
 
 def store(label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None) -> Store:
-    """The store in the URL, or the first that opens; ends the page with the empty state when there is none.
-
-    key: `state.OTHER` for a second picker on a page. beside: the store of the first one; where the URL names none, another.
-    """
+    """The store in the URL, or the first that opens; ends the page with the empty state when there is none. key: the
+    parameter that names it; beside: a store that stands next to it, where there is a choice another one is the default."""
     refs = caching.stores()
     usable = _usable(refs)
-    if beside is not None:
-        usable.sort(key=lambda ref: ref.path == beside.path)  # whatever is another store comes first
+    default = usable[0] if beside is None else _another(usable, beside)
     wanted = state.get(key)
-    chosen = _resolve(wanted, refs, usable) or usable[0]
+    chosen = _resolve(wanted, refs, usable) or default
     opened = _open_or_other(chosen, usable)
     ids = [caching.store_id(ref) for ref in usable]
     labels = dict(zip(ids, _labels(usable), strict=True))
@@ -32,7 +29,7 @@ def store(label: str = "Model and data", *, key: str = state.STORE, beside: Stor
         label, ids, format_func=lambda i: labels.get(i, i), key=widget,
         on_change=lambda: state.put(key, st.session_state[widget]), width=300,
     )  # fmt: skip
-    state.keep(key, value, default=caching.store_id(usable[0]), alias=_means(wanted, value))
+    state.keep(key, value, default=caching.store_id(default), alias=_means(wanted, value))
     return opened
 
 
@@ -158,6 +155,12 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
     if not usable:
         layout.empty_cache(refs)
     return sorted(usable, key=lambda ref: (ref.path.parent.name, _is_token_store(ref)))
+
+
+def _another(usable: list[StoreRef], beside: Store) -> StoreRef:
+    """Another store of the same data, of another backbone if there is one; the same store where it stands alone."""
+    others = [ref for ref in usable if ref.path != beside.path and ref.dataset == beside.dataset]
+    return next((ref for ref in others if ref.backbone != beside.backbone), others[0] if others else usable[0])
 
 
 def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -> StoreRef | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&-])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&]|(?<!\w)-)")  # a hyphen within a word is no list and no rule
 # What a browser's markdown makes a link of although nobody asked for one; it looks at the text after escapes are undone.
 _BARE = re.compile(r"(?i)(?<=http)(?=s?://)|(?<=www)(?=\.)|(?<=@)(?=\S)")
 _BREAK = "\u2060"  # a word joiner: nothing to see, and no address any more

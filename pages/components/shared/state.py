@@ -24,6 +24,8 @@ from pages.components.shared import safe
 STORE = "store"  # <backbone>/<dataset>-<key>; the backbone alone means its first store
 STORES = "stores"  # several of them, comma-separated
 CONCEPT = "concept"
+OTHER = "other"  # the second store of a comparison
+OTHER_CONCEPT = "other_concept"  # the second concept of a comparison
 TASK = "task"
 QUERY = "query"  # position of the query in view
 METHOD = "method"  # text form of the intervention in view, see analysis.retrieval.interventions.intervention
@@ -34,7 +36,6 @@ CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
 MASK = "mask"  # text form of the masked tokens, see analysis.query.masks
 TEXT = "text"  # of a live query
 SOURCE = "source"  # of a live query: upload | camera | data
-OTHER = "other"  # a second store, where two are compared
 RUN = "run"  # of a live query from the data: 1 when the model runs on it
 BESIDE = "beside"  # of a live query: stores of other models whose lists stand beside, comma-separated
 MODEL = "model"  # of a live query: key, hub id or folder
@@ -54,7 +55,7 @@ K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
 TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram | effect
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
 WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
@@ -79,12 +80,16 @@ SHOW = "show"
 SEARCH = "search"  # words in findings
 TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
+EXAMPLE = "example"  # where the example of a search comes from: the data, or the visitor
+SAMPLE = "sample"  # row of a sample of the store
+LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
     STORE,
     STORES,
     OTHER,
     CONCEPT,
+    OTHER_CONCEPT,
     TASK,
     QUERY,
     METHOD,
@@ -132,13 +137,18 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, PAGE, COLOR,
-         SCORE),
+        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
+         SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
         (STORE, CONCEPT, TASK),
+    ),
+    "compare": PageInfo(
+        "Compare", ":material/compare:",
+        "Two stores or two concepts side by side: concept twins, and what only one of them has.",
+        (STORE, OTHER, CONCEPT, OTHER_CONCEPT), (LISTED,),
     ),
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",

@@ -1,0 +1,81 @@
+"""Two stores side by side: twins with their evidence, what one side has alone, and a pair of concepts in detail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.concepts.twins import find_twins
+from analysis.store import open_store
+from tests.pages.opening import open_page, sentences, two_models, words
+from tests.synthetic_store import BOAT_IMAGE, BRIDGE, IMAGE_ONLY, make_store
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_models(tmp_path_factory.mktemp("cache"))
+
+
+def test_two_models_of_the_same_codes_are_all_twins(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("compare", cache, monkeypatch)
+    assert not sentences(app)
+    stores = [open_store(path) for path in sorted(cache.glob("*-mini/*"))]
+    found = find_twins(stores[0].codes, stores[1].codes)
+    assert f"**{len(found.pairs)} twins** (one to one" in words(app)
+    table = app.dataframe[0].value
+    assert (table["concept here"] == table["concept there"]).all()
+    assert table["here"].iloc[0].startswith("data:image/webp")
+    assert table["same"].str.contains(" of ").all()
+
+
+def test_a_picked_row_opens_its_pair(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("compare", cache, monkeypatch)
+    app.session_state["_open_pair"] = (BRIDGE, BOAT_IMAGE)
+    app.run()
+    assert app.number_input(key="_compare_concept").value == BRIDGE
+    assert app.number_input(key="_compare_other_concept").value == BOAT_IMAGE
+    assert "both fire on **0**" in words(app)
+
+
+def test_one_sample_goes_through_both(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("compare", cache, monkeypatch, sample="3")
+    for path in sorted(cache.glob("*-mini/*")):
+        codes = open_store(path).codes
+        assert f"activation {codes.values[3].max():#.3g}" in words(app)
+    assert open_page("compare", cache, monkeypatch, sample="999999").number_input(key="sample").value < 999
+
+
+def test_what_stands_on_one_side_only_is_listed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("compare", cache, monkeypatch, listed="only here")
+    assert not app.error
+    stores = [open_store(path) for path in sorted(cache.glob("*-mini/*"))]
+    alone = find_twins(stores[0].codes, stores[1].codes).here.tolist()
+    shown = app.dataframe[0].value["concept"].tolist() if app.dataframe else []
+    assert shown == alone
+
+
+def test_one_store_twice_compares_two_of_its_concepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(make_store(tmp_path))
+    app = open_page("compare", tmp_path, monkeypatch, concept=str(IMAGE_ONLY), other_concept=str(BRIDGE))
+    text = words(app)
+    assert "twins**" not in text
+    image, dog = (set(store.postings.rows(concept)[0].tolist()) for concept in (IMAGE_ONLY, BRIDGE))
+    assert f"both fire on **{len(image & dog)}**, only the one here on {len(image - dog)}" in text
+    assert "cosine of directions 0.00" in text or "cosine of directions -0.00" in text
+
+
+def test_stores_without_a_shared_sample_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, n_pairs=6, pictures=False)
+    other = make_store(tmp_path, backbone="qwen2-vl-mini", n_pairs=6, pictures=False)
+    renamed = open_store(other).samples.assign(sample_id=[f"other:{row}" for row in range(18)])
+    monkeypatch.setattr(
+        "analysis.store.read.Store.samples",
+        property(lambda store: renamed if store.backbone == "qwen2-vl-mini" else original(store)),
+    )
+    app = open_page("compare", tmp_path, monkeypatch)
+    assert any("share no sample" in sentence for sentence in sentences(app))
+
+
+def original(store: object) -> object:
+    return store._table("samples.parquet")  # type: ignore[attr-defined]
