@@ -68,6 +68,7 @@ POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
+BARE = "bare"  # 1: the view without header and controls, for an iframe
 SEARCH = "search"  # words in findings
 TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
@@ -238,6 +239,14 @@ def enter(page: str) -> None:
         if key not in PAGES[page].params and key in st.query_params:
             _memory()[key] = st.query_params[key]
             del st.query_params[key]
+
+
+def bare() -> bool:
+    """Whether this visitor sees views without header and controls: asked for once, it holds for the whole visit, because
+    links inside the frame do not repeat it."""
+    if st.query_params.get(BARE) == "1":
+        st.session_state["_bare"] = True
+    return bool(st.session_state.get("_bare"))
 
 
 def page_in_view() -> str:
