@@ -47,6 +47,7 @@ export default function (component) {
     if (typeof said === "string") { try { said = JSON.parse(said); } catch { return; } }
     if (said && said.namespace === "reveal" && said.eventName === "slidechanged") { at = said.state.indexh; paint(); }
     if (said && said.key) press(said.key);
+    if (said && said.moved) wake();
   };
   const typed = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
