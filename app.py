@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from pages.components.server.doors import Doors
+from pages.components.shared import state
 from pages.components.shared.errors import report
 from pages.components.shared.memory import set_aside
 from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
@@ -42,17 +43,19 @@ def to_root(request: Request) -> RedirectResponse:
 
 if __name__ == "__main__":
     st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
-    st.logo(str(HERE / "assets/logo.svg"), size="large")
+    bare = state.bare()
+    if not bare:
+        st.logo(str(HERE / "assets/logo.svg"), size="large")
     try:
-        st.navigation(declared(), position="top").run()
+        st.navigation(declared(), position="hidden" if bare else "top").run()
     finally:
         set_aside()
 else:
     # Declared at start, or Streamlit takes pages/ for pages of its own: the first visitor of a fresh server who comes by
     # a deep link would see the page under a navigation of file names (tests/e2e/test_deep_link.py).
-    bare = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
-    bare.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
+    warner = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    warner.setLevel(logging.ERROR)  # it warns that nobody is looking, which is the point
     st.navigation(declared())
-    bare.setLevel(logging.NOTSET)
+    warner.setLevel(logging.NOTSET)
     redirect = Route(f"/{DEFAULT_PAGE}", to_root)
     app = st.App(__file__, routes=[redirect], middleware=[Middleware(Doors)], on_script_error=report)

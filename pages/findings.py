@@ -90,22 +90,28 @@ def _actions(collection: str, found: list[Finding]) -> None:
         state.open_page("present", collection=collection or None)
     if found:
         export.popover(collection or EVERY, found)
-    standard.popover()
-    if collection:
-        with st.popover("Rename", icon=":material/edit:", type="tertiary", help="The collection"):
-            name = st.text_input("Its name", value=collection, max_chars=120, key=f"_rename_{collection}")
-            if st.button("Keep", key="rename", icon=":material/check:"):
-                with guard("The name", stop=False):
-                    notebook.rename_collection(caching.notes_dir(), collection, name)
-                    state.put(state.COLLECTION, name)
-                    st.rerun()
-            if st.button(
-                "Take apart", key="take_apart", icon=":material/folder_off:", help="Its findings stay, in none"
-            ):
-                with guard("The collection", stop=False):
-                    notebook.remove_collection(caching.notes_dir(), collection)
-                    state.put(state.COLLECTION, None)
-                    st.rerun()
+    with st.popover("More", icon=":material/more_horiz:", type="tertiary", key=standard.more()):
+        st.caption("The paper's findings, measured on the models in this cache, as a collection:")
+        standard.button("row")
+        if collection:
+            st.divider()
+            _rename(collection)
+
+
+def _rename(collection: str) -> None:
+    """The collection as a whole: its name, or no collection any more."""
+    name = st.text_input("Name of this collection", value=collection, max_chars=120, key=f"_rename_{collection}")
+    with st.container(horizontal=True):
+        if st.button("Rename", key="rename", icon=":material/check:"):
+            with guard("The name", stop=False):
+                notebook.rename_collection(caching.notes_dir(), collection, name)
+                state.put(state.COLLECTION, " ".join(name.split()))
+                st.rerun()
+        if st.button("Take apart", key="take_apart", icon=":material/folder_off:", help="Its findings stay, in none"):
+            with guard("The collection", stop=False):
+                notebook.remove_collection(caching.notes_dir(), collection)
+                state.put(state.COLLECTION, None)
+                st.rerun()
 
 
 def _brought_back() -> None:

@@ -80,7 +80,7 @@ def chromium() -> str:
     return found
 
 
-def figure_pictures(html: str, *, scale: int = 3) -> list[bytes]:
+def figure_pictures(html: str, *, scale: int = 4) -> list[bytes]:
     """PNG of every figure of a deck's HTML, in order, at `scale` times its size. No browser is started without figures."""
     if 'class="figure"' not in html:
         return []

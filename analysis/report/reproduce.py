@@ -133,7 +133,8 @@ def _measured(store: Store, number: pd.Series) -> tuple[float, float, float, str
     results = store.results(task)
     hit = results[(results["method"] == METHOD_OF[number["setting"]]) & (results["k"] == k)].iloc[0]
     command = f"python -m analysis retrieve {place} --task {task}"
-    command += f" --method {shlex.quote(str(hit['spec']))}" if hit["spec"] != "base" else ""
+    spec = str(hit.get("spec", "base"))  # results of early stores do not say it
+    command += f" --method {shlex.quote(spec)}" if spec != "base" else ""
     value, low, high = (100 * float(hit[name]) for name in ("recall", "low", "high"))
     return value, low, high, command
 

@@ -149,7 +149,7 @@ def energy_is_concentrated(ground: _Ground) -> Finding:
     half = [figures.energy_readout(curve.y)[0.5] for curve in curves]
     words = [f"{n:,} of {len(c.y):,} concepts of {c.label}" for n, c in zip(half, curves, strict=True)]
     sentence = f"Half of the energy lies in {words[0]}{_beside(words[1:])}"
-    body = 'e = open_store({path}).concepts["energy"].to_numpy(); e[::-1].sort(); print(1 + (e.cumsum() < e.sum() / 2).sum())'
+    body = 'e = open_store({path}).concepts["energy"].sort_values(ascending=False); print(1 + (e.cumsum() < e.sum() / 2).sum())'
     chart = figures.cumulative_energy(curves)
     caption = "Cumulative energy (Eq. 3); markers: where 50, 90 and 99 % are reached."
     return ground.finding(

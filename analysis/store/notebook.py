@@ -252,7 +252,7 @@ def insert_finding(connection: sa.Connection, finding: Finding) -> Finding:
     known = connection.execute(_cards().where(db.findings.c.uid == kept.id)).one_or_none()
     if known is not None:
         return _finding(known)
-    content = parts_to_json(kept.parts)
+    content = plain_text(parts_to_json(kept.parts))
     if len(content) > MAX_CONTENT:
         raise StoreError(
             f"The finding holds {len(content):,} characters of figures and lists; at most {MAX_CONTENT:,} are kept: pin a "

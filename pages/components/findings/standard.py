@@ -15,13 +15,9 @@ NAME = "The paper on these models"
 _TIMES = "_standard_times"
 
 
-def popover() -> None:
-    times = st.session_state.get(_TIMES, 0)  # another key closes it after its work
-    with st.popover(
-        "Add", icon=":material/add:", type="tertiary", help="The paper's findings, measured here", key=f"_add_{times}"
-    ):
-        st.caption("Modality scores, energy, overlap, masks, removal, pooling, ReAlign, single queries, a distractor.")
-        button("row")
+def more() -> str:
+    """Key of the popover that the button stands in: another one after its work closes it."""
+    return f"_more_{st.session_state.get(_TIMES, 0)}"
 
 
 def button(place: str) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
-from pages.components.shared import pins, safe
+from pages.components.shared import pins, safe, state
 from pages.components.shared.pins import Pin
 
 FORMATS = ("svg", "png")
@@ -56,6 +56,9 @@ def save(
     pin: Pin | None = None,
 ) -> None:
     """Two small buttons: everything one may take away from a figure or a table, and its pin."""
+
+    if state.bare():
+        return
 
     def data() -> str:
         if table is not None:

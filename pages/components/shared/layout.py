@@ -31,6 +31,8 @@ class Controls:
 def header(page: str, question: str, lead: str = "") -> None:
     """The title of a page, which asks its question, and one line below it."""
     state.enter(page)
+    if state.bare():
+        return
     st.title(question, anchor=False)
     if lead:
         st.markdown(f":gray[{lead}]")
@@ -47,13 +49,17 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
     state.begin_notices()
     for problem in caching.plugin_problems():
         state.notice(problem)
-    line = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-    row = Controls(title=title or state.PAGES[page].title, more=st.container())
+    bare = st.empty() if state.bare() else None  # the widgets run, and nothing of them is seen
+    place = st if bare is None else bare.container()
+    line = place.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    row = Controls(title=title or state.PAGES[page].title, more=place.container())
     with line:
         yield row
     with line:
         st.space("stretch")
         actions(page, row)
+    if bare is not None:
+        bare.empty()
     state.place_notices(st.container())
 
 
@@ -62,6 +68,7 @@ def actions(page: str, row: Controls) -> None:
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
         link = st.empty()
+        st.caption("For an iframe, without header and controls, add `&bare=1&embed=true` to it.")
     with st.popover(
         "Command", icon=":material/terminal:", type="tertiary", help="Copy the command that gives these numbers"
     ):
@@ -75,6 +82,8 @@ def actions(page: str, row: Controls) -> None:
 
 def refresh(command: str) -> None:
     """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
+    if state.bare():
+        return
     state.write_link()
     st.session_state[_COMMAND].code(command, language="bash", wrap_lines=True)
 

@@ -90,6 +90,8 @@ def table(rows: Callable[[], pd.DataFrame], pin: Pin | None = None, *, title: st
 def button(name: str, pin: Pin) -> None:
     """The small button. name: tells it apart on its page."""
     _here().offered[name] = pin
+    if state.bare():
+        return
     if st.button(
         "Pin", key=f"pin_{name}", icon=":material/keep:", type="tertiary", help="Keep it as a finding, to present it"
     ):

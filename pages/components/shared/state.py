@@ -77,6 +77,7 @@ POOL = "pool"  # candidates of the retrieval lab: local | global
 ALPHA = "alpha"
 SIDE = "side"
 SHOW = "show"
+BARE = "bare"  # 1: the view without header and controls, for an iframe
 SEARCH = "search"  # words in findings
 TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
@@ -268,6 +269,14 @@ def enter(page: str) -> None:
             del st.query_params[key]
 
 
+def bare() -> bool:
+    """Whether this visitor sees views without header and controls: asked for once, it holds for the whole visit, because
+    links inside the frame do not repeat it."""
+    if st.query_params.get(BARE) == "1":
+        st.session_state["_bare"] = True
+    return bool(st.session_state.get("_bare"))
+
+
 def page_in_view() -> str:
     """Its key in PAGES; "" before a page has begun."""
     return st.session_state.get("_page", "")
@@ -371,7 +380,7 @@ def place_link(page: str, slot: Any) -> None:
 def write_link() -> None:
     """Write the link anew: widgets further down the page stand in it as well, and a fragment changes some of them."""
     page, slot = st.session_state.get(_LINK, ("", None))
-    if slot is not None:
+    if slot is not None and not bare():
         slot.code(here(page), language=None, wrap_lines=True)
 
 

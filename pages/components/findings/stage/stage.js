@@ -7,7 +7,9 @@ const BACK = ["ArrowLeft", "ArrowUp", "PageUp", "Backspace", "p"];
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const total = data.live.length;
-  let at = Math.min(Math.max(data.start, 0), total - 1), timer = null, left = false;
+  const before = parentElement.shown || {};
+  const start = before.html === data.html ? before.at : data.start; // drawn again for another reason: the slide stays
+  let at = Math.min(Math.max(start, 0), total - 1), timer = null, left = "";
   parentElement.querySelectorAll("dialog").forEach((old) => old.remove());
 
   const dialog = element("dialog", "");
@@ -15,6 +17,7 @@ export default function (component) {
   const frozen = element("iframe", "");
   frozen.title = "Findings, frozen";
   frozen.setAttribute("sandbox", "allow-scripts allow-popups");
+  frozen.name = `slide-${at}`;
   frozen.srcdoc = data.html;
   const live = element("iframe", "");
   live.title = "The view as it is now";
@@ -39,12 +42,12 @@ export default function (component) {
   dialog.focus();
 
   const heard = (event) => {
-    if (event.source !== frozen.contentWindow) return;
+    if (!frozen.contentWindow || event.source !== frozen.contentWindow) return;
     let said = event.data;
     if (typeof said === "string") { try { said = JSON.parse(said); } catch { return; } }
-    if (said && said.ready) frozenDo("slide", [at]);
     if (said && said.namespace === "reveal" && said.eventName === "slidechanged") { at = said.state.indexh; paint(); }
     if (said && said.key) press(said.key);
+    if (said && said.moved) wake();
   };
   const typed = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -118,15 +121,16 @@ export default function (component) {
     kept.setAttribute("aria-pressed", String(live.hidden));
     now.setAttribute("aria-pressed", String(!live.hidden));
     screen.dataset.slide = String(at);
+    parentElement.shown = { html: data.html, at };
   }
 
   function frozenDo(method, args) {
-    frozen.contentWindow.postMessage(JSON.stringify({ method, args }), "*");
+    if (frozen.contentWindow) frozen.contentWindow.postMessage(JSON.stringify({ method, args }), "*");
   }
 
   function send(what) {
-    if (left) return;
-    left = true;
+    if (left === what) return;
+    left = what;
     setTriggerValue(what, at);
   }
 
