@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from pages.components.server import people
 from pages.components.server.doors import Doors
 from pages.components.shared.errors import report
 from pages.components.shared.memory import settle
@@ -44,11 +45,14 @@ def to_root(request: Request) -> RedirectResponse:
 if __name__ == "__main__":
     st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
     st.logo(str(HERE / "assets/logo.svg"), size="large")
+    people.enter()
     try:
         st.navigation(declared(), position="top").run()
     finally:
         settle()
 else:
+    if refusal := people.unguarded():
+        raise SystemExit(refusal)
     # Declaring the pages at start keeps Streamlit from discovering pages/ by itself: otherwise the first visitor of a fresh
     # server who comes by a deep link is told that the page does not exist.
     bare = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
