@@ -3,14 +3,23 @@
 SHELL := /bin/sh
 PYTHON_VERSION ?= >=3.11,<3.13
 PORT ?= 8501
+HOST ?= 0.0.0.0
+NAMES ?=
+OPEN ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: run test check format demo bench cluster clean help
+.PHONY: run serve test check audit lock format demo bench cluster clean help
 
 run: $(VENV)/.installed  ## environment + app on the embedded demo
 	$(BIN)/streamlit run app.py --server.port $(PORT)
+
+# Behind a proxy that ends HTTPS. NAMES: the names by which it is reached; OPEN=1: without sign-in, for everybody who reaches it.
+serve: $(VENV)/.installed  ## share it on a network: NAMES=lens.lab.org, see the README
+	RETRIEVALLENS_OPEN=$(OPEN) $(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT) \
+	  $(foreach name,$(NAMES) localhost 127.0.0.1,--server.allowedHosts $(name)) \
+	  --browser.serverAddress $(or $(firstword $(NAMES)),localhost)
 
 test: $(VENV)/.installed-dev  ## environment + all tests
 	$(BIN)/python -m pytest
@@ -19,6 +28,15 @@ check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory audit
+
+# Where the network allows: known holes of what is installed. It never fails for want of an answer, only for a hole.
+audit: $(VENV)/.installed-dev  ## known holes of the installed packages
+	@$(BIN)/python tests/audit.py
+
+# The versions and hashes of everything that requirements.txt brings, for installs that must be the same everywhere.
+lock: $(BIN)/python  ## write requirements.lock
+	$(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 -o requirements.lock requirements.txt
 
 format: $(VENV)/.installed-dev  ## rewrite the code in the house's format
 	$(BIN)/ruff format .

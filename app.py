@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
+from pages.components.server import people
 from pages.components.server.doors import Doors
 from pages.components.shared import state
 from pages.components.shared.errors import report
@@ -46,11 +47,14 @@ if __name__ == "__main__":
     bare = state.bare()
     if not bare:
         st.logo(str(HERE / "assets/logo.svg"), size="large")
+    people.enter()
     try:
         st.navigation(declared(), position="hidden" if bare else "top").run()
     finally:
         set_aside()
 else:
+    if refusal := people.unguarded():
+        raise SystemExit(refusal)
     # Declared at start, or Streamlit takes pages/ for pages of its own: the first visitor of a fresh server who comes by
     # a deep link would see the page under a navigation of file names (tests/e2e/test_deep_link.py).
     warner = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")

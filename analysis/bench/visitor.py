@@ -93,6 +93,10 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def has_loaded(self, library: str) -> bool | None:
         """Whether a shared library is mapped into the server; None where the system does not say."""
         try:

@@ -53,10 +53,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def serving(log_file: Path, **environment: str) -> Iterator[str]:
-    """Address of a fresh app, started as `make run` does, on a free port of this machine."""
+def serving(log_file: Path, *, port: int = 0, **environment: str) -> Iterator[str]:
+    """Address of a fresh app, started as `make run` does, on a port of this machine (0: a free one)."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     log = log_file.open("w")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]

@@ -15,6 +15,7 @@ from analysis.query.compatibility import check_request, request_for
 from analysis.query.memory import device_memory, memory_need
 from analysis.query.slot import LoadedModel, ModelRequest, short_name
 from analysis.store import Store
+from pages.components.server import people
 from pages.components.shared import caching, gallery, safe, state
 from pages.components.shared.errors import guard
 
@@ -50,6 +51,7 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
 
 
 def _unload() -> None:
+    people.check("model")
     caching.model_slot().unload()
 
 
@@ -125,6 +127,8 @@ def may_load(request: ModelRequest) -> bool:
     """Whether a query may load this model by itself: it is there already, or small and nothing is to be downloaded."""
     if _ready(request):
         return True
+    if not people.may("model"):
+        return False
     try:
         need = memory_need(request)
     except AnalysisError:
@@ -136,6 +140,7 @@ def may_load(request: ModelRequest) -> bool:
 def using(request: ModelRequest, store: Store) -> Iterator:
     """The loaded model for one piece of work on a store; what is waited for stands in a status line meanwhile. A model
     whose vectors cannot be compared with the store's is refused before its weights are read."""
+    people.check("model")
     holder = st.empty()
     told: list[Any] = []
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from streamlit import config
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.web.server.server_util import is_allowed_origin
@@ -51,6 +50,9 @@ class Doors:
         problem = refused(Headers(scope=scope), websocket=scope["type"] == "websocket")
         if problem:
             await _refuse(scope, receive, send, 421, problem)
+            return
+        if scope["path"].endswith("/_stcore/metrics") and not _asked_here(scope):
+            await _refuse(scope, receive, send, 404, "Not found.")
             return
         if scope["type"] == "http":
             send = _with_headers(send)
@@ -149,10 +151,12 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sente
         await PlainTextResponse(sentence, status)(scope, receive, send)
 
 
+def _asked_here(scope: Scope) -> bool:
+    """Whether a request comes from this machine, and not through a proxy on it: the server's numbers are its owner's."""
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0]) and "x-forwarded-for" not in Headers(scope=scope)
+
+
 def is_loopback(address: str | None) -> bool:
     """Whether an address that a server listens on can be reached from its own machine alone."""
     return address in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", address or ""))
-
-
-def listens_on() -> str:
-    return str(config.get_option("server.address") or "")

@@ -9,6 +9,7 @@ from collections import deque
 import streamlit as st
 
 from analysis.errors import StoreError
+from pages.components.server import people
 
 OF_SESSION, OF_ALL = 30, 300  # entries a minute
 _PERIOD = 60.0
@@ -17,7 +18,8 @@ _all: deque[float] = deque()
 
 
 def writing() -> None:
-    """Count one entry. StoreError above the rate, with how long to wait."""
+    """Count one entry. StoreError above the rate, with how long to wait; NotAllowed for who may only look."""
+    people.check("write")
     mine: deque[float] = st.session_state.setdefault("_written", deque())
     now = time.monotonic()
     with _lock:

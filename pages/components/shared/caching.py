@@ -129,17 +129,51 @@ def task(store: Store, name: str, pool: str) -> Task:
     return task_in_pool(store, name, pool)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
 def task_space(store: Store, task: str, pool: str = "local") -> RetrievalSpace:
     """Queries, candidates and qrels of one task, ready for search and interventions."""
+    return (_small_space if _is_small(store, task, pool) else _space)(store, task, pool)
+
+
+SMALL = 32_000_000  # bytes of a task's embeddings and similarities up to which many tasks are kept in memory
+
+
+@st.cache_resource(max_entries=512, show_spinner=False, hash_funcs=BY_KEY)
+def _is_small(store: Store, name: str, pool: str) -> bool:
+    """Whether many such tasks may be kept: visitors of a small cache look at all of its tasks, and each that was put away
+    meanwhile is read and compared anew while others wait."""
+    found = task(store, name, pool)
+    n_queries, n_candidates = len(found.query_rows), len(found.candidate_rows)
+    return 4 * (n_queries * n_candidates + (n_queries + n_candidates) * store.width) <= SMALL
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
+def _small_space(store: Store, task: str, pool: str) -> RetrievalSpace:
     from analysis.retrieval.task import space_from_store
 
     return space_from_store(store, task, pool)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+@st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
+def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
+    from analysis.retrieval.task import space_from_store
+
+    return space_from_store(store, task, pool)
+
+
 def fitted(store: Store, task: str, method: Intervention) -> Fitted:
     """An intervention fitted to one task: transformed candidates, and what transforms another query."""
+    return (_small_fit if _is_small(store, task, "local") else _fit)(store, task, method)
+
+
+@st.cache_resource(max_entries=48, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+def _small_fit(store: Store, task: str, method: Intervention) -> Fitted:
+    from analysis.retrieval.interventions.fitting import fit
+
+    return fit(method, task_space(store, task))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+def _fit(store: Store, task: str, method: Intervention) -> Fitted:
     from analysis.retrieval.interventions.fitting import fit
 
     return fit(method, task_space(store, task))
@@ -592,9 +626,22 @@ def plugin_problems() -> tuple[str, ...]:
     return tuple(load_named_plugins())
 
 
-@st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
 def lab(store: Store, task: str, pool: str = "local") -> Lab:
     """One task with its similarities in memory. A hybrid's partner is named by its store id."""
+    return (_small_lab if _is_small(store, task, pool) else _large_lab)(store, task, pool)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+def _small_lab(store: Store, task: str, pool: str) -> Lab:
+    return _new_lab(store, task, pool)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+def _large_lab(store: Store, task: str, pool: str) -> Lab:
+    return _new_lab(store, task, pool)
+
+
+def _new_lab(store: Store, task: str, pool: str) -> Lab:
     import analysis.retrieval.ranking.rank_kernels  # noqa: F401  # many rankings follow: worth numba's second of import
     from analysis.retrieval.evaluation.lab import Lab
 
