@@ -44,7 +44,7 @@ CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 
 def cache_dir() -> Path:
     """The folder with the stores: $RETRIEVALLENS_CACHE, or `cache` in the working directory."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "cache").absolute()
+    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "cache")).absolute()
 
 
 def notes_dir() -> Path:
