@@ -1,4 +1,4 @@
-"""Everything that is shipped beside the code has its licence named, and what is installed can be installed the same everywhere."""
+"""All that is shipped beside the code has its licence named, and what is installed can be installed the same everywhere."""
 
 import re
 from pathlib import Path

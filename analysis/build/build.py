@@ -30,9 +30,7 @@ def build(plan: BuildPlan, *, until: str = "publish", say: Say = print, progress
     """
     progress = progress or (lambda step, done, total: None)
     known_width = _check_names(plan)
-    given = existing_sae(plan, slug(find_spec(plan.model.backbone).key), say=say)
-    if given is not None and known_width is not None:
-        check_width(*given, known_width, plan.model.backbone)
+    given = existing_sae(plan, slug(find_spec(plan.model.backbone).key), say=say, width=known_width)
     corpus = load_corpus(plan.data, plan.model.prompts, cache=plan.cache)
     _report("Data", corpus.defects, say)
     _report("Note", corpus.notes, say)

@@ -3,6 +3,7 @@ embeddings or the token states of a training corpus."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from analysis.build.corpus import load_corpus
 from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say, extract
-from analysis.build.imports import find_sae
+from analysis.build.imports import find_sae, spread
 from analysis.build.plan import BuildPlan, Config, DataPlan, SaePlan
 from analysis.data.registry import load_pairs
 from analysis.errors import AnalysisError, CheckpointError, DataError
@@ -25,11 +26,31 @@ DEFAULT_TOP_K = 16  # where no SAE of this backbone was released
 DEFAULT_EXPANSION = 8  # concepts a dimension, likewise
 
 
-def existing_sae(plan: BuildPlan, key: str, *, say: Say) -> tuple[Sae, Path] | None:
-    """(SAE, its folder in the cache) that the plan names, None where one is to be trained. key: of the backbone."""
-    if plan.sae.sae == "train":
+def existing_sae(
+    plan: BuildPlan,
+    key: str,
+    *,
+    say: Say,
+    width: int | None = None,
+    rows: Callable[[], np.ndarray] | None = None,
+) -> tuple[Sae, Path] | None:
+    """(SAE, its folder in the cache) that the plan names, None where one is to be trained, or where its threshold is to be
+    found on embeddings (`rows`) that are not there yet. key, width: of the backbone."""
+    asked = plan.sae
+    if asked.sae == "train":
+        if asked.rule is not None or asked.threshold is not None or asked.l0 is not None:
+            raise CheckpointError(
+                "--rule, --threshold and --l0 say how an existing SAE is read, and one is to be trained: name it with --sae."
+            )
         return None
-    sae, folder = find_sae(plan.sae.sae, key, cache=plan.cache, top_k=plan.sae.top_k)
+    sae, folder = find_sae(
+        asked.sae, key, cache=plan.cache, top_k=asked.top_k, rule=asked.rule, threshold=asked.threshold, l0=asked.l0,
+        rows=rows,
+    )  # fmt: skip
+    if width is not None:
+        check_width(sae, folder, width, plan.model.backbone)
+    if asked.l0 is not None and rows is None:
+        return None
     for note in sae.meta.get("notes", ()):
         say(f"Note: {note}")
     trained_on = sae.meta.get("backbone")
@@ -61,7 +82,16 @@ def obtain_sae(
     progress: Progress,
 ) -> tuple[Sae, Path, Config]:
     """(SAE, its folder, what the store's config says of it): the one given, or one trained on the plan's data."""
-    sae, folder = given or _train(plan, extraction, opened, say=say, progress=progress)
+    sae, folder = (
+        given
+        or existing_sae(
+            plan,
+            extraction.config["backbone"]["key"],
+            say=say,
+            rows=lambda: spread(extraction.vectors("mean", plan.embedding_dtype)[0]),
+        )
+        or _train(plan, extraction, opened, say=say, progress=progress)
+    )
     check_width(sae, folder, extraction.width, extraction.config["backbone"]["key"])
     config: Config = {
         "path": folder.relative_to(plan.cache).as_posix(),

@@ -4,6 +4,7 @@ cache."""
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,9 +56,21 @@ def import_sae(
     return _keep(sae, folder)
 
 
-def find_sae(name_or_path: str, key: str, *, cache: Path, top_k: int | None) -> tuple[Sae, Path]:
+def find_sae(
+    name_or_path: str,
+    key: str,
+    *,
+    cache: Path,
+    top_k: int | None,
+    rule: str | None = None,
+    threshold: float | None = None,
+    l0: float | None = None,
+    rows: Callable[[], np.ndarray] | None = None,
+) -> tuple[Sae, Path]:
     """(SAE, its folder in the cache) from a path or the name of a folder under `cache/sae/<key>`. An SAE outside the cache
-    is copied into it, a checkpoint file imported. Raises CheckpointError when there is none."""
+    is copied into it, a checkpoint file imported; rule, threshold, l0 and rows (its sample) are as of `import_checkpoint`.
+    An l0 without rows is a first look: nothing is kept, the threshold is not the one. Raises CheckpointError when there is
+    none."""
     path, home = Path(name_or_path).expanduser(), cache / "sae" / key
     if (home / name_or_path).is_dir():
         path = home / name_or_path
@@ -70,9 +83,16 @@ def find_sae(name_or_path: str, key: str, *, cache: Path, top_k: int | None) -> 
     if path.is_file() and path.parent.joinpath(FACTS).is_file():
         path = path.parent  # a file of an SAE folder stands for the folder
     if path.is_file() or not path.joinpath(FACTS).is_file():
-        sae = import_checkpoint(path, top_k=top_k)
+        if l0 is not None and rows is None:
+            return import_checkpoint(path, top_k=top_k, rule=rule, threshold=1.0), path
+        sae = import_checkpoint(path, top_k=top_k, rule=rule, threshold=threshold, l0=l0, sample=rows)
         return sae, _keep(replace(sae, meta={**sae.meta, "source": path.name}), home / _name_of(path))
     sae = load_sae(path)
+    if rule is not None or threshold is not None or l0 is not None:
+        raise CheckpointError(
+            f"The SAE at {name_or_path} is imported already, as {sae.rule}; --rule, --threshold and --l0 are for checkpoints "
+            "of other tools: leave them out, or give the checkpoint."
+        )
     if top_k is not None and top_k != sae.top_k:
         raise CheckpointError(
             f"The SAE at {name_or_path} has top_k {sae.top_k}, --top-k says {top_k}; leave it out, or import the checkpoint "
@@ -119,5 +139,9 @@ def _sample_rows(path: Path) -> np.ndarray:
     """At most SAMPLE_ROWS embeddings of a store or a file, evenly spread."""
     from analysis.data.vectors import load_vectors
 
-    rows = open_store(path).embeddings() if path.joinpath(MANIFEST).is_file() else load_vectors([path]).vectors
+    return spread(open_store(path).embeddings() if path.joinpath(MANIFEST).is_file() else load_vectors([path]).vectors)
+
+
+def spread(rows: np.ndarray) -> np.ndarray:
+    """At most SAMPLE_ROWS of some rows, evenly spread."""
     return np.asarray(rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE_ROWS).astype(np.int64))], np.float32)

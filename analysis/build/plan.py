@@ -50,7 +50,8 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class SaePlan:
-    """Which SAE: "train", or the path or name of one that exists. The rest matters for training only."""
+    """Which SAE: "train", or the path or name of one that exists; rule, threshold and l0 say of a checkpoint what its file
+    leaves open (`checkpoint.import_checkpoint`; l0 is reached on the embeddings of this build). The rest is for training."""
 
     sae: str = "train"
     unit: str = "pooled"  # "pooled": trained on what is analysed; "token": on token states, as the paper did
@@ -59,6 +60,9 @@ class SaePlan:
     top_k: int | None = None
     steps: int | None = None
     seed: int = 0
+    rule: str | None = None
+    threshold: float | None = None
+    l0: float | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def write_token_views(
                 "length": length,
                 "grid_rows": view.grid[0] if view.grid else 0,
                 "grid_columns": view.grid[1] if view.grid else 0,
+                "cells": (np.cumsum(real)[view.cells] - 1).astype(np.int32) if view.cells is not None else [],
+                "box": view.box,
                 "strings": [s for s, keep in zip(view.strings, real, strict=True) if keep],
             }
         )

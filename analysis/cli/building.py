@@ -13,6 +13,15 @@ from analysis.models.families import TAPS
 from analysis.models.prompts import PROMPTS
 from analysis.models.specs import find_spec
 
+# What the file of another tool's SAE leaves open.
+sae_reading: list[Callable] = [
+    click.option("--rule", type=click.Choice(["top-k", "batch-topk", "relu"]), default=None,
+                 help="--sae FILE: what limits its codes, where the file does not say."),
+    click.option("--threshold", type=float, default=None, help="--sae FILE: of a BatchTopK encoder whose file holds none."),
+    click.option("--l0", type=float, default=None,
+                 help="--sae FILE: find that threshold, so many concepts active on average in the embeddings here."),
+]  # fmt: skip
+
 
 def build_options(function: Callable) -> Callable:
     """The options that build, extract, train-sae, encode and score share."""
@@ -29,6 +38,7 @@ def build_options(function: Callable) -> Callable:
                      help="Candidates of M-BEIR as published: the task's own, or the union of all tasks."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one."),
+        *sae_reading,
         click.option("--sae-unit", type=click.Choice(["pooled", "token"]), default="pooled", show_default=True,
                      help="Train on the analysed embeddings or on token states."),
         click.option("--sae-data", default=None, metavar="NAME|PATH", help="Training data; default: the train split."),
@@ -149,7 +159,7 @@ def _plan(options: dict[str, Any]) -> Any:
     )
     sae = SaePlan(
         options["sae"], options["sae_unit"], sae_data, options["concepts"], options["top_k"],
-        options["sae_steps"], options["seed"],
+        options["sae_steps"], options["seed"], options["rule"], options["threshold"], options["l0"],
     )  # fmt: skip
     own = (
         "cache", "weighting", "embedding_dtype", "token_views", "thumb_side", "thumb_quality", "shard_size", "engine",

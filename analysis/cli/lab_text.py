@@ -20,7 +20,7 @@ from analysis.retrieval.evaluation.evaluate import recall_change, recall_frame
 from analysis.retrieval.evaluation.explanation import explanation_of
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import changed, movement
-from analysis.retrieval.evaluation.why import PARTS, Explanation, explain
+from analysis.retrieval.evaluation.why import Explanation, explain
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.task import RetrievalSpace, space_from_store, task_in_pool
 from analysis.store.read import Store, open_store
@@ -139,7 +139,7 @@ def explanation_tables(
     """The two candidates of an explanation, called by `words`, and what each part of both similarities gives."""
     table = found.table()
     names = store.concepts["name"].to_numpy()
-    table["name"] = [PARTS.get(i) or str(names[i] or "") for i in table["concept"]]
+    table["name"] = [found.words.get(i) or str(names[i] or "") for i in table["concept"]]
     ids = np.asarray(space.candidate_names)
     pairs = pd.DataFrame(
         {

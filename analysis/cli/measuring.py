@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import cache_option, plugin_option
+from analysis.cli.options import UserPath, cache_option, plugin_option
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=UserPath())
 @click.option("--task", required=True, metavar="i2t|t2i|...", help="One of the store's retrieval tasks.")
 @click.option(
     "--method",
@@ -28,7 +28,7 @@ from analysis.cli.options import cache_option, plugin_option
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Length of that list.")
 @click.option(
     "--partner",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=None,
     help="A second store of the same data and task, for hybrid methods.",
 )
@@ -58,12 +58,10 @@ from analysis.cli.options import cache_option, plugin_option
     default=None,
     help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
 )
-@click.option(
-    "--run-file", type=click.Path(path_type=Path), help="Write the ranking of the (one) method as a TREC run."
-)
-@click.option("--qrels-file", type=click.Path(path_type=Path), help="Write the relevant pairs as TREC qrels.")
-@click.option("--mteb-file", type=click.Path(path_type=Path), help="Write recall as JSON of the shape that mteb has.")
-@click.option("--import-run", type=click.Path(path_type=Path), help="Somebody else's TREC run as one more row.")
+@click.option("--run-file", type=UserPath(), help="Write the ranking of the (one) method as a TREC run.")
+@click.option("--qrels-file", type=UserPath(), help="Write the relevant pairs as TREC qrels.")
+@click.option("--mteb-file", type=UserPath(), help="Write recall as JSON of the shape that mteb has.")
+@click.option("--import-run", type=UserPath(), help="Somebody else's TREC run as one more row.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")  # fmt: skip
 def retrieve(
@@ -119,7 +117,7 @@ def retrieve(
 
 @click.command()
 @cache_option
-@click.option("--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="These stores only; repeat.")
+@click.option("--store", "chosen", multiple=True, type=UserPath(), help="These stores only; repeat.")
 @click.option("--tasks", default="", metavar="i2t,t2i,...", help="These tasks only.")
 @click.option("--k", "ks", default="1,10", show_default=True, help="Cut-offs of recall, one table each.")
 @plugin_option
@@ -142,7 +140,7 @@ def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
 
 @click.command()
 @cache_option
-@click.option("--store", default=None, type=click.Path(path_type=Path), help="Measure everything on this one store.")
+@click.option("--store", default=None, type=UserPath(), help="Measure everything on this one store.")
 @click.option(
     "--format", "kind", type=click.Choice(["text", "md", "csv", "tex", "json"]), default="text", show_default=True
 )

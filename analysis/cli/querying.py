@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import plugin_option
+from analysis.cli.options import UserPath, plugin_option
 from analysis.errors import DataError
 
 
@@ -84,9 +84,9 @@ def run_query(
 
 
 @click.command("query")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=UserPath())
 @click.option("--task", required=True, metavar="i2t|t2i|...", help="The task of STORE whose candidates are ranked.")
-@click.option("--image", type=click.Path(path_type=Path), default=None, help="A picture.")
+@click.option("--image", type=UserPath(), default=None, help="A picture.")
 @click.option("--text", default="", help="A text; with --image: both together.")
 @click.option(
     "--mask", default="", metavar="ROLES,POSITIONS", help="Tokens left out of pooling, e.g. image,40-43; last."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import cache_option
+from analysis.cli.options import UserPath, cache_option
 
 _FORMATS = (".html", ".pptx", ".pdf")
 
@@ -17,10 +17,8 @@ _FORMATS = (".html", ".pptx", ".pdf")
 @cache_option
 @click.option("--collection", default=None, metavar="NAME", help="The findings of this collection, in its order.")
 @click.option("--standard", is_flag=True, help="The paper on these models: its findings as measured on the stores.")
-@click.option(
-    "--store", "chosen", multiple=True, type=click.Path(path_type=Path), help="With --standard: these; repeat."
-)
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html, .pptx or .pdf.")
+@click.option("--store", "chosen", multiple=True, type=UserPath(), help="With --standard: these; repeat.")
+@click.option("--out", required=True, type=UserPath(dir_okay=False), help="FILE.html, .pptx or .pdf.")
 @click.option("--title", default="", help="On the first slide; the collection's name by default.")
 @click.option("--server", default=None, help="Where the app runs, for links to live views.")
 @click.option("--notes", is_flag=True, help="HTML: notes and commands too, readable by anyone who gets the file.")
@@ -63,8 +61,8 @@ def report() -> None:
     """One HTML file about a concept, a query, or two methods."""
 
 
-_out = click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.html")
-_store = click.argument("store", type=click.Path(path_type=Path))
+_out = click.option("--out", required=True, type=UserPath(dir_okay=False), help="FILE.html")
+_store = click.argument("store", type=UserPath())
 
 
 @report.command("concept")
@@ -134,7 +132,7 @@ def list_notes(cache: Path, search: str) -> None:
 
 @notes.command()
 @cache_option
-@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("target", type=UserPath(dir_okay=False))
 def backup(cache: Path, target: Path) -> None:
     """Copy the database to TARGET, whole, also while others write."""
     from analysis.store.notes_exchange import backup as run
@@ -144,7 +142,7 @@ def backup(cache: Path, target: Path) -> None:
 
 @notes.command("export")
 @cache_option
-@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("target", type=UserPath(dir_okay=False))
 @click.option("--what", type=click.Choice(["labels", "findings"]), default="labels", show_default=True, help="For CSV.")
 def export_notes(cache: Path, target: Path, what: str) -> None:
     """Write everything as TARGET.json, or a table as TARGET.csv."""
@@ -158,7 +156,7 @@ def export_notes(cache: Path, target: Path, what: str) -> None:
 
 @notes.command("import")
 @cache_option
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", type=UserPath(exists=True, dir_okay=False))
 def import_notes(cache: Path, source: Path) -> None:
     """Take in SOURCE.json, or labels from SOURCE.csv; what is here already stays."""
     from analysis.store.notes_exchange import import_json, import_labels_csv

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import Bars, cache_option
+from analysis.cli.options import Bars, UserPath, cache_option
 
 
 @click.command("import-sae")
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=UserPath(exists=True))
 @click.option("--backbone", required=True, metavar="KEY", help="The backbone it was trained on.")
 @click.option("--name", default=None, help="Folder name; default: the file's stem.")
 @click.option(
@@ -32,7 +32,7 @@ from analysis.cli.options import Bars, cache_option
 )
 @click.option(
     "--sample",
-    type=click.Path(exists=True, path_type=Path),
+    type=UserPath(exists=True),
     default=None,
     help="Embeddings (.npy, .npz, .parquet, .safetensors) or a store, for --l0 and the width of codes.",
 )
@@ -54,8 +54,8 @@ def import_sae(file: Path, **options: Any) -> None:
 
 
 @click.command("export-sae")
-@click.argument("sae", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("sae", type=UserPath())
+@click.argument("file", type=UserPath())
 @click.option(
     "--format", "layout", type=click.Choice(["overcomplete", "saelens"]), default="overcomplete", show_default=True
 )
@@ -71,7 +71,7 @@ def export_sae(sae: Path, file: Path, layout: str) -> None:
 
 
 @click.command("import-embeddings")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=UserPath(exists=True, dir_okay=False))
 @click.option("--name", required=True, help="What made the vectors, in your words: the store's backbone.")
 @click.option("--dataset", required=True, help="What the vectors are of: a name for the store.")
 @click.option(
@@ -80,26 +80,30 @@ def export_sae(sae: Path, file: Path, layout: str) -> None:
     type=click.Choice(["image", "text"]),
     help="Of each matrix, in their order; where the names of files and arrays do not say.",
 )
-@click.option("--ids", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An id a vector, one a line.")
-@click.option(
-    "--captions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A caption a text vector."
-)
+@click.option("--ids", type=UserPath(exists=True, dir_okay=False), help="An id a vector, one a line.")
+@click.option("--captions", type=UserPath(exists=True, dir_okay=False), help="A caption a text vector.")
 @click.option(
     "--files",
     "names",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
     help="A picture's file name an image vector.",
 )
-@click.option(
-    "--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder of those files."
-)
+@click.option("--pictures", type=UserPath(exists=True, file_okay=False), help="The folder of those files.")
 @click.option(
     "--pairs",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
     help="Lines of image id, text id; by order where it is left out and the numbers allow.",
 )
 @click.option("--contrastive", is_flag=True, help="The model is a dual encoder; drawn so in figures.")
 @click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one.")
+@click.option(
+    "--rule",
+    type=click.Choice(["top-k", "batch-topk", "relu"]),
+    default=None,
+    help="--sae FILE: what limits its codes, where the file does not say.",
+)
+@click.option("--threshold", type=float, default=None, help="--sae FILE: of a BatchTopK encoder whose file holds none.")
+@click.option("--l0", type=float, default=None, help="--sae FILE: find that threshold on these vectors.")
 @click.option("--concepts", type=click.IntRange(min=2), default=None, help="K of a trained SAE.")
 @click.option("--top-k", type=click.IntRange(min=1), default=None, help="Active concepts per vector.")
 @click.option("--sae-steps", type=click.IntRange(min=1), default=None, help="Training steps.")
@@ -118,7 +122,7 @@ def import_embeddings(files: tuple[Path, ...], **options: Any) -> None:
     )  # fmt: skip
     plan = SaePlan(
         options["sae"], n_concepts=options["concepts"], top_k=options["top_k"], steps=options["sae_steps"],
-        seed=options["seed"],
+        seed=options["seed"], rule=options["rule"], threshold=options["threshold"], l0=options["l0"],
     )  # fmt: skip
     path = import_embeddings(
         found, name=options["name"], dataset=options["dataset"], sae=plan, cache=options["cache"],

@@ -48,7 +48,7 @@ def verify(store: Path) -> None:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=UserPath())
 @click.option("--all", "everything", is_flag=True, help="Compute every table again, also those that are current.")
 def rescore(store: Path, everything: bool) -> None:
     """Compute the scores, bridges, names, neighbours and results of STORE again where their code is newer, without the

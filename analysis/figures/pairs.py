@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from analysis.figures.palette import HATCH, LOST, NEUTRAL, TARGET, rgba
 from analysis.figures.style import TICK_SIZE, concept_label, finish, plain, score, sentence
-from analysis.retrieval.attribution import SHIFT_WORDS, UNEXPLAINED_WORDS
+from analysis.retrieval.attribution import UNEXPLAINED_WORDS
 
 OTHERS = "all other concepts"
 TOTAL = "<b>similarity = sum</b>"
@@ -30,6 +30,8 @@ class PairContributions(Protocol):
     @property
     def shift(self) -> float: ...
     @property
+    def shift_words(self) -> str: ...
+    @property
     def unexplained(self) -> float: ...
     @property
     def similarity(self) -> float: ...
@@ -38,8 +40,8 @@ class PairContributions(Protocol):
 def pair_table(
     target: PairContributions, wrong: PairContributions, *, names: Mapping[int, str], top: int = 10
 ) -> pd.DataFrame:
-    """Contributions side by side: the `top` concepts by |difference|, the others, what subtracted means give (where any
-    are), the unexplained part, the sum.
+    """Contributions side by side: the `top` concepts by |difference|, the others, what subtracted means and a decoder bias
+    give (where there are any), the unexplained part, the sum.
 
     Columns: concept (id, -1 in the last rows), label, target, wrong, difference = target - wrong. In each column all rows
     but the last add up to the last, the cosine similarity.
@@ -52,14 +54,15 @@ def pair_table(
     rows = [
         {"concept": int(i), "label": concept_label(int(i), names), **part.to_dict()} for i, part in shown.iterrows()
     ]
+    shift = target.shift_words if target.shift else wrong.shift_words
     parts = [
         (f"{OTHERS} ({max(0, len(merged) - top)})", float(rest["target"]), float(rest["wrong"])),
-        (SHIFT_WORDS, float(target.shift), float(wrong.shift)),
+        (shift, float(target.shift), float(wrong.shift)),
         (UNEXPLAINED_WORDS, float(target.unexplained), float(wrong.unexplained)),
         (TOTAL, float(target.similarity), float(wrong.similarity)),
     ]
     for label, a, b in parts:
-        if label == SHIFT_WORDS and not (a or b):
+        if label == shift and not (a or b):
             continue
         rows.append({"concept": -1, "label": label, "target": a, "wrong": b, "difference": a - b})
     return pd.DataFrame(rows)
@@ -77,9 +80,9 @@ def pair_attribution(
 ) -> go.Figure:
     """Bars of pair_table: left the contributions to both similarities, right their difference, each on one scale.
 
-    First the `top` concepts, then, paler, the other concepts, subtracted means and what the SAE does not explain. The sums
-    stand in the legend and above the differences. Green speaks for the target, amber for the wrong winner; bars of
-    concepts that are `removed` are hatched. Concept bars carry the concept id.
+    First the `top` concepts, then, paler, the other concepts, subtracted means and decoder bias, and what the SAE does not
+    explain. The sums stand in the legend and above the differences. Green speaks for the target, amber for the wrong
+    winner; bars of concepts that are `removed` are hatched. Concept bars carry the concept id.
     """
     table = pair_table(target, wrong, names=names, top=top).iloc[:-1]
     table["label"] = [

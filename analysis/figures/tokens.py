@@ -106,6 +106,7 @@ def patch_grid(
     grid: tuple[int, int],
     *,
     token_ids: Sequence[int] | None = None,
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
     masked: np.ndarray | None = None,
     activation: np.ndarray | None = None,
     concept: str = "",
@@ -115,8 +116,8 @@ def patch_grid(
     """A picture under its grid of image tokens; a click on a patch gives the token's position.
 
     grid: rows, columns; token_ids (rows*columns,) positions in the sequence, row by row (default 0, 1, ...). masked: grey
-    and hatched. activation (rows*columns,): shades the patches where the concept fires. The picture is stretched over the
-    grid, as the model's processor does.
+    and hatched. activation (rows*columns,): shades the patches where the concept fires. box: the part of the picture that
+    the grid covers (left, top, right, bottom; shares of its size), all of it where the model's processor stretches it.
     """
     rows, columns = grid
     n = rows * columns
@@ -149,17 +150,20 @@ def patch_grid(
             )
         )
     still = {"visible": False, "fixedrange": True, "constrain": "domain"}
-    square = (picture.height / rows) / (picture.width / columns)
+    left, top, right, bottom = box
+    wide, high = columns / (right - left), rows / (bottom - top)  # the whole picture, in patches
+    square = (picture.height / high) / (picture.width / wide)
     layout = {
         "barmode": "overlay", "bargap": 0, "margin": {"l": 0, "r": 0, "t": 4, "b": 4},
         "images": [
             {
-                "source": _data_uri(picture), "x": 0, "y": 0, "sizex": columns, "sizey": rows, "xref": "x", "yref": "y",
+                "source": _data_uri(picture), "x": -left * wide, "y": -top * high, "sizex": wide, "sizey": high,
+                "xref": "x", "yref": "y",
                 "sizing": "stretch", "layer": "below",
             }
         ],
-        "xaxis": {"range": [0, columns], **still},
-        "yaxis": {"range": [rows, 0], "scaleanchor": "x", "scaleratio": square, **still},
+        "xaxis": {"range": [-left * wide, (1 - left) * wide], **still},
+        "yaxis": {"range": [(1 - top) * high, -top * high], "scaleanchor": "x", "scaleratio": square, **still},
     }  # fmt: skip
     height = min(640, max(160, int(width * picture.height / max(1, picture.width))))
     what = f"{rows} × {columns} image tokens" + (f", {int(hidden.sum())} masked" if hidden.any() else "")

@@ -16,6 +16,7 @@ from analysis.errors import BackboneError
 from analysis.models.batches import Batch, token_batches
 from analysis.models.devices import is_out_of_memory, release_memory
 from analysis.models.inputs import InputBuilder
+from analysis.models.layouts import WHOLE
 from analysis.models.pooling import VARIANTS, Role, check_variants, keep_tokens, pool_states
 from analysis.models.results import Embeddings, TokenStates
 from analysis.models.streaming import Record, ahead
@@ -229,6 +230,7 @@ class Backbone:
             own.truncated,
             pooled,
             cells=picture.cells + start if picture else None,
+            box=picture.box if picture else WHOLE,
         )
 
     def _check_finite(self, values: np.ndarray, batch: Batch, row: int | None = None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Grid = tuple[int, int]  # rows, columns
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,15 @@ class PictureTokens:
     ids: (n,) token ids, -1 for a dual encoder's patches. patches: (n,) True for tokens that carry the picture (LLaVA's
     line ends included, whose states are learnt but count as image tokens for the model), False for markup between tiles.
     grid, cells: the finest view of the whole picture as rows x columns, and where in `ids` each of its cells stands, row by
-    row; tokens of a coarser view that some families add belong to no cell.
+    row; tokens of a coarser view that some families add belong to no cell. box: the part of the picture under the grid, as
+    shares of its width and height (left, top, right, bottom); less than all where the processor crops.
     """
 
     ids: np.ndarray
     patches: np.ndarray
     grid: Grid
     cells: np.ndarray
+    box: Box = WHOLE
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,8 +99,12 @@ def _square(processor: Any, config: Any, token: int) -> Layout:
     stated = getattr(processor, "image_seq_length", None)
     if stated is None:
         stated = (at_path(config, "vision_config.image_size") // at_path(config, "vision_config.patch_size")) ** 2
-    side = _side(stated)
-    return Layout(False, lambda *_: stated, lambda _, pictures: ([rectangle(token, side, side)] * len(pictures), None))
+    side, images = _side(stated), processor.image_processor
+
+    def arrange(inputs: Inputs, pictures: Sequence[Image]) -> tuple[list[PictureTokens], None]:
+        return [replace(rectangle(token, side, side), box=_cropped(images, one)) for one in pictures], None
+
+    return Layout(False, lambda *_: stated, arrange)
 
 
 def _shapes(processor: Any, config: Any, token: int) -> Layout:
@@ -205,6 +213,20 @@ def _stitched(starts: np.ndarray, side: int) -> tuple[Grid, np.ndarray]:
     rows, columns = np.ogrid[: starts.shape[0] * side, : starts.shape[1] * side]
     cells = starts[rows // side, columns // side] + rows % side * side + columns % side
     return (cells.shape[0], cells.shape[1]), cells.ravel()
+
+
+def _cropped(images: Any, picture: Image) -> Box:
+    """What a processor that resizes the shorter edge and crops the centre (CLIP, Chameleon) leaves of a picture."""
+    size, crop = getattr(images, "size", None) or {}, getattr(images, "crop_size", None) or {}
+    shortest = dict(size).get("shortest_edge")
+    if not getattr(images, "do_center_crop", False) or not shortest or not crop:
+        return WHOLE
+    scale = shortest / min(picture.width, picture.height)
+    left, top = (
+        max(1 - kept / (extent * scale), 0.0) / 2
+        for kept, extent in ((crop["width"], picture.width), (crop["height"], picture.height))
+    )
+    return left, top, 1 - left, 1 - top
 
 
 def _side(n: int) -> int:

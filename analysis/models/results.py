@@ -37,7 +37,8 @@ class TokenStates:
     states: (L, D) float32; roles: (L,) int8 of Role; ids: (L,) token ids (-1 for a dual encoder's patches); strings: what
     each token stands for ("" for patches); grid: (rows, columns) of the finest view of the whole picture; cells: (rows *
     columns,) positions of its tokens, row by row (of a picture read in tiles they are not consecutive, and further image
-    tokens show the whole picture coarsely); pooled: (D,) embedding of a dual encoder, None for an MLLM, whose embedding
+    tokens show the whole picture coarsely); box: the part of the picture under the grid (left, top, right, bottom; shares of
+    its size); pooled: (D,) embedding of a dual encoder, None for an MLLM, whose embedding
     is a mean of `states`.
     """
 
@@ -49,6 +50,7 @@ class TokenStates:
     truncated: bool = False
     pooled: np.ndarray | None = None
     cells: np.ndarray | None = None
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
     def __len__(self) -> int:
         return len(self.roles)

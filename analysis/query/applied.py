@@ -35,14 +35,11 @@ class Applied:
 
 def applied(query: LiveQuery, space: RetrievalSpace, mask: TokenMask, intervention: Intervention) -> Applied:
     """A mask and an intervention as they act on one live query: what `pool:queries=` names is left out of its own tokens,
-    together with the mask. RetrievalError for a variant that the store does not hold, BackboneError for a dual encoder and
-    for a mask that does not fit the query or leaves no token."""
+    together with the mask. RetrievalError for a variant that the store does not hold, BackboneError where nothing can be
+    masked and for a mask that does not fit the query or leaves no token."""
     wanted = intervention.pool.queries
     if wanted != "mean" and not query.maskable:
-        raise BackboneError(
-            f"The method pools queries as {wanted!r}, and {query.model['key']} is a dual encoder: its embedding is not a mean "
-            "of tokens; choose an MLLM for that."
-        )
+        raise BackboneError(f"The method pools queries as {wanted!r}, and {query.unmaskable}; choose an MLLM for that.")
     if wanted not in space.queries:
         raise RetrievalError(
             f"The method pools queries as {wanted!r}, and {space.label or 'this store'} holds no such embeddings; it has "

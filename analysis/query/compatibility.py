@@ -20,6 +20,7 @@ _FIELDS = {
     "revision": "revision of the weights",
     "tap": "layer the states are taken from (tap)",
     "width": "width",
+    "pooling": "token that an embedding model pools",
     "fusion": "way to join image and text",
     "dummy_image": "treatment of PaliGemma's dummy picture",
 }
@@ -80,6 +81,7 @@ def check_request(store: Store, request: ModelRequest) -> None:
         "revision": opened.checkpoint.revision,
         "tap": opened.spec.tap,
         "width": opened.spec.width,
+        "pooling": opened.spec.pooling if opened.spec.trained_to_embed else None,
         "fusion": request.fusion,
         "dummy_image": request.dummy_image,
     }

@@ -41,8 +41,15 @@ class LiveQuery:
 
     @property
     def maskable(self) -> bool:
-        """Whether the embedding is a mean of tokens. A dual encoder's is not: its tokens are shown, not masked."""
+        """Whether the embedding is a mean of tokens. That of a dual encoder or an embedding model is not: its tokens are shown,
+        not masked."""
         return self.tokens.pooled is None
+
+    @property
+    def unmaskable(self) -> str:
+        """Why nothing can be masked, a part of a sentence."""
+        kind = "is a dual encoder" if self.model.get("contrastive") else "was trained to give one vector"
+        return f"{self.model['key']} {kind}: its embedding is not a mean of tokens"
 
     @property
     def role_names(self) -> list[str]:
@@ -51,14 +58,11 @@ class LiveQuery:
     def embedding(self, mask: TokenMask = NO_MASK) -> np.ndarray:
         """(D,) float32, un-normalised: the pooled hidden states without the masked tokens. No forward pass.
 
-        Raises BackboneError when no token is left, and for any mask on a dual encoder.
+        Raises BackboneError when no token is left, and for any mask on a dual encoder or an embedding model.
         """
         if self.tokens.pooled is not None:
             if mask:
-                raise BackboneError(
-                    f"{self.model['key']} is a dual encoder: its embedding is not a mean of tokens, so nothing can be "
-                    "masked; choose an MLLM for that."
-                )
+                raise BackboneError(f"{self.unmaskable}, so nothing can be masked; choose an MLLM for that.")
             return self.tokens.pooled
         return pool_states(self.tokens.states, mask.keep(self.tokens.roles))
 
@@ -68,17 +72,19 @@ def embed_query(
     *,
     picture: bytes | None = None,
     text: str = "",
-    prompts: str = "uniform",
+    prompts: str | None = None,
     task: str | None = None,
     name: str = "your picture",
 ) -> LiveQuery:
     """One forward pass over a picture, a text, or both.
 
-    task: its name in a store ("it2i", "it2i-mbeir_cirr_task7"); the instruction is that of its queries where the prompts
-    have one for this modality, else the one of the modality. Raises DataError for an empty query or a picture that
-    cannot be read, UnsupportedModality for image + text on a dual encoder, BackboneError when the model fails. A text
-    that is longer than the model reads is cut, with a note.
+    prompts: None for the backbone's own, those that an embedding model was trained with. task: its name in a store ("it2i",
+    "it2i-mbeir_cirr_task7"); the instruction is that of its queries where the prompts have one for this modality, else the
+    one of the modality. Raises DataError for an empty query or a picture that cannot be read, UnsupportedModality for
+    image + text on a dual encoder, BackboneError when the model fails. A text that is longer than the model reads is cut,
+    with a note.
     """
+    prompts = prompts or backbone.spec.prompts
     return embed_sample(backbone, query_sample(picture, text, prompts, task, name), prompts=prompts)
 
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 # Parts that are no concept.
 UNEXPLAINED_WORDS, SHIFT_WORDS = "not explained by the SAE", "the subtracted means"
+BIAS_WORDS, BOTH_WORDS = "the SAE's decoder bias", "the decoder bias and the subtracted means"
 CORRECTION_WORDS = "the hub correction"
 
 
 @dataclass(frozen=True)
 class PairAttribution:
     """similarity = contribution.sum() + shift + correction + unexplained. concept_ids and contribution: (n,), largest
-    magnitude first; shift: what subtracted means and the SAE's decoder bias give, 0 where there is neither; correction: minus
-    the candidate's bias, 0 without a hub correction."""
+    magnitude first; shift: what subtracted means and the SAE's decoder bias give, 0 where there is neither, shift_words: which
+    of them; correction: minus the candidate's bias, 0 without a hub correction."""
 
     concept_ids: np.ndarray
     contribution: np.ndarray
@@ -33,6 +34,7 @@ class PairAttribution:
     similarity: float
     shift: float = 0.0
     correction: float = 0.0
+    shift_words: str = SHIFT_WORDS
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Parts:
     atoms: np.ndarray
     shift: np.ndarray
     rest: np.ndarray
+    centred: bool  # whether a transform subtracted a mean
 
     @property
     def explained(self) -> np.ndarray:
@@ -57,6 +60,7 @@ def explain_pair(
     codes: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
     through: tuple[Sequence[Transform], Sequence[Transform]] = ((), ()),
     positions: tuple[int | None, int | None] = (None, None),
+    biased: bool = True,
 ) -> PairAttribution:
     """Split the cosine s of two un-normalised embeddings h_q, h_c (D,) into concepts and a rest.
 
@@ -67,14 +71,16 @@ def explain_pair(
     codes: (concept ids, values) of query and candidate as stored; default: encoded here with `sae`. through: the
     transforms of queries and of candidates, in their order. Each is affine but for the length, which is a number, so a
     vector stays a sum of images of its parts: z_i D_i, what the SAE leaves, and the image of the subtracted means, which
-    counts like a concept of its own (`shift`). positions: of both among the rows the transforms were fitted on.
+    counts like a concept of its own (`shift`). biased: whether the decoder bias is part of the vectors; those of concept
+    space are z D alone. positions: of both among the rows the transforms were fitted on.
     RetrievalError for a vector that is zero, at the start or after a transform.
     """
     pair = np.stack([np.asarray(h_q, np.float64).ravel(), np.asarray(h_c, np.float64).ravel()])
     given = codes if codes is not None else _encode(sae, pair)
     concept_ids = np.union1d(*(ids[values != 0] for ids, values in given)).astype(np.int64)
     atoms = np.asarray(sae.dictionary[concept_ids], np.float64)
-    bias = np.zeros(atoms.shape[1]) if getattr(sae, "bias", None) is None else np.asarray(sae.bias, np.float64)
+    known = getattr(sae, "bias", None) if biased else None
+    bias = np.zeros(atoms.shape[1]) if known is None else np.asarray(known, np.float64)
     query, candidate = (
         _moved(h, _spread(concept_ids, *part), atoms, bias, transforms, position, name)
         for h, part, transforms, position, name in zip(
@@ -87,7 +93,9 @@ def explain_pair(
     similarity = float((query.explained + query.rest) @ (candidate.explained + candidate.rest))
     order = np.argsort(-np.abs(contribution), kind="stable")
     unexplained = similarity - shift - float(contribution.sum())
-    return PairAttribution(concept_ids[order], contribution[order], unexplained, similarity, shift)
+    centred = query.centred or candidate.centred
+    words = SHIFT_WORDS if not bias.any() else BOTH_WORDS if centred else BIAS_WORDS
+    return PairAttribution(concept_ids[order], contribution[order], unexplained, similarity, shift, shift_words=words)
 
 
 def _moved(
@@ -103,11 +111,14 @@ def _moved(
     parts = np.concatenate([atoms, bias[None], (h - activation @ atoms - bias)[None]])  # ..., shift, rest
     share = np.concatenate([activation, [1.0, 1.0]])
     parts = parts / _length(share @ parts, 0.0, name)
+    centred = False
     for transform in transforms:
-        parts[-2] -= transform.origin(position)
+        origin = transform.origin(position)
+        centred = centred or bool(np.any(origin))
+        parts[-2] -= origin
         parts = transform.linear(parts)
         parts = parts / _length(share @ parts, VOID, name)
-    return _Parts(activation, parts[:-2], parts[-2], parts[-1])
+    return _Parts(activation, parts[:-2], parts[-2], parts[-1], centred)
 
 
 def _length(x: np.ndarray, least: float, name: str) -> float:

@@ -3,7 +3,7 @@ checked for its shape and for values that point nowhere when it is first used; h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ from analysis.store.schema import (
 FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
 DEMO_NOTE = "demo: small models trained on EmojiScenes"
 MAPPED_FROM = 2**20  # bytes; a smaller array is read: each map holds a file descriptor for as long as it is used
+_IMAGE_ROLE = 2  # analysis.models.pooling.Role.IMAGE, which is not imported here
 SAMPLED = 4096  # values of an array of real numbers that are looked at when it is first used
 
 
@@ -68,13 +69,16 @@ class Support:
 
 @dataclass(frozen=True)
 class TokenView:
-    """Codes of every token of one sample: `grid` is (rows, columns) of its image tokens, row-major, or None."""
+    """Codes of every token of one sample: `grid` is (rows, columns) of its picture's patches or None, `cells` the positions
+    of their tokens, row by row, `box` the part of the picture under them (left, top, right, bottom; shares of its size)."""
 
     row: int
     strings: list[str]
     roles: np.ndarray  # (L,) int8
     codes: Codes  # (L, k)
     grid: tuple[int, int] | None
+    cells: np.ndarray | None = None
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -139,16 +143,30 @@ class Store:
         return bool(self.config["backbone"].get("contrastive"))
 
     @property
+    def embedding_words(self) -> str:
+        """What the variant "mean" of this store is. Only an MLLM that was not trained to embed has a mean of tokens there."""
+        pooling = self.config["backbone"].get("pooling")
+        if pooling:
+            return f"{'last token' if pooling == 'last' else pooling} of its trained template"
+        return "projected feature" if self.contrastive else "mean of all tokens" if self.has_model else "as imported"
+
+    @property
+    def one_vector(self) -> bool:
+        """Whether the model gives one vector a sample and no tokens to pool otherwise: dual encoders, embedding models."""
+        return self.contrastive or bool(self.config["backbone"].get("pooling"))
+
+    @property
     def has_model(self) -> bool:
         """False where the embeddings were imported: nothing here can embed another query in the same way."""
         return self.config["backbone"].get("model_type") != IMPORTED
 
     @property
     def caption(self) -> str:
-        """What every figure's caption says: data, split, N, model and tap."""
+        """What every figure's caption says: data, split, N, model and tap, of an embedding model its token."""
         data, pairs = self.config["data"], self.facts.get("counts", {})
         split = f" {data['split']}" if data.get("split") else ""
         note = f" · {DEMO_NOTE}" if self.is_demo else ""
+        note = (f" ({self.embedding_words})" if self.config["backbone"].get("pooling") else "") + note
         return (
             f"{data['name']}{split}, {pairs.get('images', 0):,} images, {pairs.get('captions', 0):,} captions, "
             f"{self.backbone} @ {self.config['backbone']['tap']}{note}"
@@ -320,10 +338,17 @@ class Store:
         entry = self._token_index.iloc[int(where[0])]
         span = slice(int(entry["start"]), int(entry["start"] + entry["length"]))
         codes = Codes(self._array("tokens/indices.npy")[span], self._array("tokens/values.npy")[span], self.n_concepts)
+        roles = np.asarray(self._array("tokens/roles.npy")[span])
         grid = (int(entry["grid_rows"]), int(entry["grid_columns"])) if entry["grid_rows"] else None
-        return TokenView(
-            int(row), list(entry["strings"]), np.asarray(self._array("tokens/roles.npy")[span]), codes, grid
-        )
+        view = TokenView(int(row), list(entry["strings"]), roles, codes, grid)
+        if grid is None:
+            return view
+        # Stores before these columns: patches one after the other, of the whole picture; tiles are not told apart.
+        cells = np.asarray(entry["cells"], int) if "cells" in entry else np.flatnonzero(roles == _IMAGE_ROLE)
+        if len(cells) != grid[0] * grid[1] or (cells >= len(roles)).any() or (cells < 0).any():
+            return replace(view, grid=None)
+        left, top, right, bottom = map(float, entry["box"]) if "box" in entry else view.box
+        return replace(view, cells=cells, box=(left, top, right, bottom))
 
     # --- retrieval ------------------------------------------------------------------------------------------------
     @property

@@ -21,6 +21,7 @@ class Pair:
     unexplained: float
     similarity: float
     shift: float = 0.0
+    shift_words: str = SHIFT_WORDS
 
 
 def pair(seed: int, n: int = 30, *, shift: float = 0.0) -> Pair:

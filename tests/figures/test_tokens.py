@@ -98,6 +98,15 @@ def test_patches_tile_the_picture_row_by_row():
     assert figure.layout.yaxis.range == (2, 0)
 
 
+def test_a_grid_over_a_part_leaves_the_rest_of_the_picture_uncovered():
+    figure = tokens.patch_grid(Image.new("RGB", (80, 40), "white"), (2, 2), box=(0.25, 0, 0.75, 1))
+    picture, bar = figure.layout.images[0], figure.data[0]
+    assert (picture.x, picture.sizex, picture.y, picture.sizey) == (-1, 4, 0, 2)
+    assert figure.layout.xaxis.range == (-1, 3)
+    assert sorted(set(bar.x)) == [0.5, 1.5]
+    assert figure.layout.yaxis.scaleratio == pytest.approx(1)
+
+
 def test_a_patch_keeps_the_aspect_ratio_of_the_picture():
     axis = grid().layout.yaxis
     assert axis.scaleanchor == "x"

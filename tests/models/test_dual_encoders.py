@@ -152,6 +152,21 @@ class TestClip:
     def test_patches_lie_row_by_row(self, backbone):
         assert _grid_hits(backbone("clip"), side=56, cell=8) == 49
 
+    @pytest.mark.parametrize(
+        ("width", "height", "box"),
+        [(112, 56, (0.25, 0, 0.75, 1)), (56, 224, (0, 0.375, 1, 0.625)), (90, 90, (0, 0, 1, 1))],
+    )
+    def test_the_grid_covers_the_part_that_the_processor_crops(self, backbone, width, height, box):
+        """What lies outside the box changes nothing, what lies inside near its corners does."""
+        loaded = backbone("clip")
+        tokens = loaded.tokens(sample("image", size=(width, height)))
+        assert tokens.box == pytest.approx(box)
+        left, top, right, bottom = (round(share * side) for share, side in zip(box, (width, height) * 2, strict=True))
+        noise = sample("image", size=(width, height)).picture.load()
+        inside = noise.crop((left, top, right, bottom))
+        alone = loaded.tokens(Sample("alone", "image", picture=Picture.of(inside)))
+        np.testing.assert_allclose(tokens.states, alone.states, atol=1e-2)
+
 
 class TestSiglip:
     def test_patches_lie_row_by_row(self, backbone):

@@ -13,6 +13,7 @@ from analysis.errors import AnalysisError, BackboneError
 from analysis.models import specs
 from analysis.models.backbones import backbone_config, load_backbone
 from analysis.models.prompts import instruction_for
+from analysis.query.masks import TokenMask
 from tests.models.samples import picture
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -142,3 +143,34 @@ def test_prompts_of_another_kind_of_model_are_refused(backbone, prompts):
     right = specs.BACKBONES[backbone].prompts
     with pytest.raises(AnalysisError, match=rf"'{prompts}' do not belong to {backbone}.*--prompts {right}"):
         build(BuildPlan(DataPlan("nothing"), ModelPlan(backbone, prompts=prompts)))
+
+
+def test_a_live_query_reads_the_presets_own_prompts(preset):
+    from analysis.query.query import embed_query
+
+    loaded = preset("gme-qwen2-vl-2b", "qwen2_vl")
+    query = embed_query(loaded, text="a red car", task="t2i")
+    assert query.prompts == "gme"
+    assert query.sample.instruction == "Find an image that matches the given text."
+    assert embed_query(loaded, text="a red car").sample.instruction == "You are a helpful assistant."
+    np.testing.assert_array_equal(query.embedding(), query.tokens.states[-1])
+    assert not query.maskable
+    with pytest.raises(BackboneError, match=r"gme-qwen2-vl-2b was trained to give one vector.*choose an MLLM"):
+        query.embedding(TokenMask(roles=("text",)))
+
+
+def test_a_store_says_what_its_one_vector_is(tmp_path):
+    """Also where the same weights were read as a plain MLLM: the two do not mix."""
+    from analysis.query.compatibility import mismatches
+    from analysis.store import open_store
+    from tests.synthetic_store import make_store
+
+    store = open_store(make_store(tmp_path, backbone="qwen2-vl-mini"))
+    assert (store.embedding_words, store.one_vector) == ("mean of all tokens", False)
+    made_by = store.config["backbone"] | {"pooling": "last"}
+    store.config["backbone"] = made_by
+    assert (store.embedding_words, store.one_vector) == ("last token of its trained template", True)
+    assert "(last token of its trained template)" in store.caption
+    plain = {name: value for name, value in made_by.items() if name != "pooling"}
+    (why,) = mismatches(store.config, plain, store.config["prompts"])
+    assert why == "the token that an embedding model pools is None, the store's is 'last'"

@@ -230,7 +230,7 @@ def test_a_masked_link_to_a_dual_encoder_says_that_it_cannot_be_masked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     app = run(folder, monkeypatch, store="tiny-clip", task="t2i", text=caption(2), mask="text", source=source)
-    assert "a dual encoder's embedding is no mean of tokens" in sentences(app)
+    assert "the embedding is the projected feature, no mean of tokens" in sentences(app)
 
 
 def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

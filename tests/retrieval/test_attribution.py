@@ -7,7 +7,7 @@ import pytest
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.attribution import compare_pairs, explain_pair
-from analysis.retrieval.ranking.transforms import WithoutSubspace
+from analysis.retrieval.ranking.transforms import CentredAt, WithoutSubspace
 from analysis.retrieval.removal import concept_subspace
 from analysis.sae.checkpoint import Sae
 from tests.retrieval.planted import DISTRACTORS, unit, world
@@ -70,6 +70,13 @@ def test_a_decoder_bias_is_a_part_of_its_own(planted, removed):
     assert found.unexplained == pytest.approx(0, abs=1e-9)
     assert found.contribution.sum() + found.shift == pytest.approx(found.similarity, abs=1e-9)
     assert abs(found.shift) > 0.1
+    assert found.shift_words == "the SAE's decoder bias"
+    centre = CentredAt(np.full(len(h_q), 0.05))
+    both = explain_pair(h_q, h_c, sae, codes=codes, through=((centre,), (centre,)))
+    assert both.shift_words == "the decoder bias and the subtracted means"
+    assert (
+        explain_pair(h_q, h_c, plain, codes=codes, through=((centre,), (centre,))).shift_words == "the subtracted means"
+    )
 
 
 def test_the_similarity_after_removal_is_explained_too(planted):

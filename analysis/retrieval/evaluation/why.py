@@ -51,9 +51,9 @@ class Explanation:
 
     def table(self) -> pd.DataFrame:
         """One row a concept that either pair has, the largest difference first. Columns: concept, target, rival (their
-        contributions), difference = target - rival. Then, with concept SHIFT, what subtracted means give, where any are,
-        with CORRECTION what a hub correction takes off, where there is one, and with UNEXPLAINED what the SAE does not
-        explain, so that each column adds up to attrs["target"], attrs["rival"]: the similarities."""
+        contributions), difference = target - rival. Then, with concept SHIFT, what subtracted means and a decoder bias give,
+        where there are any, with CORRECTION what a hub correction takes off, where there is one, and with UNEXPLAINED what the
+        SAE does not explain, so that each column adds up to attrs["target"], attrs["rival"]: the similarities."""
         ids, difference = compare_pairs(self.rival, self.target)
         order = np.argsort(-np.abs(difference), kind="stable")
         given = [dict(zip(pair.concept_ids.tolist(), pair.contribution.tolist(), strict=True)) for pair in self._pairs]
@@ -75,6 +75,11 @@ class Explanation:
         share = table["difference"].to_numpy() / self.gap if abs(self.gap) > 1e-9 else np.zeros(len(table))
         order = np.argsort(-share, kind="stable")[:n]
         return [(int(table["concept"].iloc[i]), float(share[i])) for i in order if share[i] > 0]
+
+    @property
+    def words(self) -> dict[int, str]:
+        """What the parts that are no concept are called."""
+        return PARTS | {SHIFT: self.target.shift_words if self.target.shift else self.rival.shift_words}
 
     @property
     def _pairs(self) -> tuple[PairAttribution, PairAttribution]:
@@ -115,8 +120,9 @@ class Explained:
         ]
         (h_q, z_q), (h_c, z_c) = ((rows[0], (active.indices[0], active.values[0])) for rows, active in sides)
         found = explain_pair(
-            h_q, h_c, self.space.sae, codes=(z_q, z_c), through=self.transforms, positions=(position, candidate)
-        )
+            h_q, h_c, self.space.sae, codes=(z_q, z_c), through=self.transforms, positions=(position, candidate),
+            biased=not any(step.alone for step in self.intervention.weighing),
+        )  # fmt: skip
         if self.bias is None:
             return found
         group = group if position is None else int(self.bias.group[position])

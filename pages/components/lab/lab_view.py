@@ -188,7 +188,8 @@ def facts(view: LabView) -> None:
     prompts = {side: sentence for side, sentence in given.items() if sentence}
     if prompts and not view.store.contrastive:
         words = "; ".join(f"{side}: “{gallery.escape(sentence)}”" for side, sentence in prompts.items())
-        st.caption(f"Instructions that the model read after the content — {words}")
+        where = "inside its trained template" if view.store.one_vector else "after the content"
+        st.caption(f"Instructions that the model read {where} — {words}")
 
 
 def _pool(view: LabView) -> str:

@@ -70,12 +70,13 @@ def _linked(labels: dict[str, Store]) -> list[str]:
 
 
 def partners(store: Store, task: str) -> list[Store]:
-    """Other stores of the same data that have the task: their candidates are the same samples."""
+    """Other stores of the same data that have the task, and a model that could embed the query: their candidates are the
+    same samples."""
     found = []
     for ref in caching.stores():
         if ref.ok and ref.path != store.path and ref.dataset == store.dataset:
             other = caching.open_ref(ref)
-            if task in other.tasks:
+            if other.has_model and task in other.tasks:
                 found.append(other)
     return found
 

@@ -64,7 +64,7 @@ def current_mask(query: LiveQuery) -> TokenMask:
         return NO_MASK
     try:
         if not query.maskable:
-            raise BackboneError("a dual encoder's embedding is no mean of tokens.")
+            raise BackboneError(f"{query.unmaskable}.")
         mask = parse_mask(text)
         mask.masked(query.tokens.roles)
         return mask
@@ -87,8 +87,8 @@ def _as_step(store: Store, intervention: Intervention) -> Intervention:
         return intervention
     if changed is None:
         why = (
-            "a dual encoder's embedding is no mean of tokens."
-            if store.contrastive
+            "the embedding of this model is no mean of tokens."
+            if store.one_vector
             else f"the store holds no such embeddings. Switch on “{RUN_LABEL}” to leave out these tokens."
         )
         state.notice(f"The mask {state.shown(text)} does not act on the stored query: {why}")
@@ -157,6 +157,8 @@ def show(store: Store, query: LiveQuery, mask: TokenMask, preview: str, concept:
         on_toggle=lambda: _toggle(query, mask),
         picture=preview,
         grid=query.tokens.grid,
+        cells=query.tokens.cells,
+        box=query.tokens.box,
         shade=shade,
         clickable=query.maskable,
     )
@@ -169,6 +171,7 @@ def where_from(store: Store, query: LiveQuery, mask: TokenMask, preview: str, co
         query.tokens.strings, query.role_names,
         mask.masked(query.tokens.roles) if query.maskable else np.zeros(len(query.tokens), bool),
         key="_live_tokens_shaded", on_toggle=lambda: None, picture=preview, grid=query.tokens.grid,
+        cells=query.tokens.cells, box=query.tokens.box,
         shade=shares(store, query, mask, concept), clickable=False,
     )  # fmt: skip
 
@@ -182,7 +185,7 @@ def cached(store: Store, row: int, concept: int | None) -> None:
             f"“{RUN_LABEL}” above to see "
             + (
                 "its tokens."
-                if store.contrastive
+                if store.one_vector
                 else "and mask its tokens; stored masks are under “Masks and pooling”."
             )
         )
@@ -190,10 +193,11 @@ def cached(store: Store, row: int, concept: int | None) -> None:
     token_picker(
         view.strings, [ROLE_NAMES.get(role, "pad") for role in view.roles.tolist()], np.zeros(len(view.roles), bool),
         key="_live_tokens_cached", on_toggle=lambda: None, picture=caching.picture(store, row), grid=view.grid,
+        cells=view.cells, box=view.box,
         shade=None if concept is None else token_views.activation(view, concept), clickable=False,
     )  # fmt: skip
     where = "" if concept is None else f" Shaded by concept {concept} on each token."
-    mask = "" if store.contrastive else f": switch on “{RUN_LABEL}” above to mask single tokens"
+    mask = "" if store.one_vector else f": switch on “{RUN_LABEL}” above to mask single tokens"
     st.caption(f"Stored token codes, to look at{mask}.{where}")
 
 
@@ -253,7 +257,7 @@ def _explanation(store: Store, query: LiveQuery, mask: TokenMask, concept: int |
     left_out = int(mask.masked(tokens.roles).sum()) if query.maskable else 0
     said = f"{len(tokens)} tokens" + (f", {left_out} left out" if left_out else "")
     if not query.maskable:
-        said += "; a dual encoder's embedding is no mean of tokens, so they are shown and not masked"
+        said += f"; the embedding is the {store.embedding_words}, no mean of tokens, so they are shown and not masked"
     if concept is not None:
         said += (
             f". Shaded: what each token brings to concept {concept}; the shares and the bias add up to its activation"

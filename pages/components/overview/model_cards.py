@@ -13,6 +13,8 @@ from pages.components.shared import caching, commands, gallery, layout, pins, sa
 def card(store: Store, name: str) -> None:
     """Name, kind and data of a store, its dimensions, the quality of its SAE, and the ways into it."""
     kind = ("contrastive", "gray") if store.contrastive else ("multimodal LLM", "violet")
+    if store.one_vector and not store.contrastive:
+        kind = ("multimodal LLM trained to embed", "blue")
     st.markdown(f"**{gallery.escape(name)}** :{kind[1]}-badge[{kind[0]}]")
     st.table(facts(store).set_index("fact"), border="horizontal", hide_header=True)
     layout.warn_poor_sae(store)
@@ -34,6 +36,7 @@ def facts(store: Store) -> pd.DataFrame:
         ("model", f"{backbone.get('model', store.backbone)} @ {backbone['tap']}"),
         ("revision", str(backbone.get("revision") or "not stated")[:16]),
         ("width D", f"{store.width:,}"),
+        ("embedding", store.embedding_words),
         ("concepts K, active per sample", f"{store.n_concepts:,}, {sae['top_k']}"),
         ("SAE trained on", "pooled embeddings" if sae["unit"] == "pooled" else "token states"),
         ("R² per dimension", _r2(quality, "r2_per_dimension")),

@@ -48,7 +48,7 @@ MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores
 
 def cache_dir() -> Path:
     """The folder with the stores: $RETRIEVALLENS_CACHE, or `cache` in the working directory."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "cache").absolute()
+    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "cache")).absolute()
 
 
 def notes_dir() -> Path:

@@ -49,11 +49,11 @@ def store_table(refs: list[StoreRef], sizes: dict[Path, int], opened: dict[Path,
 
 
 def missing_parts(store: Store) -> list[tuple[str, str]]:
-    """(view that is switched off, option of `build` that makes its part); contrastive models have no tokens to mask."""
+    """(view that is switched off, option of `build` that makes its part); a model of one vector has no tokens to mask."""
     found = [
         (view, option)
         for name, view, option in OPTIONAL
-        if not store.has(name) and not (store.contrastive and name != "tokens/index.parquet")
+        if not store.has(name) and not (store.one_vector and name != "tokens/index.parquet")
     ]
     if not store.tasks:
         found.append(("Retrieval lab, Live query and the recall on the Overview", "--tasks i2t,t2i"))

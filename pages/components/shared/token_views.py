@@ -54,18 +54,15 @@ def _picture(store: Store, concept: int, view: TokenView) -> None:
     from PIL import Image
 
     path = store.thumb_path(view.row)
-    if path is None or view.grid is None:
-        return
-    cells = np.flatnonzero(np.asarray(view.roles) == 2)
-    values = activation(view, concept)[cells]
-    if len(cells) != view.grid[0] * view.grid[1]:
+    if path is None or view.grid is None or view.cells is None:
         return
     with Image.open(path) as image:
         chart = patch_grid(
             image.convert("RGB"),
             view.grid,
-            token_ids=cells.tolist(),
-            activation=values,
+            token_ids=view.cells.tolist(),
+            box=view.box,
+            activation=activation(view, concept)[view.cells],
             concept=f"concept {concept}",
             width=300,
         )

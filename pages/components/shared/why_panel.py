@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.figures.export import selected_ids
 from analysis.figures.pairs import pair_attribution
 from analysis.figures.style import percent, score
-from analysis.retrieval.evaluation.why import PARTS, Explanation
+from analysis.retrieval.evaluation.why import Explanation
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, concept_cards, downloads, gallery, method_builder, pins, state
@@ -64,7 +64,8 @@ def sentence(pair: Pair) -> str:
 
 def _reason(pair: Pair, part: int, share: float) -> str:
     if part < 0:
-        return f"{percent(share)} {'is' if PARTS[part].startswith('not') else 'comes from'} {PARTS[part]}"
+        words = pair.found.words[part]
+        return f"{percent(share)} {'is' if words.startswith('not') else 'comes from'} {words}"
     gone = ", which this method removes" if part in pair.removed else ""
     return f"{percent(share)} comes from concept {concept_cards.title(pair.store, part)}{gone}"
 

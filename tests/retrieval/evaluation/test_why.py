@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -129,6 +131,28 @@ def test_two_places_of_a_live_query_are_explained(lab: Lab, spec: str) -> None:
     for place in (1, lab.space.n_candidates + 1):
         with pytest.raises(RetrievalError, match="no place"):
             explain_places(fitted, lists, h, place)
+
+
+@pytest.mark.parametrize(
+    "spec", ["base", "codes:idf", "codes:equal", "codes:idf+realign", "edit:3=0,5=2", "centring:side"]
+)
+def test_a_decoder_bias_is_named_where_it_is_part_of_the_vectors(lab: Lab, spec: str) -> None:
+    """Concept space compares z D without the bias: nothing is unexplained there, and only a subtracted mean shifts."""
+    plain = lab.space.sae
+    bias = np.random.default_rng(0).normal(0, 0.3, plain.dictionary.shape[1]).astype(np.float32)
+    biased = Lab(replace(lab.space, load_sae=lambda: replace(plain, bias=bias)))
+    after = parse(spec)
+    found = explain(biased, comparison(biased, after, 7), "after", after)
+    scores = fit(after, biased.space).scores()
+    concepts_only, centred = spec.startswith("codes"), "realign" in spec or "centring" in spec
+    for pair, candidate in ((found.target, found.target_candidate), (found.rival, found.rival_candidate)):
+        assert pair.contribution.sum() + pair.shift + pair.unexplained == pytest.approx(pair.similarity, abs=1e-9)
+        assert pair.similarity == pytest.approx(scores.pairs(np.array([7]), np.array([candidate]))[0], abs=1e-5)
+        assert (abs(pair.unexplained) < 1e-6) == concepts_only
+        assert (pair.shift != 0) == (centred or not concepts_only)
+    words = "the subtracted means" if concepts_only else "the SAE's decoder bias"
+    words = "the decoder bias and the subtracted means" if centred and not concepts_only else words
+    assert found.words[SHIFT] == words
 
 
 def test_the_concepts_that_an_intervention_removes(lab: Lab) -> None:

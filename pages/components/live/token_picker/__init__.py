@@ -31,6 +31,8 @@ def token_picker(
     on_toggle: Callable[[], None],
     picture: str = "",
     grid: tuple[int, int] | None = None,
+    cells: np.ndarray | None = None,
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
     shade: np.ndarray | None = None,
     clickable: bool = True,
     alt: str = "",
@@ -39,7 +41,9 @@ def token_picker(
     `on_toggle` runs.
 
     strings, roles (L,): of each token, roles as in analysis.query.masks; masked (L,) bool: hatched. picture, grid: data URI
-    and (rows, columns) of the image tokens, which are then drawn over the picture instead of in the strip. shade (L,):
+    and (rows, columns) of its patches, whose tokens, the positions `cells` row by row, are then drawn over the part `box` of
+    the picture (left, top, right, bottom; shares of its size) instead of in the strip. Further image tokens, of a coarser
+    view or at the ends of lines, share one cell of the strip. shade (L,):
     a concept's share of each token, in any unit; positive is drawn in the accent, negative in grey, strength by size.
     """
     largest = float(np.abs(shade).max(initial=0.0)) if shade is not None else 0.0
@@ -49,7 +53,9 @@ def token_picker(
         "shade": None if shade is None or largest == 0 else np.round(shade / largest, 3).tolist(),
         "values": None if shade is None else [f"{value:+.3g}" for value in shade],
         "picture": picture,
-        "grid": list(grid) if grid else None,
+        "grid": list(grid) if grid is not None and cells is not None else None,
+        "cells": [] if cells is None else cells.tolist(),
+        "box": list(box),
         "clickable": clickable,
         "alt": alt,
     }

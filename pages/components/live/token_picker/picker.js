@@ -9,11 +9,14 @@ export default function (component) {
   frame.className = "frame" + (data.clickable ? "" : " frozen");
   const masked = new Set(data.masked);
   const onBoard = Boolean(data.grid && data.picture);
+  const patches = new Set(onBoard ? data.cells : []);
+  // Image tokens that are no cell of the grid (a coarser view, ends of lines): one cell of the strip, key "rest", has them all.
+  const rest = [...data.tokens.keys()].filter((i) => onBoard && data.tokens[i][1] === "image" && !patches.has(i));
   const cells = new Map();
-  const drawn = JSON.stringify([data.tokens, data.grid, data.picture]);
+  const drawn = JSON.stringify([data.tokens, data.grid, data.cells, data.box, data.picture]);
 
   if (frame.drawn === drawn) {
-    frame.querySelectorAll("button").forEach((button) => cells.set(Number(button.dataset.position), button));
+    frame.querySelectorAll("button").forEach((button) => cells.set(button.dataset.position, button));
     cells.forEach((button, position) => paint(position));
     frame.querySelector(".legend").replaceWith(legend());
   } else {
@@ -32,12 +35,11 @@ export default function (component) {
     const grid = element("div", "grid");
     grid.style.gridTemplateColumns = `repeat(${data.grid[1]}, 1fr)`;
     grid.style.gridTemplateRows = `repeat(${data.grid[0]}, 1fr)`;
-    let place = 0;
-    data.tokens.forEach(([, role], position) => {
-      if (role !== "image") return;
+    const [left, top, right, bottom] = data.box;
+    grid.style.inset = [top, 1 - right, 1 - bottom, left].map((share) => `${100 * share}%`).join(" ");
+    data.cells.forEach((position, place) => {
       const row = Math.floor(place / data.grid[1]) + 1, column = (place % data.grid[1]) + 1;
-      place += 1;
-      grid.appendChild(cell("patch", position, `patch row ${row}, column ${column}`));
+      grid.appendChild(cell("patch", String(position), `token ${position}: patch row ${row}, column ${column}`));
     });
     box.append(image, grid);
     return box;
@@ -54,11 +56,16 @@ export default function (component) {
           place.textContent = `▦ ${data.grid[0]} × ${data.grid[1]} patches`;
           place.style.cursor = "default";
           line.appendChild(place);
+          if (rest.length) {
+            const others = cell("token", "rest", `${rest.length} further image tokens: the picture as a whole, ends of lines`);
+            others.textContent = `▦ ${rest.length} more`;
+            line.appendChild(others);
+          }
           skipped = true;
         }
         return;
       }
-      const token = cell("token", position, WORDS[role] || role);
+      const token = cell("token", String(position), `token ${position}: ${WORDS[role] || role}`);
       token.textContent = role === "image" ? "▦" : text;
       line.appendChild(token);
     });
@@ -69,26 +76,35 @@ export default function (component) {
   function summarise() {
     const place = frame.querySelector(".patches");
     if (!place) return;
-    place.classList.toggle("masked", data.tokens.every(([, role], position) => role !== "image" || masked.has(position)));
+    place.classList.toggle("masked", [...patches].every((position) => masked.has(position)));
   }
 
   function cell(kind, position, words) {
     const button = element("button", kind);
     button.type = "button";
     button.dataset.position = position;
-    button.dataset.words = `token ${position}: ${words}`;
+    button.dataset.words = words;
     cells.set(position, button);
     paint(position);
     return button;
   }
 
-  function paint(position) {
-    const button = cells.get(position);
+  // The positions that a cell stands for.
+  function of(key) {
+    return key === "rest" ? rest : [Number(key)];
+  }
+
+  // key: a token's position as text, or "rest", which shows the strongest of its tokens.
+  function paint(key) {
+    const button = cells.get(key);
     const kind = button.classList.contains("patch") ? "patch" : "token";
-    const hidden = masked.has(position);
+    const hidden = of(key).every((position) => masked.has(position));
+    const shown = of(key);
+    const position = !data.shade ? shown[0] : shown.reduce((a, b) => (Math.abs(data.shade[b]) > Math.abs(data.shade[a]) ? b : a));
     const shade = data.shade ? data.shade[position] : null;
+    const value = data.values ? `, ${key === "rest" ? "strongest " : ""}${data.values[position]}` : "";
     button.className = kind + (kind === "token" ? ` role-${data.tokens[position][1]}` : "");
-    button.title = button.dataset.words + (data.values ? `, ${data.values[position]}` : "") + (hidden ? ", masked" : "");
+    button.title = button.dataset.words + value + (hidden ? ", masked" : "");
     button.setAttribute("aria-label", `${button.title}. ${data.tokens[position][0]}`);
     button.setAttribute("aria-pressed", String(hidden));
     if (hidden) button.classList.add("masked");
@@ -128,21 +144,21 @@ export default function (component) {
       const hit = parentElement.elementFromPoint
         ? parentElement.elementFromPoint(event.clientX, event.clientY)
         : document.elementFromPoint(event.clientX, event.clientY);
-      return hit && hit.dataset && hit.dataset.position !== undefined ? Number(hit.dataset.position) : null;
+      return hit && hit.dataset && hit.dataset.position !== undefined ? hit.dataset.position : null;
     };
-    const touch = (position) => {
-      if (position === null || gesture.positions.has(position)) return;
-      gesture.positions.add(position);
-      if (gesture.mask) masked.add(position);
-      else masked.delete(position);
-      paint(position);
+    const touch = (key) => {
+      if (key === null || gesture.keys.has(key)) return;
+      gesture.keys.add(key);
+      of(key).forEach((position) => (gesture.mask ? masked.add(position) : masked.delete(position)));
+      paint(key);
       summarise();
     };
+    const begun = (key) => ({ mask: !of(key).every((position) => masked.has(position)), keys: new Set() });
     const down = (event) => {
-      const position = at(event);
-      if (position === null || event.button > 0) return;
-      gesture = { mask: !masked.has(position), positions: new Set(), x: event.clientX, y: event.clientY };
-      touch(position);
+      const key = at(event);
+      if (key === null || event.button > 0) return;
+      gesture = { ...begun(key), x: event.clientX, y: event.clientY };
+      touch(key);
       event.preventDefault();
     };
     // A quick drag is reported at few points: every cell on the line between two of them counts.
@@ -159,7 +175,7 @@ export default function (component) {
     };
     const up = () => {
       if (!gesture) return;
-      setTriggerValue("toggle", { positions: [...gesture.positions], mask: gesture.mask });
+      setTriggerValue("toggle", { positions: [...gesture.keys].flatMap(of), mask: gesture.mask });
       gesture = null;
     };
     const key = (event) => {
@@ -167,8 +183,8 @@ export default function (component) {
       const position = event.target.dataset ? event.target.dataset.position : undefined;
       if (position === undefined) return;
       event.preventDefault();
-      gesture = { mask: !masked.has(Number(position)), positions: new Set() };
-      touch(Number(position));
+      gesture = begun(position);
+      touch(position);
       up();
     };
     frame.addEventListener("pointerdown", down);
