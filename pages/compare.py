@@ -10,7 +10,18 @@ from analysis.errors import AnalysisError
 from analysis.figures.style import percent
 from analysis.store import Store
 from pages.components.concepts import belief
-from pages.components.shared import caching, commands, concept_cards, downloads, gallery, layout, pickers, scores, state
+from pages.components.shared import (
+    caching,
+    commands,
+    concept_cards,
+    downloads,
+    gallery,
+    layout,
+    pickers,
+    safe,
+    scores,
+    state,
+)
 from pages.components.shared.errors import guard
 
 LISTS = ("twins", "only here", "only there")
@@ -192,7 +203,7 @@ def pair_card(store: Store, first: int, other: Store, second: int) -> None:
     sides = ((store, first), (other, second))
     for column, (whose, concept) in zip(st.columns(2, gap="medium", border=True), sides, strict=True):
         with column:
-            st.caption(whose.label)
+            st.caption(safe.words(whose.label))
             state.page_link(
                 "concept", concept_cards.title(whose, concept), icon=":material/center_focus_strong:",
                 store=caching.store_id(whose), concept=concept,
@@ -263,7 +274,7 @@ def through_both(store: Store, other: Store, found: Shared) -> None:
         st.columns(2, gap="medium"), (store, other), (row, int(rows[1][at[0]])), strict=True
     ):
         with column:
-            st.caption(whose.label)
+            st.caption(safe.words(whose.label))
             values, ids = np.asarray(whose.codes.values[here]), np.asarray(whose.codes.indices[here])
             for slot in np.argsort(-values, kind="stable")[:STRONG]:
                 if values[slot] > 0:

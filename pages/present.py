@@ -8,7 +8,7 @@ from analysis.store import notebook
 from analysis.store.finding import Finding
 from pages.components.findings import export, opened
 from pages.components.findings.stage import stage
-from pages.components.shared import caching, gallery, layout, state
+from pages.components.shared import caching, gallery, layout, safe, state
 from pages.components.shared.errors import guard
 
 MOST = 200  # findings of one show
@@ -76,7 +76,11 @@ def _theme() -> str:
 
 
 def _nothing(collection: str, names: list[str]) -> None:
-    words = f"The collection {state.shown(collection)} holds no finding." if collection else "Nothing is pinned yet."
+    words = (
+        f"The collection {safe.words(state.shown(collection))} holds no finding."
+        if collection
+        else "Nothing is pinned yet."
+    )
     st.info(f"{words} Pin a figure, a table or a concept first.", icon=":material/slideshow:")
     for name in names[:8]:
         state.view_button(gallery.escape(name, 80), place="collection", icon=":material/slideshow:", collection=name)

@@ -19,7 +19,7 @@ from tests.build.folders import small_plan
         ("qwen3-vl-8b", (32768, 50)),
         ("paligemma2-3b", (20736, 50)),
         ("chameleon-7b", (32768, 50)),
-        ("clip-mini", (8 * 128, 16)),
+        ("clip-mini", (8 * 256, 16)),
     ],
 )
 def test_an_sae_of_a_known_backbone_has_the_size_of_the_released_one(backbone, size):

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.data.samples import MODALITIES
 from analysis.errors import BackboneError
+from analysis.figures.palette import backbone_style
 from analysis.models.families import FAMILIES, TAPS
 from analysis.models.inputs import BUILDERS
 from analysis.models.layouts import LAYOUTS
@@ -32,7 +33,7 @@ def test_rows_are_complete_and_tell_apart():
         assert spec.key == key
         assert spec.model_type in FAMILIES
         assert spec.contrastive == FAMILIES[spec.model_type].contrastive
-        assert (spec.dash == "solid") == spec.contrastive, "contrastive solid, MLLMs dashed"
+        assert (backbone_style(key).dash == "solid") == spec.contrastive, "contrastive solid, MLLMs dashed"
         assert spec.width > 0
         if not spec.demo:
             assert spec.dtype == "bfloat16"
@@ -44,9 +45,7 @@ def test_rows_are_complete_and_tell_apart():
         elif not spec.demo:
             assert spec.sae_file.endswith(".pt")
             assert spec.sae_width in (7168, 20736, 32768)
-    styles = [(spec.dash, spec.symbol) for spec in BACKBONES.values()]
-    assert len(set(styles)) == len(styles)
-    assert len({spec.short for spec in BACKBONES.values()}) == len(BACKBONES)
+    assert len({spec.label for spec in BACKBONES.values()}) == len(BACKBONES)
 
 
 def test_every_family_names_a_builder_a_layout_and_a_tap():

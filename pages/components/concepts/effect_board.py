@@ -9,7 +9,7 @@ from analysis.figures.style import points
 from analysis.retrieval.evaluation.single_effects import MEAN, leaderboard
 from analysis.retrieval.interventions import Intervention, Removal
 from analysis.store import Store
-from pages.components.shared import caching, commands, concept_cards, downloads, pickers, state
+from pages.components.shared import caching, commands, concept_cards, downloads, pickers, safe, state
 
 SHOWN = 5
 HOW = (
@@ -48,7 +48,7 @@ def section(store: Store, *, task: str | None = None) -> None:
         with column:
             _side(store, task, board, words, hurts=hurts)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{task}, {store.caption}.", width="stretch")
+        st.caption(f"{task}, {safe.words(store.caption)}.", width="stretch")
         downloads.save(
             f"{store.name}-{task}-concept-effects",
             table=lambda: effects[effects["task"] == task],
