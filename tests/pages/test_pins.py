@@ -98,12 +98,11 @@ def test_an_uploaded_picture_is_kept_only_with_a_tick(
         assert max(image.size) == 1024
 
 
-def test_what_cannot_be_kept_is_said_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRIEVALLENS_CACHE", str(tmp_path))
+    monkeypatch.setenv("RETRIEVALLENS_NOTES", f"sqlite:///{tmp_path}")  # a folder is no database
     app = AppTest.from_function(on_one_pin, default_timeout=60).run()
     app.button(key="pin_query").click().run()
-    app.text_area(key="_pin_note").set_value("n" * (notebook.MAX_NOTE + 1))
     app.button(key="pin_keep").click().run()
     assert not app.exception
-    assert "at most 4000 are kept" in app.session_state["_pin_problem"]
-    assert notebook.findings(tmp_path / "notes") == []
+    assert "could not be kept" in app.session_state["_pin_problem"]
