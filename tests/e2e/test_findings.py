@@ -72,7 +72,6 @@ def test_from_a_pin_to_a_meeting_and_again_on_a_cold_server(page, cache: Path, s
             dialog = page.get_by_role("dialog")
             dialog.get_by_label("Note").fill(f"from {name}")
             dialog.get_by_role("button", name="Pin", exact=True).click()
-            page.get_by_text("Pinned to").first.wait_for()
             dialog.wait_for(state="hidden")
             kept = notebook.findings(notes)
             assert len(kept) == number
@@ -85,7 +84,7 @@ def test_from_a_pin_to_a_meeting_and_again_on_a_cold_server(page, cache: Path, s
         order = [one.id for one in notebook.findings(notes, collection=kept[0].collection)]
 
         open_view(page, address, "findings", f"?collection={kept[0].collection}")
-        page.locator(f".st-key-down_{order[0]} button").click()
+        page.locator(f".st-key-down_{order[0]} button").first.click()
         settled(page)
         page.screenshot(path=shots / "findings.png")
         order[0], order[1] = order[1], order[0]

@@ -43,8 +43,10 @@ def _table(part: Table) -> None:
     if part.title:
         st.markdown(f"**{gallery.escape(part.title)}**")
     columns = _unique(part.columns)
+    rows = pd.DataFrame([dict(zip(columns, row, strict=False)) for row in part.rows], columns=columns)
+    numbers = [name for name in columns if rows[name].dtype.kind == "f"]
     st.dataframe(
-        pd.DataFrame([dict(zip(columns, row, strict=False)) for row in part.rows], columns=columns),
+        rows, column_config={name: st.column_config.NumberColumn(format="%.4g") for name in numbers},
         hide_index=True, height="content" if len(part.rows) <= 12 else 440, alt=part.title or "Table of the finding",
     )  # fmt: skip
 
