@@ -1,4 +1,4 @@
-"""All that is shipped beside the code has its licence named, and what is installed can be installed the same everywhere."""
+"""Everything that is shipped beside the code has its licence named, and what is installed is locked."""
 
 import re
 from pathlib import Path

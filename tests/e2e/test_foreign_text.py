@@ -1,0 +1,76 @@
+"""In a real browser: whatever link, store, label or text field say, no request leaves the page and no link leads away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+
+from pages.components.shared import state
+from pages.components.shared.state import PAGES
+from tests.e2e.conftest import FLAGS, serving
+from tests.hostile_store import EVIL, POISON, make_hostile_store
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def tab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    folder = tmp_path_factory.mktemp("hostile")
+    make_hostile_store(folder / "cache", backbone="qwen2-vl-mini", tokens=True, demo=True, r2=0.1)
+    with (
+        serving(folder / "app.log", RETRIEVALLENS_CACHE=str(folder / "cache")) as address,
+        playwright.sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(60_000)
+        page.left = []
+        page.on("request", lambda asked: page.left.append(asked.url) if not _ours(asked.url, address) else None)
+        yield page
+        browser.close()
+
+
+def _ours(url: str, address: str) -> bool:
+    return url.startswith((address, address.replace("http", "ws", 1), "data:", "blob:"))
+
+
+def settle(page) -> None:
+    page.get_by_test_id("stHeading").first.wait_for()
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+    page.wait_for_timeout(400)
+
+
+def quiet(page) -> None:
+    hrefs = page.evaluate(
+        "[...document.querySelectorAll('a[href], img[src], use, iframe')].map(e => e.href || e.src || '')"
+    )
+    home = page.evaluate("location.origin")
+    away = [href for href in hrefs if str(href) and not str(href).startswith((home, "data:", "blob:", "{"))]
+    assert (away, page.left) == ([], [])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_request_leaves_and_no_link_leads_away(name: str, tab) -> None:
+    path = "/" if name == "overview" else f"/{PAGES[name].url_path}"
+    every = dict.fromkeys(sorted(state.KNOWN - {state.STORE, state.STORES}), POISON)
+    for params in (
+        {},
+        {"store": "qwen2-vl-mini", "source": "data", "concept": "0"},
+        every,
+        {"text": POISON, "words": POISON},
+    ):
+        tab.goto(f"{path}?{urlencode(params)}")
+        settle(tab)
+        assert EVIL in tab.content() or name == "stores"
+        quiet(tab)
+    boxes = tab.locator("input[type=text]:visible, textarea:visible")
+    for slot in range(min(boxes.count(), 4)):
+        box = boxes.nth(slot)
+        if box.is_enabled() and box.is_editable():
+            box.fill(POISON[:150])
+            box.press("Enter")
+            settle(tab)
+            quiet(tab)
