@@ -14,6 +14,7 @@ from tests.pages.opening import ROOT, open_page, sentences, words
 from tests.synthetic_store import make_store
 
 EVERY = tuple(PAGES)
+OF_STORES = tuple(name for name in PAGES if name not in ("findings", "present"))  # those show what was kept
 NONSENSE = {
     "store": "../../etc/passwd",
     "stores": "a,b,,<script>",
@@ -46,7 +47,7 @@ def test_page_runs_alone(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
     assert app.title[0].value.endswith("?")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OF_STORES)
 def test_empty_cache_says_what_is_missing_and_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,13 +61,13 @@ def test_empty_cache_says_what_is_missing_and_the_command(
 def test_nonsense_link_gets_sentences_and_the_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, **NONSENSE)
     assert not app.error
-    assert len(app.main) > 3
+    assert len(app.main) > (3 if name in OF_STORES else 1)
     assert "Traceback" not in words(app)
     if "store" in PAGES[name].params:
         assert any("no store" in sentence and "etc/passwd" in sentence for sentence in sentences(app))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OF_STORES)
 def test_truncated_store_is_one_sentence_and_the_others_work(
     name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +80,7 @@ def test_truncated_store_is_one_sentence_and_the_others_work(
     assert "qwen2-vl-mini" in words(app)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OF_STORES)
 def test_only_damaged_stores_is_an_empty_state_with_reasons(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +90,7 @@ def test_only_damaged_stores_is_an_empty_state_with_reasons(
     assert any("schema 99" in sentence for sentence in sentences(app))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OF_STORES)
 def test_store_damaged_while_the_page_is_open_is_noticed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
