@@ -172,7 +172,7 @@ def test_long_tables_go_on_on_the_next_slide_and_nothing_is_lost() -> None:
     table = Table(("n", "text"), tuple((i, "x") for i in range(25)))
     deck = deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(table,))])
     assert [row for slide in deck.slides for part in slide.parts for row in part.rows] == list(table.rows)  # type: ignore[union-attr]
-    assert deck.slides[1].title == "t (2 of 3)"
+    assert deck.slides[1].title == "t (2 of 4)"
 
 
 def test_without_chromium_pdf_says_what_to_do_and_html_needs_none(

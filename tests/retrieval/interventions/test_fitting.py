@@ -9,9 +9,10 @@ import pytest
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.interventions import BASE, Removal, parse
-from analysis.retrieval.interventions.fitting import apply, embeddings, fit
+from analysis.retrieval.interventions import BASE, Intervention, Removal, parse
+from analysis.retrieval.interventions.fitting import embeddings, fit
 from analysis.retrieval.realign import statistics
+from analysis.retrieval.task import RetrievalSpace
 from analysis.sae.codes import Codes
 from tests.retrieval.planted import unit, world
 
@@ -22,6 +23,12 @@ QUERY_SPECS = (
     "realign:statistics=joint", "realign:statistics=queries", "realign:statistics=candidates",
     "realign:statistics=support", "edit:1=0+centring:side+removal:concepts=2+realign",
 )  # fmt: skip
+
+
+def apply(intervention: Intervention, space: RetrievalSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows of queries and candidates after an intervention."""
+    fitted = fit(intervention, space)
+    return fitted.queries, fitted.candidates
 
 
 @pytest.fixture(scope="module")
