@@ -26,7 +26,7 @@ def tab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     ):
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(150_000)
         page.left = []
         page.on("request", lambda asked: page.left.append(asked.url) if not _ours(asked.url, address) else None)
         yield page
