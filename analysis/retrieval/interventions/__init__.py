@@ -5,6 +5,28 @@ add a kind of step write a file like the ones beside this one (`step` says what 
 below, or keep it outside the repository and name it with `--plugin` or $RETRIEVALLENS_PLUGINS.
 """
 
+from analysis.retrieval.interventions.registry import (
+    KINDS,
+    families,
+    family_of,
+    load_named_plugins,
+    load_plugin,
+    register,
+)
+from analysis.retrieval.interventions.settings import Setting, choice, flag, number, whole
+from analysis.retrieval.interventions.step import (
+    ChoosesEmbeddings,
+    CorrectsSimilarities,
+    JoinsModels,
+    MapsRows,
+    Offer,
+    Step,
+    WeighsConcepts,
+)
+from analysis.retrieval.ranking.transforms import Affine
+
+# isort: split
+# The steps come behind what they are made of, so that a file here may import from this package, as a plugin does.
 from analysis.retrieval.interventions.all_but_the_top import AllButTheTop
 from analysis.retrieval.interventions.bimodal import KeepBimodal
 from analysis.retrieval.interventions.centring import Centring
@@ -18,28 +40,10 @@ from analysis.retrieval.interventions.pool import VARIANT_LABELS, Pool
 from analysis.retrieval.interventions.principal_components import PrincipalComponents
 from analysis.retrieval.interventions.qb_norm import QBNorm
 from analysis.retrieval.interventions.realign import ReAlign
-from analysis.retrieval.interventions.registry import (
-    KINDS,
-    families,
-    family_of,
-    load_named_plugins,
-    load_plugin,
-    register,
-)
 from analysis.retrieval.interventions.removal import Removal
 from analysis.retrieval.interventions.rerank import Rerank
 from analysis.retrieval.interventions.sae_edit import SaeEdit
-from analysis.retrieval.interventions.settings import Setting, choice, flag, number, whole
 from analysis.retrieval.interventions.sinkhorn import Sinkhorn
-from analysis.retrieval.interventions.step import (
-    ChoosesEmbeddings,
-    CorrectsSimilarities,
-    JoinsModels,
-    MapsRows,
-    Offer,
-    Step,
-    WeighsConcepts,
-)
 
 for _kind in (
     Removal, ReAlign, Centring, PrincipalComponents, AllButTheTop, NNN, CSLS, InvertedSoftmax, QBNorm, Sinkhorn, Pool, Edit,
@@ -48,7 +52,6 @@ for _kind in (
     register(_kind)
 
 from analysis.retrieval.interventions.intervention import BASE, Intervention, parse  # noqa: E402  # needs the kinds
-from analysis.retrieval.ranking.transforms import Affine  # noqa: E402
 
 __all__ = [
     "BASE", "CSLS", "KINDS", "NNN", "VARIANT_LABELS", "Affine", "AllButTheTop", "Centring", "ChoosesEmbeddings",

@@ -207,7 +207,10 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
         known = np.flatnonzero(np.isfinite(score) & ((energy > 0) | (chosen.base == "all")))
         ids = known[np.lexsort((known, -energy[known], -score[known]))][:m]
     if not len(ids):
-        raise RetrievalError(f"No concept has a score for removal by {chosen.score!r}; expected at least one live one.")
+        raise RetrievalError(
+            f"No concept has a score for removal by {chosen.score!r}; expected at least one live one. A store that is older "
+            "than the score gets it by `python -m analysis rescore STORE`."
+        )
     return ids
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.store.finding import Finding
 from analysis.store.notebook import finding
-from pages.components.shared import caching, commands
+from pages.components.shared import caching, commands, safe
 
 KINDS = {"html": "HTML: one file, offline", "pptx": "PowerPoint", "pdf": "PDF"}
 MIME = {
@@ -60,7 +60,7 @@ def _make(kind: str, dark: bool, notes: bool, title: str, ids: tuple[str, ...]) 
         data = deck_bytes(deck, kind, notes=notes, mode="dark" if dark else "light")
         st.session_state[_MADE] = ((kind, dark, notes, title, ids), data)
     except AnalysisError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(safe.sentence(error), icon=":material/error:")
     finally:
         bar.empty()
 

@@ -11,7 +11,7 @@ from analysis.errors import AnalysisError, StoreError
 from analysis.store.finding import Finding
 from analysis.store.notebook import edit_finding, finding, hide_finding, move_finding
 from pages.components.findings import parts
-from pages.components.shared import caching, gallery, pins, state
+from pages.components.shared import caching, gallery, pins, safe, state
 from pages.components.shared.errors import guard
 
 
@@ -20,7 +20,7 @@ def show(uid: str, names: list[str]) -> None:
     try:
         one = finding(caching.notes_dir(), uid)
     except StoreError as error:
-        st.info(str(error), icon=":material/search_off:")
+        st.info(safe.sentence(error), icon=":material/search_off:")
         return
     st.subheader(gallery.escape(one.headline, 500) or "Without a title", anchor=False)
     _ways(one, names)

@@ -9,7 +9,7 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.store import Store
 from analysis.store.notebook import add_finding, collections
-from pages.components.shared import caching, state
+from pages.components.shared import caching, safe, state
 
 NAME = "The paper on these models"
 _TIMES = "_standard_times"
@@ -39,7 +39,7 @@ def _measure() -> None:
                 add_finding(caching.notes_dir(), replace(one, collection=name, author=author))
         except AnalysisError as error:
             status.update(label="Not measured", state="error")
-            st.error(str(error), icon=":material/error:")
+            st.error(safe.sentence(error), icon=":material/error:")
             return
     st.session_state[_TIMES] = st.session_state.get(_TIMES, 0) + 1
     state.put_together({state.COLLECTION: name, state.FINDING: None})

@@ -24,7 +24,8 @@ SESSION_BYTES = 120_000_000  # uploads that one visitor's session may hold
 TOTAL_BYTES = 1_000_000_000  # uploads that all of them may hold
 # What a page may load: nothing from elsewhere, whatever is written in it. Streamlit's own scripts and styles need the rest.
 POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; "
+    "connect-src 'self' data: blob:; "  # the camera's picture is read from a data address
     "style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
     "frame-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
+from analysis.errors import AnalysisError
 from pages.components.shared import safe
 
 # Owned by this module: links set them.
@@ -253,6 +254,8 @@ def get_int(key: str, *, low: int, high: int, default: int, what: str) -> int:
 def enter(page: str) -> None:
     """Start of a page: take the owned keys of other pages out of the address (the session still remembers them), and bring
     back the page's kept widgets when the visitor returns by the browser's back button, where Streamlit resets them."""
+    if page not in PAGES:
+        raise AnalysisError(f"The page {page!r} has no row in PAGES of pages/components/shared/state.py; add one.")
     previous, st.session_state["_page"] = st.session_state.get("_page"), page
     st.session_state.pop(_SHOWN, None)
     if previous != page:
