@@ -40,11 +40,6 @@ def one_of(what: str, value: str, choices: Sequence[str]) -> None:
     """RetrievalError unless the value is one of the choices, with the closest one as a suggestion."""
     if value not in choices:
         close = get_close_matches(str(value)[:80], choices, n=1)
-        hint = (
-            f"did you mean {close[0]!r}?"
-            if close
-            else f"expected one of {', '.join(choices)}."
-            if choices
-            else "there are none."
-        )
+        known = f"expected one of {', '.join(choices)}." if choices else "there are none."
+        hint = f"did you mean {close[0]!r}?" if close else known
         raise RetrievalError(f"The {what} {str(value)[:80]!r} is unknown; {hint}")
