@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.store import notebook
-from pages.components.shared.state import DEFAULT_PAGE, PAGES
+from pages.components.shared.state import DEFAULT_PAGE
 from tests.e2e.conftest import FLAGS, serving
 from tests.synthetic_store import make_store
 
@@ -51,7 +51,7 @@ def settled(page: playwright.Page) -> None:
 
 
 def open_view(page: playwright.Page, address: str, name: str, query: str = "") -> None:
-    path = "" if name == DEFAULT_PAGE else PAGES[name].url_path
+    path = "" if name == DEFAULT_PAGE else name
     page.goto(f"{address}/{path}{query}")
     page.get_by_role("heading", level=1).first.wait_for()
     settled(page)
@@ -99,7 +99,7 @@ def test_from_a_pin_to_a_meeting_and_again_on_a_cold_server(page, cache: Path, s
         assert file.stat().st_size < 5_000_000
 
     with serving(tmp_path / "second.log", RETRIEVALLENS_CACHE=str(cache)) as address:
-        page.goto(f"{address}/{PAGES['present'].url_path}?collection={kept[0].collection}&finding={order[1]}")
+        page.goto(f"{address}/present?collection={kept[0].collection}&finding={order[1]}")
         screen = page.locator("dialog .screen")
         screen.wait_for()
         page.wait_for_function("() => true")

@@ -13,7 +13,6 @@ from analysis.report.published import published
 from analysis.report.reproduce import reproduction_table
 from analysis.store import notebook, open_store
 from analysis.store.finding import Finding, Table
-from pages.components.shared.state import PAGES
 from tests.pages.opening import open_page, words
 from tests.synthetic_store import make_store
 
@@ -40,7 +39,7 @@ def test_a_slide_a_finding_each_with_its_live_view(cache: Path, monkeypatch: pyt
     ]
     data = on_stage(open_page("present", cache, monkeypatch, collection="talk", finding=kept[1].id))
     assert data["start"] == 2
-    address = f"{PAGES['concept'].url_path}?store=x/y&concept=3&bare=1&embed=true&embed_options=light_theme"
+    address = "concept?store=x/y&concept=3&bare=1&embed=true&embed_options=light_theme"
     assert data["live"] == ["", address, "", ""]
     assert data["html"].count("<section>") == 4
 
