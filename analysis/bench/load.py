@@ -113,7 +113,7 @@ def _query(page: str, store: Store, rng: random.Random) -> str:
     """An address as a click makes it; a store takes the task and the method of one visitor in three."""
     place = f"{store.path.parent.name}/{store.path.name}"
     found = PAGES[page].format(store=place, concept=rng.randrange(store.n_concepts), i=rng.randrange(20))
-    if page in ("lab", "live") and store.tasks:
+    if page in ("retrieval_lab", "live_query") and store.tasks:
         found = found.replace("task=t2i", f"task={rng.choice(store.tasks)}")
         found += f"&method={rng.choice(METHODS)}" if rng.random() < 0.33 else ""
     return found
@@ -128,9 +128,9 @@ def _visit(server: Server, store: Store) -> None:
 def _growth(server: Server, store: Store, reruns: int, process: psutil.Process) -> tuple[int, int]:
     """Resident bytes after the first tenth of the reruns, and after all."""
     before = 0
-    with Visitor(server, "inspect") as visitor:
+    with Visitor(server, "concept") as visitor:
         for number in range(reruns):
-            visitor.run(_query("inspect", store, random.Random(number % 30)))
+            visitor.run(_query("concept", store, random.Random(number % 30)))
             if number == max(reruns // 10, min(30, reruns - 1)):
                 before = process.memory_info().rss
     return before or process.memory_info().rss, process.memory_info().rss

@@ -159,7 +159,7 @@ def said(run: Run) -> str:
     "model", [FAR, "gpt2", "/etc", "/nowhere-at-all", "../../..", "https://evil.example/model", "qwen2-vl-7b"]
 )
 def test_a_link_that_names_a_model_asks_nobody_and_learns_nothing(closed: SimpleNamespace, model: str) -> None:
-    with Visitor(closed, "live") as visitor:  # type: ignore[arg-type]
+    with Visitor(closed, "live_query") as visitor:  # type: ignore[arg-type]
         shown = said(visitor.run(f"store=clip-vit-b32&task=t2i&text=a+dog&model={model}"))
     assert left(closed) == ""
     assert not list(closed.hub.rglob("*"))
@@ -168,7 +168,7 @@ def test_a_link_that_names_a_model_asks_nobody_and_learns_nothing(closed: Simple
 
 def test_a_store_whose_weights_are_on_the_hub_asks_for_them_by_a_click_alone(closed: SimpleNamespace) -> None:
     for beside in ("", "&beside=qwen3-vl-8b"):
-        with Visitor(closed, "live") as visitor:  # type: ignore[arg-type]
+        with Visitor(closed, "live_query") as visitor:  # type: ignore[arg-type]
             shown = said(visitor.run(f"store=clip-vit-b32&task=t2i&text=a+dog{beside}"))
         assert "is not loaded by itself" in shown
         assert "What is not here comes from the hub first." in shown
