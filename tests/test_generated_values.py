@@ -1,9 +1,10 @@
 """Whatever a link, a text field or a command's option holds: an answer or one sentence, within a second of processor time and
 100 MB of memory that the operating system lends. Values are generated: limits and what lies beyond, every notation of a
-number, other alphabets, repeats, fragments of valid texts. The whole count runs with `-m slow`."""
+number, other alphabets, repeats, fragments of valid texts. Minutes of them run with RETRIEVALLENS_THOROUGH=1."""
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ from pages.components.shared.state import PAGES
 from tests.pages.opening import open_page
 from tests.synthetic_store import make_store
 
+THOROUGH = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(not os.environ.get("RETRIEVALLENS_THOROUGH"), reason="takes minutes: RETRIEVALLENS_THOROUGH=1"),
+]
 FEW, ALL = 150, 3400  # three properties: more than 10,000 values in all
 SECONDS, BYTES = 1.0, 100_000_000
 NUMBERS = [
@@ -130,7 +136,7 @@ def generated(count: int) -> Callable:
     )  # fmt: skip
 
 
-counts = pytest.mark.parametrize("count", [FEW, pytest.param(ALL, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+counts = pytest.mark.parametrize("count", [FEW, pytest.param(ALL, marks=THOROUGH)])
 
 
 @counts
@@ -193,7 +199,7 @@ def test_command_options(count: int, store: Path) -> None:
 PARAMETERS = sorted({value for name, value in vars(state).items() if name.isupper() and isinstance(value, str)} - {""})
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(250, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("count", [6, pytest.param(250, marks=THOROUGH)])
 def test_parameters_of_pages(count: int, store: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in PAGES:  # imports and what is computed once
