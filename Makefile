@@ -22,7 +22,7 @@ serve: $(VENV)/.installed  ## share it on a network: NAMES=lens.lab.org, see the
 	  --browser.serverAddress $(or $(firstword $(NAMES)),localhost)
 
 test: $(VENV)/.installed-dev  ## environment + all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .

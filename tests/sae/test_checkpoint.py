@@ -281,7 +281,9 @@ def test_wrong_files_say_what_was_expected(tmp_path):
         _saved({**state, "encoder.final_block.0.bias": torch.full((40,), torch.nan)}, tmp_path / "d.pt")
     )
     assert "holds a list" in message(_saved([1, 2], tmp_path / "e.pt"))
-    assert "differ in shape" in message(_saved({**state, "dictionary._weights": torch.ones(40, 5)}, tmp_path / "f.pt"))
+    assert "more than its 40 concepts" in message(
+        _saved({**state, "dictionary._weights": torch.ones(40, 5)}, tmp_path / "f.pt")
+    )
     whole = (tmp_path / "a.pt").read_bytes()
     for name, content in (("short.pt", whole[: len(whole) // 2]), ("text.pt", b"not a checkpoint"), ("none.pt", b"")):
         (tmp_path / name).write_bytes(content)

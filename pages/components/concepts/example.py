@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from analysis.store import Store
-from pages.components.shared import caching, gallery, state
+from pages.components.shared import caching, gallery, safe, state
 
 SOURCES = ("from the data", "your own")
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff"]
@@ -68,7 +68,7 @@ def _own(store: Store) -> np.ndarray | None:
 
     if not store.has_model:
         st.info(
-            f"{store.label} holds imported embeddings: no model can read an example of your own.",
+            f"{safe.words(store.label)} holds imported embeddings: no model can read an example of your own.",
             icon=":material/info:",
         )
         return None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~$:&]|(?<!\w)-)")  # a hyphen within a word is no list and no rule
 # What a browser's markdown makes a link of although nobody asked for one; it looks at the text after escapes are undone.
-_BARE = re.compile(r"(?i)(?<=http)(?=s?://)|(?<=www)(?=\.)|(?<=@)(?=\S)")
+_BARE = re.compile(r"(?i)(?<=http)(?=s?://)|(?<=www)(?=\.)|(?<=@)(?=[\w-]+\.\w)")
 _BREAK = "\u2060"  # a word joiner: nothing to see, and no address any more
 # Emphasis, links, tags, formulas, entities, directives (:red[...]) and, at the start of a line, headings, lists and quotes.
 _FORMATTING = re.compile(r"[\\`*\[\]<~$|]|(?<!\w)_|_(?!\w)|:(?=[A-Za-z])|&(?=[#\w])|^[#>+-]|(?<=^\d)[.)]")
