@@ -1,4 +1,4 @@
-"""What is open: tests that failed when large parts were merged and whose reason is not found yet. A row goes with its reason."""
+"""What is open: tests that failed when large parts were merged and whose reason is not found yet; a row goes with it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,10 @@ OPEN = (
     "tests/report/test_standard_deck.py::test_every_link_leads_to_a_page_and_its_parameters_are_known",
     "tests/e2e/test_findings.py",
     "tests/e2e/test_method.py",
-    "tests/e2e/test_sign_in.py",
-    "tests/e2e/test_main_job.py",
-    "tests/e2e/test_foreign_text.py",
-    "tests/e2e/test_deep_link.py",
-    "tests/e2e/test_camera.py",
-    "tests/e2e/test_hub_model.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(OPEN):
-            item.add_marker(
-                pytest.mark.xfail(reason="open after the merge of several branches, see the log", strict=False)
-            )
+            item.add_marker(pytest.mark.xfail(reason="open after the merge of several branches", strict=False))

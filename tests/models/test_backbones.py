@@ -146,7 +146,7 @@ def test_a_truncated_weight_file_is_one_sentence(copy):
 def test_a_folder_without_weights_is_one_sentence(copy):
     folder = copy("clip")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(BackboneError, match="no weights; expected model.safetensors"):
+    with pytest.raises(BackboneError, match="no weights; expected"):
         load_backbone(folder, device="cpu")
 
 
