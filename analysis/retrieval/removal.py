@@ -13,6 +13,13 @@ from analysis.retrieval.ranking.rows import VOID, refuse_void, unit_rows
 _BLOCK = 1024
 
 
+def check_concepts(ids: np.ndarray, n_concepts: int) -> None:
+    """RetrievalError for an id that is no concept."""
+    wrong = ids[(ids < 0) | (ids >= n_concepts)]
+    if wrong.size:
+        raise RetrievalError(f"Concept {wrong[0]} does not exist; expected ids from 0 to {n_concepts - 1}.")
+
+
 def concept_subspace(
     dictionary: np.ndarray, concept_ids: Sequence[int] | np.ndarray, rank: int | None = None
 ) -> np.ndarray:
@@ -24,9 +31,7 @@ def concept_subspace(
     """
     ids = np.asarray(concept_ids, dtype=np.int64).ravel()
     n_concepts, width = dictionary.shape
-    if ids.size and (ids.min() < 0 or ids.max() >= n_concepts):
-        wrong = ids[(ids < 0) | (ids >= n_concepts)][0]
-        raise RetrievalError(f"Concept {wrong} does not exist; expected ids from 0 to {n_concepts - 1}.")
+    check_concepts(ids, n_concepts)
     if rank is not None and rank < 0:
         raise RetrievalError(f"The subspace was asked for rank {rank}; expected r >= 0.")
     if not ids.size or rank == 0:

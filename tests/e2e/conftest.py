@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,16 @@ def serving(log_file: Path, *, port: int = 0, **environment: str) -> Iterator[st
         server.terminate()
         server.wait(timeout=30)
         log.close()
+
+
+def settled(page: Any) -> None:
+    """Until the script has run through: Streamlit marks its app element while it is running."""
+    page.wait_for_timeout(400)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running' "
+        "&& !document.querySelector('[data-stale=true]')"
+    )
+    page.wait_for_timeout(200)
 
 
 def _wait(address: str, server: subprocess.Popen) -> None:

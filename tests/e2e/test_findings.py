@@ -11,7 +11,7 @@ import pytest
 
 from analysis.store import notebook
 from pages.components.shared.state import DEFAULT_PAGE
-from tests.e2e.conftest import FLAGS, serving
+from tests.e2e.conftest import FLAGS, serving, settled
 from tests.synthetic_store import make_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -39,15 +39,6 @@ def page(chromium: str) -> Iterator[playwright.Page]:
         page.set_default_timeout(PATIENCE)
         yield page
         browser.close()
-
-
-def settled(page: playwright.Page) -> None:
-    page.wait_for_timeout(400)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running' "
-        "&& !document.querySelector('[data-stale=true]')"
-    )
-    page.wait_for_timeout(200)
 
 
 def open_view(page: playwright.Page, address: str, name: str, query: str = "") -> None:

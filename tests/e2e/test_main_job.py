@@ -16,7 +16,7 @@ from PIL import Image
 
 from analysis.cli import main
 from analysis.store import Store, find_stores, open_store
-from tests.e2e.conftest import FLAGS, ROOT
+from tests.e2e.conftest import FLAGS, ROOT, settled
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
@@ -52,16 +52,6 @@ def picture(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def heading(page: playwright.Page, text: str) -> None:
     page.get_by_role("heading", name=re.compile(text), level=1).wait_for()
-
-
-def settled(page: playwright.Page) -> None:
-    """Until the script has run through: Streamlit marks its app element while it is running."""
-    page.wait_for_timeout(400)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running' "
-        "&& !document.querySelector('[data-stale=true]')"
-    )
-    page.wait_for_timeout(200)
 
 
 def ranking(page: playwright.Page, side: str) -> list[str]:

@@ -7,8 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from analysis.store import find_stores
-from tests.e2e.conftest import FLAGS, ROOT
-from tests.e2e.test_main_job import settled
+from tests.e2e.conftest import FLAGS, ROOT, settled
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
@@ -360,10 +360,11 @@ def test_the_query_in_view_stays_while_the_method_changes(cache: Path, monkeypat
     assert "**Query 0**" in words(app)  # another filter: the first of its list
 
 
-def link(app: AppTest) -> dict[str, str]:
-    """Parameters of the address that the page offers to copy."""
+def link(app: AppTest) -> dict[str, str | list[str]]:
+    """Parameters of the address that the page offers to copy; those that stand in it several times as lists."""
     found = next(code.value for code in app.code if "store=" in code.value and "?" in code.value)
-    return dict(parse_qsl(found.partition("?")[2]))
+    held = parse_qs(found.partition("?")[2])
+    return {key: values if len(values) > 1 else values[0] for key, values in held.items()}
 
 
 def test_the_link_opens_the_query_in_view_though_nobody_chose_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,9 @@ def test_recalls_and_changes_are_those_of_retrieve(found: list[Finding]) -> None
     for one in recalls:
         rows = [row for row in printed(one.command)["rows"] if row["k"] == K]
         assert list(one.facts.values()) == pytest.approx([100 * row["recall"] for row in rows], abs=1e-4)
-        allowed = {percent(rows[0]["recall"]).removesuffix(" %"), *(points(row["difference"]) for row in rows[1:])}
+        allowed = {percent(rows[0]["recall"]).removesuffix(" %")}
+        for row in rows[1:]:  # JSON holds ten digits: a tie, -0.55 points, may be printed either way
+            allowed |= {points(row["difference"] + unseen) for unseen in (-5e-11, 0.0, 5e-11)}
         said = numbers(one.sentence.partition(f"R@{K} ")[2].replace("top 1 %", ""))
         assert said <= allowed, (said - allowed, one.sentence)
 
@@ -93,10 +95,9 @@ def test_ranks_of_single_queries_and_the_distractor(found: list[Finding]) -> Non
 
 
 def test_every_link_leads_to_a_page_and_its_parameters_are_known(found: list[Finding]) -> None:
-    stems = {Path(page.file).stem for page in state.PAGES.values()}
     known = {value for name, value in vars(state).items() if name.isupper() and isinstance(value, str)}
     for one in found:
-        assert one.page in stems
+        assert Path(state.file_of(one.page)).stem == one.page
         assert one.page in state.PAGES
         assert set(one.params) <= known
         assert one.address("http://host").startswith(f"http://host/{one.page}?store")

@@ -20,6 +20,7 @@ from analysis.retrieval.interventions.settings import (
     settings_of,
     whole,
 )
+from analysis.retrieval.removal import check_concepts
 
 if TYPE_CHECKING:
     from analysis.retrieval.interventions.step import Offer, Step
@@ -192,10 +193,13 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
 
     m = max(1, floor(share * n)), n being all K concepts or the live ones (energy > 0). Concepts without a score (NaN:
     never active) are never chosen; equal scores go to the stronger, then to the lower id. A random draw is among live
-    concepts only, because a control that removes dead atoms would remove nothing. RetrievalError when none is left.
+    concepts only, because a control that removes dead atoms would remove nothing. RetrievalError when none is left, and
+    for a picked id that is no concept.
     """
     if chosen.score == "concepts":
-        return np.unique(np.asarray(chosen.concepts, np.int64))
+        picked = np.unique(np.asarray(chosen.concepts, np.int64))
+        check_concepts(picked, len(column("energy")))
+        return picked
     energy = np.nan_to_num(np.asarray(column("energy"), np.float64))
     live = np.flatnonzero(energy > 0)
     m = how_many(chosen.share, len(energy) if chosen.base == "all" else len(live))

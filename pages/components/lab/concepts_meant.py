@@ -35,7 +35,7 @@ def removed(view: LabView) -> list[int]:
     space = caching.task_space(view.store, view.name, view.pool)
     for step in view.after.steps:
         try:
-            found |= {int(concept) for concept in step.removed_concepts(space) if concept < view.store.n_concepts}
+            found |= {int(concept) for concept in step.removed_concepts(space)}
         except AnalysisError:  # a score that this store lacks: the results say so
             continue
     energy = view.store.concepts["energy"].to_numpy()

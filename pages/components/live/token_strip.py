@@ -87,7 +87,7 @@ def _as_step(store: Store, intervention: Intervention) -> Intervention:
         return intervention
     if changed is None:
         why = (
-            "the embedding of this model is no mean of tokens."
+            f"the embedding is the {store.embedding_words}, no mean of tokens."
             if store.one_vector
             else f"the store holds no such embeddings. Switch on “{RUN_LABEL}” to leave out these tokens."
         )

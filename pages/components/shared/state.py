@@ -383,7 +383,7 @@ def place_link(page: str, slot: Any) -> None:
 def write_link() -> None:
     """Write the link anew: widgets further down the page stand in it as well, and a fragment changes some of them."""
     page, slot = st.session_state.get(_LINK, ("", None))
-    if slot is not None and not bare():
+    if slot is not None and page == page_in_view() and not bare():  # a page without a row of controls has none
         slot.code(here(page), language=None, wrap_lines=True)
 
 
