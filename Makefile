@@ -8,6 +8,8 @@ NAMES ?=
 OPEN ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# Some shells forbid Python to keep compiled modules: every start of the app, a command or a test would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
 .PHONY: run serve test check audit lock format demo bench cluster clean help

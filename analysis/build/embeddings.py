@@ -19,8 +19,9 @@ from analysis.build.extraction import Extraction, Progress, Say, read_back
 from analysis.build.files import only_one, write_atomically
 from analysis.build.plan import BuildPlan, Config, DataPlan, ModelPlan, SaePlan, slug
 from analysis.build.shards import ShardJob, run_local
+from analysis.data.defects import Defects
 from analysis.data.disk import fingerprint
-from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
+from analysis.data.samples import Picture, RetrievalSet, Sample
 from analysis.data.vectors import Block, Vectors, load_list, load_vectors
 from analysis.errors import AnalysisError, DataError
 from analysis.models.results import Embeddings

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from analysis.data.samples import printable
+from analysis.data.defects import printable
 from analysis.errors import DataError
 
 START = 120.0  # seconds that the process may take to start, on a machine that is busy

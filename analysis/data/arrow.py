@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.data.columns import PICTURE, column_of
+from analysis.data.defects import Defects
 from analysis.data.disk import head_of, lfs_pointer, read_bytes, read_json
 from analysis.data.names import subfolders
 from analysis.data.parquet import in_file
-from analysis.data.samples import Defects
 from analysis.errors import DataError
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from analysis.data.arrow import ArrowShard, find_arrow, open_arrow
 from analysis.data.columns import ANSWER, CAPTION, FILE, captions_in, column_of
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import clean_text, identifier
-from analysis.data.names import printable
 from analysis.data.pairs import PairGroup, build_pairs
 from analysis.data.parquet import Shard, find_shards, open_shards
-from analysis.data.samples import Defects, PairSet, Picture
+from analysis.data.samples import PairSet, Picture
 from analysis.data.splits import chosen_splits, split_of_file
 from analysis.errors import DataError
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.data.names import printable
-from analysis.data.samples import Defects
+from analysis.data.defects import Defects, printable
 from analysis.errors import DataError
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}

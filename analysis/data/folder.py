@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.data.columns import captions_in
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import clean_text, fingerprint, read_bytes
-from analysis.data.names import Finder, listing, printable
+from analysis.data.names import Finder, listing
 from analysis.data.pairs import PairGroup, build_pairs
-from analysis.data.samples import Defects, PairSet, Picture
+from analysis.data.samples import PairSet, Picture
 from analysis.data.splits import chosen_splits
 from analysis.data.tables import TableRow, read_table, without_number
 from analysis.errors import DataError

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data.coco_json import find_annotations
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import clean_text, file_digest, head_of, identifier, read_json
-from analysis.data.names import Finder, files_of, printable
+from analysis.data.names import Finder, files_of
 from analysis.data.pairs import PairGroup, build_pairs
-from analysis.data.samples import Defects, PairSet, Picture
+from analysis.data.samples import PairSet, Picture
 from analysis.data.splits import chosen_splits
 from analysis.errors import DataError
 

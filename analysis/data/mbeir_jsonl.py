@@ -19,11 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import clean_text, file_digest, fingerprint
 from analysis.data.mbeir_layout import Layout
-from analysis.data.names import Finder, printable
+from analysis.data.names import Finder
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
-from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
+from analysis.data.samples import Picture, RetrievalSet, Sample
 from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, modality_bits, task_code
 from analysis.errors import DataError
 
@@ -165,7 +166,7 @@ def _scan(
                 rows.setdefault(identifier, len(offsets))
             offsets.append(start)
             hashes.append(hash(identifier))
-            bits.append(_settle(record, identifier, side, layout.root if look else None, look, defects))
+            bits.append(_modality_bits(record, identifier, side, layout.root if look else None, look, defects))
             contents.append(hash(f"{record.get(side.picture)}\0{record.get(side.text)}"))
     table = JsonlTable(layout, path, side, np.array(offsets, np.int64), np.array(bits, np.int8))
     _drop_repeated(table, np.array(hashes, np.int64), defects)
@@ -173,7 +174,9 @@ def _scan(
     return table, rows
 
 
-def _settle(record: dict[str, Any], identifier: str, side: Side, root: Path | None, look: str, defects: Defects) -> int:
+def _modality_bits(
+    record: dict[str, Any], identifier: str, side: Side, root: Path | None, look: str, defects: Defects
+) -> int:
     """Modality bits of what is both declared and there; what lacks a part is counted."""
     declared = bits = _declared(record, side)
     if declared & TEXT and not clean_text(record.get(side.text)):

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.data.defects import Defects
 from analysis.data.disk import clean_text
 from analysis.data.parquet import PictureCell, Shard, find_shards, open_shards
 from analysis.data.retrieval import SampleTable, build_retrieval, relate
-from analysis.data.samples import Defects, Picture, RetrievalSet, Sample
+from analysis.data.samples import Picture, RetrievalSet, Sample
 from analysis.data.tasks import IMAGE, MODALITY_OF, TEXT, modality_bits, task_code
 from analysis.errors import DataError
 
@@ -130,7 +131,7 @@ def _read_side(shards: list[Shard], name: str, side: str, check: bool, defects: 
             has_text = np.fromiter((bool(clean_text(value)) for value in text.to_pylist()), bool, n)
             present = has_text * TEXT + shard.has_picture(group) * IMAGE
             declared = _declared(table, present)
-            bits.append(_settle(declared, present, ids[-1], side, defects))
+            bits.append(_modality_bits(declared, present, ids[-1], side, defects))
             texts.append(pc.if_else(pa.array((bits[-1] & TEXT) != 0), text, pa.scalar("", text.type)))
             places.append(np.stack([np.full(n, number), np.full(n, group), np.arange(n)], axis=1).astype(np.int32))
     side_table = ParquetTable(
@@ -148,7 +149,7 @@ def _read_side(shards: list[Shard], name: str, side: str, check: bool, defects: 
     return side_table
 
 
-def _settle(declared: np.ndarray, present: np.ndarray, ids: pa.Array, side: str, defects: Defects) -> np.ndarray:
+def _modality_bits(declared: np.ndarray, present: np.ndarray, ids: pa.Array, side: str, defects: Defects) -> np.ndarray:
     """Modality bits (n,) int8 of what is both declared and there; what lacks a part is counted."""
     bits = (declared & present).astype(np.int8)
     for part, word in ((TEXT, "text"), (IMAGE, "picture")):

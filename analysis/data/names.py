@@ -9,13 +9,10 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from analysis.data.defects import Defects, printable
 from analysis.errors import DataError
-
-if TYPE_CHECKING:
-    from analysis.data.samples import Defects
 
 PICTURE_SUFFIXES = frozenset(
     {
@@ -50,12 +47,6 @@ def is_litter(name: str) -> bool:
 
 def is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
-
-
-def printable(name: object) -> str:
-    """A name as valid Unicode: bytes that are no UTF-8 become \\xe9 and the like."""
-    text = str(name)
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def listing(folder: Path) -> dict[str, int]:

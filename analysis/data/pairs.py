@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.data.defects import Defects
 from analysis.data.disk import fingerprint
-from analysis.data.samples import Defects, PairSet, Picture, Sample
+from analysis.data.samples import PairSet, Picture, Sample
 from analysis.errors import DataError
 
 

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.data.columns import PICTURE, column_of
+from analysis.data.defects import Defects
 from analysis.data.disk import head_of, lfs_pointer, read_bytes
 from analysis.data.names import Finder, files_of, subfolders
-from analysis.data.samples import Defects
 from analysis.data.splits import canonical
 from analysis.errors import DataError
 

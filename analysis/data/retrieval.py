@@ -11,8 +11,9 @@ from typing import overload
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.data.defects import Defects
 from analysis.data.disk import fingerprint
-from analysis.data.samples import Defects, PairSet, RetrievalSet, Sample
+from analysis.data.samples import PairSet, RetrievalSet, Sample
 from analysis.data.tasks import main_modality, mixture, number_note, task_code
 from analysis.errors import DataError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.data.names import printable
+from analysis.data.defects import Defects, printable
 from analysis.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,27 +115,6 @@ class Sample:
 
     def with_instruction(self, instruction: str) -> Sample:
         return replace(self, instruction=instruction)
-
-
-@dataclass
-class Defects:
-    """What a loader had to leave out: kind -> (count, first id). Reported, never silent, never fatal by itself."""
-
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def add(self, kind: str, identifier: object, count: int = 1) -> None:
-        """Note `count` defects of one kind; `identifier` names the first of them."""
-        before, first = self.found.get(kind, (0, printable(identifier)))
-        self.found[kind] = (before + count, first)
-
-    def count(self, kind: str) -> int:
-        return self.found.get(kind, (0, ""))[0]
-
-    def __bool__(self) -> bool:
-        return bool(self.found)
-
-    def lines(self) -> list[str]:
-        return [f"{count} x {kind}, first: {first}" for kind, (count, first) in sorted(self.found.items())]
 
 
 @dataclass(frozen=True)

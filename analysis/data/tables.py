@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data.columns import CAPTION, FILE, column_of
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import read_json, read_text
-from analysis.data.names import is_picture, printable
-from analysis.data.samples import Defects
+from analysis.data.names import is_picture
 from analysis.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")

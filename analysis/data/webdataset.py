@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data.columns import CAPTION, captions_in, column_of
+from analysis.data.defects import Defects, printable
 from analysis.data.disk import clean_text, head_of, lfs_pointer
-from analysis.data.names import files_of, is_litter, is_picture, printable, subfolders
+from analysis.data.names import files_of, is_litter, is_picture, subfolders
 from analysis.data.pairs import PairGroup, build_pairs
-from analysis.data.samples import Defects, PairSet, Picture
+from analysis.data.samples import PairSet, Picture
 from analysis.data.splits import canonical, chosen_splits, split_of_file
 from analysis.errors import DataError
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.models.layouts import PictureTokens
 from analysis.models.pixels import Pixels
-from analysis.models.rows import Row
+from analysis.models.token_rows import Row
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ from analysis.models.families import Family, at_path
 from analysis.models.layouts import PictureTokens, image_token_of
 from analysis.models.pixels import PixelBuilder, Pixels
 from analysis.models.pooling import Role
-from analysis.models.rows import Frame, Row, RowBuilder
+from analysis.models.token_rows import Frame, Row, RowBuilder
 
 MAX_TEXT_TOKENS = 2048  # of one sample's own text, where the model has room for them
 _MARK = "\u2042CONTENT\u2042"  # stands for the content while a chat template is rendered

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.data.samples import Defects
+from analysis.data.defects import Defects
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from analysis.data.samples import Defects, Sample
+from analysis.data.defects import Defects
+from analysis.data.samples import Sample
 from analysis.errors import BackboneError, DataError
 
 ON_ERROR = ("raise", "skip")

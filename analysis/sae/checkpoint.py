@@ -138,7 +138,7 @@ def import_checkpoint(
     No code in the file is run; a file that needs some is refused. Raises CheckpointError.
     """
     from analysis.sae.formats import read_foreign
-    from analysis.sae.rules import settle
+    from analysis.sae.rules import completed
 
     path = Path(path)
     if path.is_dir() and (path / FACTS).is_file():
@@ -146,7 +146,7 @@ def import_checkpoint(
     else:
         found = read_foreign(path, rule=rule, delta=delta)
         _check_width(path, found.dictionary.shape[-1], backbone_width, backbone)
-        sae = settle(found, path.name, top_k=top_k, threshold=threshold, rule=rule, l0=l0, sample=sample)
+        sae = completed(found, path.name, top_k=top_k, threshold=threshold, rule=rule, l0=l0, sample=sample)
         sae = replace(sae, meta={**sae.meta, **({"backbone": backbone} if backbone else {})})
     _check_width(path, sae.width, backbone_width, backbone)
     return sae

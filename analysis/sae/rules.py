@@ -22,7 +22,7 @@ BLOCK = 512  # rows of a sample scored at a time
 Sample = Callable[[], np.ndarray]
 
 
-def settle(
+def completed(
     found: Foreign,
     name: str,
     *,

@@ -148,7 +148,7 @@ def _engine(where: sa.URL) -> sa.Engine:
     engine = sa.create_engine(where, poolclass=NullPool, connect_args={"timeout": WAIT_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
-    def _settle(connection: Any, _record: Any) -> None:
+    def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # BEGIN is ours, below
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")

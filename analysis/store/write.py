@@ -121,7 +121,7 @@ class StoreWriter:
                     f"The store could not be moved to {self.target} ({error.strerror}); "
                     "remove what stands there and build again."
                 ) from error
-            self._settle_with_the_other()
+            self._give_way_to_the_other()
         self._published = True
         return self.target
 
@@ -130,7 +130,7 @@ class StoreWriter:
         build measures its results on exactly the arrays that are published."""
         return Store(self._folder, *self._manifests(facts, tasks, hashed=False))
 
-    def _settle_with_the_other(self) -> None:
+    def _give_way_to_the_other(self) -> None:
         """A store stands where ours belongs."""
         try:
             open_store(self.target)

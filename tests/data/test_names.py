@@ -5,10 +5,10 @@ import unicodedata
 
 import pytest
 
+from analysis.data.defects import Defects, printable
 from analysis.data.folder import load_folder
-from analysis.data.names import Finder, files_of, is_litter, listing, printable, subfolders
+from analysis.data.names import Finder, files_of, is_litter, listing, subfolders
 from analysis.data.registry import find_retrieval_tasks, load_pairs
-from analysis.data.samples import Defects
 from analysis.errors import DataError
 from tests.data.writers import Item, encoded, solid, write_coco_json, write_mbeir_jsonl
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from analysis.data.defects import Defects
 from analysis.data.pairs import PairGroup, build_pairs
-from analysis.data.samples import Defects, Picture
+from analysis.data.samples import Picture
 from analysis.errors import DataError
 from tests.data.writers import encoded, solid
 

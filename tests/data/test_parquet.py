@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.data import parquet
+from analysis.data.defects import Defects
 from analysis.data.parquet import PictureCell, find_shards, open_shards
-from analysis.data.samples import Defects
 from analysis.errors import DataError
 from tests.data.writers import PICTURE
 

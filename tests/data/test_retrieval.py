@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from analysis.data.defects import Defects
 from analysis.data.mbeir_parquet import load_mbeir_parquet
 from analysis.data.pairs import PairGroup, build_pairs
 from analysis.data.retrieval import pairs_as_retrieval
-from analysis.data.samples import Defects, Picture
+from analysis.data.samples import Picture
 from analysis.errors import DataError
 from tests.data.writers import Item, encoded, solid, write_mbeir_parquet
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from analysis.data.samples import Defects, PairSet, Picture, RetrievalSet, Sample
+from analysis.data.defects import Defects
+from analysis.data.samples import PairSet, Picture, RetrievalSet, Sample
 from analysis.errors import DataError
 from tests.data.writers import solid
 

@@ -14,7 +14,7 @@ from analysis.models.families import FAMILIES
 from analysis.models.inputs import InputBuilder, Options
 from analysis.models.pooling import Role
 from analysis.models.prompts import instruction_for
-from analysis.models.rows import CONTINUED
+from analysis.models.token_rows import CONTINUED
 from tests.models import test_presets, vocabularies
 from tests.models.samples import picture, sample
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from analysis.data.samples import Sample
 from analysis.errors import BackboneError
 from analysis.models.pooling import Role
-from analysis.models.rows import Frame, RowBuilder
+from analysis.models.token_rows import Frame, RowBuilder
 
 FRAME = Frame("<s>", "\n", picture=False)
 PICTURE = Frame("<image><s>", "\n", picture=True)
