@@ -17,16 +17,13 @@ from markupsafe import Markup
 
 from analysis.figures.palette import ACCENT, GRID, GROUND, INK, TARGET
 from analysis.figures.style import TICK_SIZE
-from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened, widths
+from analysis.report import fitting
+from analysis.report.fitting import GAP, TEXT, WIDTH, cell_text, fitted, is_number, shortened
+from analysis.report.slides import Deck, Slide, figure_json, natural_height
 from analysis.store.finding import Figure, Lists, Part, Table, plain_text
 
 VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
 FONTS = Path(__file__).parents[2] / "static" / "fonts"
-WIDTH, INSIDE = 1200, 672  # pixels between the edges of a slide of 1280 x 720
-GAP = 24
-TEXT = 24  # pixels of the smallest letters: the last row reads them
-LINE, TITLE_LINE = 30, 41  # of caption and title
-TITLE_LETTERS, CAPTION_LETTERS = 62, 92  # that stand on one line
 LARGEST = TEXT / TICK_SIZE  # how much a figure made for the page is enlarged
 LEAST = 0.52  # of the height it was made for, at that enlargement
 QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
@@ -54,10 +51,16 @@ def part_html(part: Part, width: int, height: int, mode: str) -> Markup:
     if isinstance(part, Figure):
         return _figure(part, width, height, mode)
     if isinstance(part, Table):
-        return _render("table.html.j2", part=part, size=_table_size(part, width), cell=cell_text, number=_is_number)
+        size = fitting.table_size(part, width)
+        taken = fitting.column_widths(part, width, size)
+        shares = [f"{100 * one / sum(taken):.2f}" for one in taken]
+        return _render("table.html.j2", part=part, size=size, shares=shares, cell=cell_text, number=is_number,
+                       title=fitted(part.title, width), short=shortened, most=fitting.MAX_CELL)  # fmt: skip
     if isinstance(part, Lists):
-        return _render("lists.html.j2", part=part, short=shortened)
-    return _render("gallery.html.j2", part=part, short=shortened)
+        return _render("lists.html.j2", part=part, fitted=fitted, moved_text=fitting.moved_text,
+                       **fitting.list_widths(part, width))  # fmt: skip
+    side, wide, captions = fitting.gallery_sizes(part, width, height)
+    return _render("gallery.html.j2", part=part, side=side, wide=wide, captions=captions)
 
 
 def colours(mode: str) -> dict[str, str | Markup]:
@@ -113,18 +116,21 @@ def safe_picture(source: str) -> str:
 
 
 def _slide(slide: Slide, notes: bool, mode: str) -> dict[str, Any]:
-    width = (WIDTH - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
-    long = len(slide.title) > 2 * TITLE_LETTERS
-    lines = min(3, -(-len(slide.title) // (82 if long else TITLE_LETTERS)))
-    below = min(3, -(-len(slide.caption) // CAPTION_LETTERS))
-    height = INSIDE - 24 - lines * (31 if long else TITLE_LINE) - below * LINE - 10
-    words = "\n\n".join(filter(None, (slide.note, slide.command)))
+    width, at = part_width(slide), fitting.frame(slide.title, slide.caption)
+    by = f"Pinned by {slide.author}" if slide.author else ""
+    words = "\n\n".join(filter(None, (slide.note, slide.command, by)))
     return {
-        "title": slide.title, "long": long, "caption": slide.caption, "author": slide.author if notes else "",
+        "title": slide.title, "size": at.title, "caption": slide.caption,
         "link": slide.link if slide.link.startswith(("http://", "https://")) else "",
-        "parts": [part_html(part, width, height, mode) for part in slide.parts],
+        "parts": [part_html(part, width, at.height, mode) for part in slide.parts],
         "picture": data_uri(slide.picture), "notes": words if notes else "",
     }  # fmt: skip
+
+
+def part_width(slide: Slide) -> int:
+    """Pixels of each part of a slide."""
+    room = WIDTH - (fitting.UPLOAD + GAP if slide.picture else 0)
+    return (room - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
 
 
 def _figure(part: Figure, width: int, height: int, mode: str) -> Markup:
@@ -140,16 +146,6 @@ def _description(part: Figure) -> str:
     layout = json.loads(part.plotly).get("layout", {})
     meta = layout.get("meta")
     return shortened(meta.get("caption", "") if isinstance(meta, dict) else "", 400)
-
-
-def _table_size(part: Table, width: int) -> int:
-    """Pixels of the letters: at least TEXT, whatever the table; larger where there is room."""
-    letters = sum(widths(part)) + 2 * len(part.columns)
-    return int(min(30, max(TEXT, 1.5 * width / max(1, letters)))) if len(part.rows) < 7 else TEXT
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _render(name: str, **values: Any) -> Markup:
