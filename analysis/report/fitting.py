@@ -23,7 +23,7 @@ ROW, CELL = 14, 18  # pixels around the lines of a row and the words of a cell
 LIST_ROW, FACE = 65, 70  # pixels of a row of a list, and of the picture in it
 TITLE_LINES = CAPTION_LINES = 3
 _CAPTION = 1104  # pixels: the number of the slide stands beside its last line
-_LEAST = 230  # pixels below which no column of words is pressed
+_LEAST = 180  # pixels below which no column of words is pressed
 _TOP, _BELOW_TITLE, _BELOW_PARTS, _BOTTOM = 28, 14, 10, 20
 _TITLE, _LONG_TITLE = 37, 31  # bold letters are wider than those of 34 and 26 pixels, and other typefaces than ours
 _LINK = 120  # pixels of "live view"

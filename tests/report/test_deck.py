@@ -226,6 +226,14 @@ def test_letters_of_powerpoint_have_at_least_18_points_and_nothing_lies_over_ano
 
 
 @needs_browser
+def test_pictures_of_figures_have_the_typeface_of_the_deck() -> None:
+    html = deck_html(deck_of("t", [Finding("retrieval_lab", "t", {}, parts=(chart(),))]))
+    assert browser.figure_pictures(html, scale=1) != browser.figure_pictures(
+        html.replace("@font-face", "@none"), scale=1
+    )
+
+
+@needs_browser
 def test_a_pdf_has_a_page_a_slide() -> None:
     deck = deck_of("t", [Finding("retrieval_lab", f"slide {i}", {}, parts=(chart(),)) for i in range(3)])
     data = deck_bytes(deck, "pdf")
