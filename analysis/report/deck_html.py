@@ -25,6 +25,7 @@ from analysis.store.finding import Figure, Lists, Part, Table, plain_text
 VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
 FONTS = Path(__file__).parents[2] / "static" / "fonts"
 LARGEST = TEXT / TICK_SIZE  # how much a figure made for the page is enlarged
+PAGE_TEXT, ON_PAGE = 16, 1.15  # letters of a report, and how much its figures are enlarged
 LEAST = 0.52  # of the height it was made for, at that enlargement
 QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
 MAX_BYTES = 5_000_000
@@ -46,21 +47,26 @@ def deck_html(deck: Deck, *, notes: bool = False, mode: str = "light") -> str:
     )  # fmt: skip
 
 
-def part_html(part: Part, width: int, height: int, mode: str) -> Markup:
-    """One part of a finding as markup of a given size."""
+def part_html(part: Part, width: int, height: int, mode: str, *, page: bool = False) -> Markup:
+    """One part of a finding as markup of a given size. page: for a page to read, with smaller letters and all words."""
     if isinstance(part, Figure):
-        return _figure(part, width, height, mode)
+        return _figure(part, width, height, mode, ON_PAGE if page else LARGEST)
+    width = round(width * TEXT / PAGE_TEXT) if page else width  # as many letters have room
     if isinstance(part, Table):
         size = fitting.table_size(part, width)
         taken = fitting.column_widths(part, width, size)
         shares = [f"{100 * one / sum(taken):.2f}" for one in taken]
-        return _render("table.html.j2", part=part, size=size, shares=shares, cell=cell_text, number=is_number,
-                       title=fitted(part.title, width), short=shortened, most=fitting.MAX_CELL)  # fmt: skip
+        return _render("table.html.j2", part=part, size=size, shares=shares, cell=_whole if page else cell_text,
+                       number=is_number, title=fitted(part.title, width), short=shortened, most=fitting.MAX_CELL)  # fmt: skip
     if isinstance(part, Lists):
-        return _render("lists.html.j2", part=part, fitted=fitted, moved_text=fitting.moved_text,
-                       **fitting.list_widths(part, width))  # fmt: skip
+        sizes = fitting.list_widths(part, width)
+        return _render("lists.html.j2", part=part, fitted=fitted, moved_text=fitting.moved_text, **sizes)
     side, wide, captions = fitting.gallery_sizes(part, width, height)
     return _render("gallery.html.j2", part=part, side=side, wide=wide, captions=captions)
+
+
+def _whole(value: object) -> str:
+    return value if isinstance(value, str) else cell_text(value)
 
 
 def colours(mode: str) -> dict[str, str | Markup]:
@@ -133,8 +139,8 @@ def part_width(slide: Slide) -> int:
     return (room - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
 
 
-def _figure(part: Figure, width: int, height: int, mode: str) -> Markup:
-    scale = min(LARGEST, max(1.0, height / (LEAST * natural_height(part))))
+def _figure(part: Figure, width: int, height: int, mode: str, largest: float) -> Markup:
+    scale = min(largest, max(1.0, height / (LEAST * natural_height(part))))
     drawn = round(width / scale), round(height / scale)
     return _render(
         "figure.html.j2", width=drawn[0], height=drawn[1], scale=f"{scale:.4f}", outer=(width, height),

@@ -98,6 +98,28 @@ def test_an_uploaded_picture_is_kept_only_with_a_tick(
         assert max(image.size) == 1024
 
 
+def on_a_huge_upload() -> None:
+    from analysis.store.finding import UPLOAD_BYTES
+    from pages.components.shared import pins
+
+    pins.button("query", pins.Pin(title="A live query", picture=b"x" * (UPLOAD_BYTES + 1)))
+
+
+def test_a_picture_over_the_limit_is_refused_in_one_sentence_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(tmp_path))
+    app = AppTest.from_function(on_a_huge_upload, default_timeout=60).run()
+    app.button(key="pin_query").click().run()
+    app.checkbox(key="_pin_picture").check()
+    app.button(key="pin_keep").click().run()
+    assert not app.exception
+    said = app.session_state["_pin_problem"]
+    assert "30,000,001 bytes" in said
+    assert said.endswith("make it smaller.")
+    assert notebook.findings(tmp_path / "notes") == []
+
+
 def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRIEVALLENS_CACHE", str(tmp_path))
     monkeypatch.setenv("RETRIEVALLENS_NOTES", f"sqlite:///{tmp_path}")  # a folder is no database
