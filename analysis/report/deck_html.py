@@ -28,6 +28,7 @@ LARGEST = TEXT / TICK_SIZE  # how much a figure made for the page is enlarged
 PAGE_TEXT, ON_PAGE = 16, 1.15  # letters of a report, and how much its figures are enlarged
 LEAST = 0.52  # of the height it was made for, at that enlargement
 QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
+LINK = {"light": ACCENT, "dark": "#5fcac1"}  # as in the app's own dark theme
 MAX_BYTES = 5_000_000
 
 
@@ -71,7 +72,7 @@ def _whole(value: object) -> str:
 
 def colours(mode: str) -> dict[str, str | Markup]:
     return {
-        "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": ACCENT,
+        "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": LINK[mode],
         "target": TARGET, "fonts": typeface(),
     }  # fmt: skip
 

@@ -119,6 +119,15 @@ def test_from_a_pin_to_a_meeting_and_again_on_a_cold_server(page, cache: Path, s
         page.wait_for_timeout(400)
         page.screenshot(path=shots / "present.png")
 
+        at = screen.get_attribute("data-slide")
+        page.keyboard.press("d")  # the other colours, on the same slide
+        page.get_by_role(
+            "button", name="Light" if page.get_by_role("button", name="Dark").count() else "Dark"
+        ).wait_for()
+        frame.locator("section.present h2").first.wait_for()
+        assert screen.get_attribute("data-slide") == at
+        assert in_deck(page, "window.ready.then(() => Reveal.getIndices().h)") == int(at)
+
         page.keyboard.press("l")
         live = page.frame_locator("iframe[title='The view as it is now']")
         live.locator("[data-testid=stMain]").first.wait_for()
