@@ -21,7 +21,7 @@ from pptx import Presentation
 
 from analysis.cli import main
 from analysis.report import browser
-from analysis.report.deck import deck_bytes, write_deck
+from analysis.report.deck import FORMATS, deck_bytes, write_deck
 from analysis.report.deck_html import MAX_BYTES, deck_html, vendored
 from analysis.report.one_file import report_html
 from analysis.report.slides import Deck, ReportError, deck_of, figure_json
@@ -272,11 +272,10 @@ def test_powerpoint_has_a_native_table_and_a_picture_that_links_to_the_live_view
 
 
 @needs_browser
-def test_the_same_findings_give_the_same_bytes() -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_same_findings_give_the_same_bytes(kind: str) -> None:
     deck = deck_of("t", [nasty("a")], date="2026-11-29")
-    assert deck_bytes(deck, "html") == deck_bytes(deck, "html")
-    assert deck_bytes(deck, "pptx") == deck_bytes(deck, "pptx")
-    one, other = (re.sub(rb"\(D:[^)]*\)", b"", deck_bytes(deck, "pdf")) for _ in range(2))  # but for Chromium's dates
+    one, other = (re.sub(rb"\(D:[^)]*\)", b"", deck_bytes(deck, kind)) for _ in range(2))  # but for dates of a PDF
     assert one == other
 
 
