@@ -1,5 +1,8 @@
 """Two stores or two concepts side by side: which concepts are twins, what only one side has, where a pair agrees."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -9,6 +12,7 @@ from analysis.concepts.twins import TWINS, Shared, Twins
 from analysis.errors import AnalysisError
 from analysis.figures.style import percent
 from analysis.store import Store
+from analysis.store.finding import Part, table_part
 from pages.components.concepts import belief
 from pages.components.shared import (
     caching,
@@ -18,6 +22,7 @@ from pages.components.shared import (
     gallery,
     layout,
     pickers,
+    pins,
     safe,
     scores,
     state,
@@ -141,7 +146,11 @@ def listing(store: Store, other: Store, found: Twins) -> None:
             f"{store.name}-{other.name}-{listed.replace(' ', '-')}",
             table=lambda: table.drop(columns=["here", "there"], errors="ignore"),
             command=commands.twins(store, other),
-        )
+            pin=pins.Pin(
+                title=f"{listed.capitalize()}: {store.label} beside {other.label}", sentence=summary(store, other, found),
+                caption=f"{listed.capitalize()}, the first {len(table)}; here: {store.label}, there: {other.label}.",
+            ),
+        )  # fmt: skip
 
 
 def _picked(selection: dict, pairs: list[tuple[int | None, int | None]]) -> None:
@@ -217,25 +226,53 @@ def pair_card(store: Store, first: int, other: Store, second: int) -> None:
             top = examples.distinct(captions, caching.corpus(whose).texts, CAPTIONS)
             gallery.texts(whose, top.rows, top.values)
     found = caching.side_by_side(store, first, other, second)
-    agreement(store, first, other, second, found)
-    through_both(store, other, found)
     rows = []
     for score in scores.at("concept"):
         values = [score.text(float(whose.concepts[score.name].iat[concept])) for whose, concept in sides]
         rows.append({"score": score.label, "here": values[0], "there": values[1], "what it says": score.sentence})
+    table = pd.DataFrame(rows)
+    says = agreement_of(store, first, other, second, found)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
+        st.markdown(says, width="stretch")
+        pins.button("pair", pair_pin(sides, table, says))
+    agreement(store, other, found)
+    through_both(store, other, found)
     with st.expander("All scores of both"):
-        st.table(pd.DataFrame(rows).set_index("score"), border="horizontal")
+        st.table(table.set_index("score"), border="horizontal")
 
 
-def agreement(store: Store, first: int, other: Store, second: int, found: Shared) -> None:
-    """Where both fire, and where only one does, as numbers and pictures."""
+def pair_pin(sides: Sequence[tuple[Store, int]], table: pd.DataFrame, says: str) -> pins.Pin:
+    """What a pin keeps of two concepts: the strongest samples of either, and their scores."""
+    titles = [f"{concept_cards.title(whose, concept)} of {whose.label}" for whose, concept in sides]
+
+    def parts() -> Sequence[Part]:
+        from analysis.report.standard_deck import concept_gallery
+
+        cards = (concept_gallery(whose, concept) for whose, concept in sides)
+        plain = [f"{concept} {caching.concept_name(whose, concept)} of {whose.label}" for whose, concept in sides]
+        named = zip(cards, plain, strict=True)
+        shown = [dataclasses.replace(card, captions=(name, *card.captions)) for card, name in named]
+        return (*shown, table_part(table.drop(columns="what it says")))
+
+    return pins.Pin(
+        parts, title=" beside ".join(titles), sentence=f"{' beside '.join(titles)}. {says}",
+        caption="Strongest pictures and captions of each, and their scores.", command=commands.twins(*(s for s, _ in sides)),
+    )  # fmt: skip
+
+
+def agreement_of(store: Store, first: int, other: Store, second: int, found: Shared) -> str:
+    """On how many samples both fire, and on how many only one does."""
     same = "" if np.isnan(found.correlation) else f", correlation **{found.correlation:.2f}**"
     cosine = _cosine(store, first, other, second)
     direction = "" if cosine is None else f", cosine of directions {cosine:.2f}"
-    st.markdown(
+    return (
         f"On the samples that both hold: both fire on **{len(found.both):,}**, only the one here on {len(found.only_here):,}, "
         f"only the one there on {len(found.only_there):,}{same}{direction}."
     )
+
+
+def agreement(store: Store, other: Store, found: Shared) -> None:
+    """Samples on which both fire, and on which only one does."""
     rows = caching.shared_rows(store, other)[0]
     titles = ("Both fire", "Only here", "Only there")
     parts = (found.both, found.only_here, found.only_there)

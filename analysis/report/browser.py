@@ -20,10 +20,23 @@ from analysis.report.slides import ReportError
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 PATIENCE = 120.0  # seconds for one page
-_FIGURES = """window.ready.then(() => Promise.all([...document.querySelectorAll('.figure')].map(box =>
-  Plotly.toImage({data: box.data, layout: {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)',
-  plot_bgcolor: 'rgba(0,0,0,0)'}}, {
-  format: 'png', scale: %d, width: parseFloat(box.style.width), height: parseFloat(box.style.height)}))))"""
+# A picture of a figure knows no typeface of its page, and a legend in another one is cut off: the typeface goes into it.
+_FIGURES = """window.ready.then(() => {
+  const faces = [...document.styleSheets].flatMap(sheet => [...sheet.cssRules])
+    .filter(rule => rule instanceof CSSFontFaceRule).map(rule => rule.cssText).join(' ').replaceAll('&', '&amp;');
+  return Promise.all([...document.querySelectorAll('.figure')].map(async box => {
+    const size = {width: parseFloat(box.style.width), height: parseFloat(box.style.height)};
+    const layout = {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'};
+    const drawn = await Plotly.toImage({data: box.data, layout}, {format: 'svg', ...size});
+    const svg = decodeURIComponent(drawn.slice(drawn.indexOf(',') + 1)).replace('>', `><style>${faces}</style>`);
+    const image = new Image(), canvas = document.createElement('canvas');
+    image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+    await image.decode();
+    [canvas.width, canvas.height] = [size.width * %d, size.height * %d].map(Math.round);
+    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+    return canvas.toDataURL('image/png');
+  }));
+})"""
 # Chromium prints a hatched bar as a picture of the whole figure, 14 MB a deck: each tile of its pattern is drawn instead.
 _HATCHES = """(() => {
   const svg = 'http://www.w3.org/2000/svg';
@@ -84,7 +97,7 @@ def figure_pictures(html: str, *, scale: int = 4) -> list[bytes]:
     """PNG of every figure of a deck's HTML, in order, at `scale` times its size. No browser is started without figures."""
     if 'class="figure"' not in html:
         return []
-    found = _run(_evaluated(html, _FIGURES % scale))
+    found = _run(_evaluated(html, _FIGURES % (scale, scale)))
     return [base64.b64decode(str(uri).split(",", 1)[1]) for uri in found]
 
 

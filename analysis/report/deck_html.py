@@ -17,19 +17,18 @@ from markupsafe import Markup
 
 from analysis.figures.palette import ACCENT, GRID, GROUND, INK, TARGET
 from analysis.figures.style import TICK_SIZE
-from analysis.report.slides import Deck, Slide, cell_text, figure_json, natural_height, shortened, widths
+from analysis.report import fitting
+from analysis.report.fitting import GAP, TEXT, WIDTH, cell_text, fitted, is_number, shortened
+from analysis.report.slides import Deck, Slide, figure_json, natural_height
 from analysis.store.finding import Figure, Lists, Part, Table, plain_text
 
 VENDOR = Path(__file__).parents[2] / "assets" / "vendor"
 FONTS = Path(__file__).parents[2] / "static" / "fonts"
-WIDTH, INSIDE = 1200, 672  # pixels between the edges of a slide of 1280 x 720
-GAP = 24
-TEXT = 24  # pixels of the smallest letters: the last row reads them
-LINE, TITLE_LINE = 30, 41  # of caption and title
-TITLE_LETTERS, CAPTION_LETTERS = 62, 92  # that stand on one line
 LARGEST = TEXT / TICK_SIZE  # how much a figure made for the page is enlarged
+PAGE_TEXT, ON_PAGE = 16, 1.15  # letters of a report, and how much its figures are enlarged
 LEAST = 0.52  # of the height it was made for, at that enlargement
 QUIET = {"light": "#4d5866", "dark": "#aab3bd"}
+LINK = {"light": ACCENT, "dark": "#5fcac1"}  # as in the app's own dark theme
 MAX_BYTES = 5_000_000
 
 
@@ -49,20 +48,31 @@ def deck_html(deck: Deck, *, notes: bool = False, mode: str = "light") -> str:
     )  # fmt: skip
 
 
-def part_html(part: Part, width: int, height: int, mode: str) -> Markup:
-    """One part of a finding as markup of a given size."""
+def part_html(part: Part, width: int, height: int, mode: str, *, page: bool = False) -> Markup:
+    """One part of a finding as markup of a given size. page: for a page to read, with smaller letters and all words."""
     if isinstance(part, Figure):
-        return _figure(part, width, height, mode)
+        return _figure(part, width, height, mode, ON_PAGE if page else LARGEST)
+    width = round(width * TEXT / PAGE_TEXT) if page else width  # as many letters have room
     if isinstance(part, Table):
-        return _render("table.html.j2", part=part, size=_table_size(part, width), cell=cell_text, number=_is_number)
+        size = fitting.table_size(part, width)
+        taken = fitting.column_widths(part, width, size)
+        shares = [f"{100 * one / sum(taken):.2f}" for one in taken]
+        return _render("table.html.j2", part=part, size=size, shares=shares, cell=_whole if page else cell_text,
+                       number=is_number, title=fitted(part.title, width), short=shortened, most=fitting.MAX_CELL)  # fmt: skip
     if isinstance(part, Lists):
-        return _render("lists.html.j2", part=part, short=shortened)
-    return _render("gallery.html.j2", part=part, short=shortened)
+        sizes = fitting.list_widths(part, width)
+        return _render("lists.html.j2", part=part, fitted=fitted, moved_text=fitting.moved_text, **sizes)
+    side, wide, captions = fitting.gallery_sizes(part, width, height)
+    return _render("gallery.html.j2", part=part, side=side, wide=wide, captions=captions)
+
+
+def _whole(value: object) -> str:
+    return value if isinstance(value, str) else cell_text(value)
 
 
 def colours(mode: str) -> dict[str, str | Markup]:
     return {
-        "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": ACCENT,
+        "ground": GROUND[mode], "ink": INK[mode], "line": GRID[mode], "quiet": QUIET[mode], "accent": LINK[mode],
         "target": TARGET, "fonts": typeface(),
     }  # fmt: skip
 
@@ -113,22 +123,25 @@ def safe_picture(source: str) -> str:
 
 
 def _slide(slide: Slide, notes: bool, mode: str) -> dict[str, Any]:
-    width = (WIDTH - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
-    long = len(slide.title) > 2 * TITLE_LETTERS
-    lines = min(3, -(-len(slide.title) // (82 if long else TITLE_LETTERS)))
-    below = min(3, -(-len(slide.caption) // CAPTION_LETTERS))
-    height = INSIDE - 24 - lines * (31 if long else TITLE_LINE) - below * LINE - 10
-    words = "\n\n".join(filter(None, (slide.note, slide.command)))
+    width, at = part_width(slide), fitting.frame(slide.title, slide.caption)
+    by = f"Pinned by {slide.author}" if slide.author else ""
+    words = "\n\n".join(filter(None, (slide.note, slide.command, by)))
     return {
-        "title": slide.title, "long": long, "caption": slide.caption, "author": slide.author if notes else "",
+        "title": slide.title, "size": at.title, "caption": slide.caption,
         "link": slide.link if slide.link.startswith(("http://", "https://")) else "",
-        "parts": [part_html(part, width, height, mode) for part in slide.parts],
+        "parts": [part_html(part, width, at.height, mode) for part in slide.parts],
         "picture": data_uri(slide.picture), "notes": words if notes else "",
     }  # fmt: skip
 
 
-def _figure(part: Figure, width: int, height: int, mode: str) -> Markup:
-    scale = min(LARGEST, max(1.0, height / (LEAST * natural_height(part))))
+def part_width(slide: Slide) -> int:
+    """Pixels of each part of a slide."""
+    room = WIDTH - (fitting.UPLOAD + GAP if slide.picture else 0)
+    return (room - GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
+
+
+def _figure(part: Figure, width: int, height: int, mode: str, largest: float) -> Markup:
+    scale = min(largest, max(1.0, height / (LEAST * natural_height(part))))
     drawn = round(width / scale), round(height / scale)
     return _render(
         "figure.html.j2", width=drawn[0], height=drawn[1], scale=f"{scale:.4f}", outer=(width, height),
@@ -140,16 +153,6 @@ def _description(part: Figure) -> str:
     layout = json.loads(part.plotly).get("layout", {})
     meta = layout.get("meta")
     return shortened(meta.get("caption", "") if isinstance(meta, dict) else "", 400)
-
-
-def _table_size(part: Table, width: int) -> int:
-    """Pixels of the letters: at least TEXT, whatever the table; larger where there is room."""
-    letters = sum(widths(part)) + 2 * len(part.columns)
-    return int(min(30, max(TEXT, 1.5 * width / max(1, letters)))) if len(part.rows) < 7 else TEXT
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _render(name: str, **values: Any) -> Markup:

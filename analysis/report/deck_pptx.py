@@ -6,20 +6,27 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from lxml.etree import SubElement
 from PIL import Image
+from pptx.oxml.ns import qn
 
+from analysis.report import fitting
 from analysis.report.browser import figure_pictures
-from analysis.report.deck_html import deck_html
-from analysis.report.slides import Deck, Slide, cell_text, shortened
+from analysis.report.deck_html import deck_html, part_width
+from analysis.report.fitting import GAP, LINE, WIDTH, Frame, cell_text, fitted, is_number, shortened
+from analysis.report.slides import Deck, Slide
 from analysis.store.finding import Figure, Gallery, Lists, Part, RankedList, Table, plain_text
 
 _PX = 9525  # English metric units of a pixel at 96 a inch; the slide has 1280 x 720 of them
-_LEFT, _TOP, _WIDTH, _GAP = 40, 128, 1200, 24
-_HEIGHT, _CAPTION_TOP = 474, 612
+_LEFT = 40
+_PT = 0.75  # points of a pixel
+_SMALLEST = fitting.TEXT * _PT  # of all letters: the last row reads them
+_PLAIN_TABLE = "{2D5ABB26-0587-4C30-8999-92F81FD0307C}"  # PowerPoint's "No Style, No Grid"
+_GRID = "D5DAE0"
 _LONGEST_NOTE = 8000
 _EPOCH = (2026, 1, 1, 0, 0, 0)
 _NEUTRAL = "4D5866"
@@ -46,27 +53,22 @@ def deck_pptx(deck: Deck, *, notes: bool = True) -> bytes:
 
 def _first(made: Any, deck: Deck) -> None:
     page = made.slides.add_slide(made.slide_layouts[6])
-    _text(page, deck.title, (_LEFT, 230, _WIDTH, 150), 40, bold=True)
-    _text(page, "\n".join(filter(None, (deck.subtitle, deck.date))), (_LEFT, 390, _WIDTH, 120), 18, color=_NEUTRAL)
+    _text(page, deck.title, (_LEFT, 200, WIDTH, 170), 40, bold=True)
+    _text(page, "\n".join(filter(None, (deck.subtitle, deck.date))), (_LEFT, 390, WIDTH, 160), 18, color=_NEUTRAL)
 
 
 def _slide(made: Any, slide: Slide, pictures: Any, notes: bool) -> None:
     page = made.slides.add_slide(made.slide_layouts[5])  # "Title Only": the title is the slide's own
+    at = fitting.frame(slide.title, slide.caption)
     title = page.shapes.title
-    title.left, title.top, title.width, title.height = (v * _PX for v in (_LEFT, 24, _WIDTH, 98))
-    _fill(
-        title.text_frame,
-        slide.title,
-        26 if len(slide.title) <= 90 else 20 if len(slide.title) <= 150 else 16,
-        bold=True,
-    )
-    width = (_WIDTH - _GAP * (len(slide.parts) - 1)) // max(1, len(slide.parts))
+    title.left, title.top, title.width, title.height = (v * _PX for v in (_LEFT, 28, WIDTH, at.top - 32))
+    _fill(title.text_frame, slide.title, 24 if at.title > 30 else 20, bold=True)
+    width = part_width(slide)
     for index, part in enumerate(slide.parts):
-        box = _LEFT + index * (width + _GAP), _TOP, width, _HEIGHT
-        _part(page, part, box, pictures, slide.link)
+        _part(page, part, (_LEFT + index * (width + GAP), at.top, width, at.height), pictures, slide.link)
     if slide.picture:
-        _picture(page, slide.picture, (_LEFT + _WIDTH - 240, _TOP, 240, 150), "")
-    _caption(page, slide)
+        _picture(page, slide.picture, (_LEFT + WIDTH - fitting.UPLOAD, at.top, fitting.UPLOAD, at.height), "")
+    _caption(page, slide, at)
     if notes:
         words = "\n\n".join(filter(None, (slide.note, slide.command, slide.link)))
         page.notes_slide.notes_text_frame.text = words[:_LONGEST_NOTE]
@@ -78,9 +80,9 @@ def _part(page: Any, part: Part, box: tuple[int, int, int, int], pictures: Any, 
         _picture(page, next(pictures), box, link)
     elif isinstance(part, Table):
         if part.title:
-            _text(page, part.title, (left, top, width, 34), 16, bold=True)
-        shown = [[cell_text(value) for value in row] for row in part.rows]
-        _table(page, part.columns, shown, (left, top + (38 if part.title else 0), width, height), _right(part))
+            _text(page, fitted(part.title, 0.94 * width), (left, top, width, LINE), _SMALLEST, bold=True)
+            top += LINE + 6
+        _native_table(page, part, (left, top, width, height))
     elif isinstance(part, Lists):
         _lists(page, part, box)
     else:
@@ -88,89 +90,109 @@ def _part(page: Any, part: Part, box: tuple[int, int, int, int], pictures: Any, 
 
 
 def _lists(page: Any, part: Lists, box: tuple[int, int, int, int]) -> None:
-    left, top, width, height = box
+    left, top, width, _ = box
+    room = fitting.list_widths(part, width)
     if part.query or part.query_picture:
         shown = _inlined(part.query_picture)
         if shown:
-            _picture(page, shown, (left, top, 62, 62), "")
-        _text(page, shortened(part.query, 160), (left + (74 if shown else 0), top, width - 74, 62), 13)
-        top, height = top + 70, height - 70
-    each = (width - 16 * (len(part.lists) - 1)) // max(1, len(part.lists))
+            _picture(page, shown, (left, top, 58, 58), "")
+        beside = 70 if shown else 0
+        words = fitted(part.query, width - beside - 20, 2)
+        _text(page, words, (left + beside, top, width - beside, 2 * LINE), _SMALLEST)
+        top += 2 * LINE + 6
     for index, one in enumerate(part.lists):
-        _list(page, one, (left + index * (each + 16), top, each, height))
+        _list(page, one, (left + index * (room["each"] + 20), top), room)
 
 
-def _list(page: Any, one: RankedList, box: tuple[int, int, int, int]) -> None:
-    left, top, width, height = box
-    _text(page, shortened(one.title, 60), (left, top, width, 32), 15, bold=True)
-    rows = [[str(e.rank), f"{'✓ ' if e.target else ''}{shortened(e.text, 90)}", _moved(e.moved)] for e in one.entries]
-    room = 66 if any(_inlined(entry.picture) for entry in one.entries) else 0
-    tall = 68 if room else 0
-    inner = (left + room, top + 36, width - room, height - 36)
-    _table(
-        page,
-        ("", "", ""),
-        rows,
-        inner,
-        (True, False, True),
-        widths=(0.12, 0.7, 0.18),
-        header=False,
-        tall=tall or 56,
-        size=14,
-    )
-    for index, entry in enumerate(one.entries):
-        shown = _inlined(entry.picture)
-        if shown:
-            _picture(page, shown, (left, top + 38 + index * tall, 62, 62), "")
+def _list(page: Any, one: RankedList, corner: tuple[int, int], room: Mapping[str, int]) -> None:
+    left, top = corner
+    _text(page, fitted(one.title, 0.9 * room["each"]), (left, top, room["each"], LINE), _SMALLEST, bold=True)
+    top += LINE + 6
+    words = 0.94 * room["words"] - 12
+    rows = [
+        [
+            f"{e.rank:,}",
+            f"✓ {fitted(e.text, words - 20, 2)}" if e.target else fitted(e.text, words, 2),
+            fitting.moved_text(e.moved),
+        ]
+        for e in one.entries
+    ]
+    columns = (room["rank"], room["words"], room["moved"])
+    _table(page, rows, (left + room["face"], top), columns, (True, False, True), tall=fitting.LIST_ROW)
+    for index, data in enumerate(_inlined(entry.picture) for entry in one.entries):
+        if data:
+            _picture(page, data, (left, top + 3 + index * fitting.LIST_ROW, 58, 58), "")
 
 
 def _gallery(page: Any, part: Gallery, box: tuple[int, int, int, int]) -> None:
     left, top, width, height = box
-    columns = max(1, width // 160)
-    shown = [data for data in map(_inlined, part.pictures) if data]
-    for index, data in enumerate(shown):
-        at = left + (index % columns) * 160, top + (index // columns) * 160, 150, 150
-        _picture(page, data, at, "")
-    below = -(-len(shown) // columns) * 160
-    words = "\n".join(f"• {shortened(text, 140)}" for text in part.captions)
-    _text(page, words, (left, top + below, width, max(40, height - below)), 15)
+    side, wide, captions = fitting.gallery_sizes(part, width, height)
+    x, y = 0.0, 0
+    for data in filter(None, map(_inlined, part.pictures)):
+        shown, _ = _size(data, wide, side)
+        if x + shown > width:
+            x, y = 0.0, y + side + 8
+        _picture(page, data, (left + round(x), top + y, round(shown), side), "")
+        x += shown + 8
+    below = y + side + 20 if x else 0
+    words = "\n".join(f"• {text}" for text in captions)
+    if words:
+        _text(page, words, (left, top + below, width, max(LINE, height - below)), _SMALLEST)
+
+
+def _native_table(page: Any, part: Table, box: tuple[int, int, int, int]) -> None:
+    left, top, width, _ = box
+    if not part.columns:
+        return
+    size = fitting.table_size(part, width)
+    columns = fitting.column_widths(part, width, size) or [width // len(part.columns)] * len(part.columns)
+    shown = [[cell_text(value) for value in row] for row in part.rows]
+    right = tuple(bool(part.rows) and is_number(value) for value in (part.rows[0] if part.rows else part.columns))
+    head = [shortened(name, fitting.MAX_CELL) for name in part.columns]
+    _table(page, [head, *shown], (left, top), columns, right, header=True, size=size)
 
 
 def _table(
-    page: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], box: tuple[int, int, int, int], right: Sequence[bool],
-    *, widths: Sequence[float] = (), header: bool = True, tall: int = 0, size: int = 0,
+    page: Any, rows: Sequence[Sequence[str]], corner: tuple[int, int], columns: Sequence[int], right: Sequence[bool],
+    *, header: bool = False, tall: int = 0, size: int = fitting.TEXT,
 ) -> None:  # fmt: skip
-    from pptx.enum.text import PP_ALIGN
+    from pptx.enum.text import MSO_ANCHOR, PP_ALIGN
     from pptx.util import Pt
 
-    if not columns or not (rows or header):
+    if not rows:
         return
-    left, top, width, _ = box
-    lines = ([list(columns)] if header else []) + [list(row) for row in rows]
-    lengths = [max(4, *(len(line[i]) for line in lines)) for i in range(len(columns))]
-    letters = size or int(min(18, max(10, 1.2 * width / (sum(lengths) + 2 * len(columns)))))
-    frame = page.shapes.add_table(
-        len(lines), len(columns), left * _PX, top * _PX, width * _PX, (tall or 38) * len(lines) * _PX
-    )
+    least = tall or fitting.ROW + round(LINE * size / fitting.TEXT)
+    left, top = corner
+    sizes = (value * _PX for value in (left, top, sum(columns), least * len(rows)))
+    frame = page.shapes.add_table(len(rows), len(columns), *sizes)
     table = frame.table
     table.first_row, table.horz_banding = header, False
-    shares = list(widths) or [length / sum(lengths) for length in lengths]
-    for column, share in zip(table.columns, shares, strict=True):
-        column.width = int(width * share * _PX)
-    for i, line in enumerate(lines):
-        if tall:
-            table.rows[i].height = tall * _PX
+    frame._element.graphic.graphicData.tbl.tblPr.find(qn("a:tableStyleId")).text = _PLAIN_TABLE
+    for column, wide in zip(table.columns, columns, strict=True):
+        column.width = int(wide * _PX)
+    for i, line in enumerate(rows):
+        table.rows[i].height = least * _PX
         for j, text in enumerate(line):
             cell = table.cell(i, j)
             cell.text = plain_text(text)
             cell.margin_left = cell.margin_right = 6 * _PX
+            cell.margin_top = cell.margin_bottom = (2 if tall else 6) * _PX
+            cell.vertical_anchor = MSO_ANCHOR.MIDDLE
+            _line_below(cell)
             for paragraph in cell.text_frame.paragraphs:
-                paragraph.font.size, paragraph.font.bold = Pt(letters), header and i == 0
+                paragraph.font.size, paragraph.font.bold = Pt(size * _PT), header and i == 0
                 paragraph.alignment = PP_ALIGN.RIGHT if right[j] else PP_ALIGN.LEFT
+                paragraph.line_spacing = 0.9 if tall else 1.0
 
 
-def _caption(page: Any, slide: Slide) -> None:
-    frame = _text(page, slide.caption, (_LEFT, _CAPTION_TOP, _WIDTH, 84), 14, color=_NEUTRAL)
+def _line_below(cell: Any) -> None:
+    line = SubElement(cell._tc.get_or_add_tcPr(), qn("a:lnB"), w=str(_PX))
+    SubElement(SubElement(line, qn("a:solidFill")), qn("a:srgbClr"), val=_GRID)
+
+
+def _caption(page: Any, slide: Slide, at: Frame) -> None:
+    box = (_LEFT, at.caption_top, WIDTH, 720 - at.caption_top - 8)
+    frame = _text(page, slide.caption, box, _SMALLEST, color=_NEUTRAL)
     if slide.link.startswith(("http://", "https://")):
         run = frame.paragraphs[-1].add_run()
         run.text = " live view"
@@ -178,30 +200,31 @@ def _caption(page: Any, slide: Slide) -> None:
 
 
 def _picture(page: Any, data: bytes, box: tuple[int, int, int, int], link: str) -> None:
-    """A picture, as large as its box allows, in proportion, at the top."""
-    with Image.open(io.BytesIO(data)) as image:
-        ratio, plain = image.width / image.height, image.format in ("PNG", "JPEG")
-        if not plain:  # python-pptx takes no WebP
-            out = io.BytesIO()
-            image.convert("RGB").save(out, "PNG")
-            data = out.getvalue()
+    """A picture, as large as its box allows, in proportion, at the top and in the middle."""
     left, top, width, height = box
-    wide, high = (width, width / ratio) if width / ratio <= height else (height * ratio, height)
+    wide, high = _size(data, width, height)
     at = [round(value * _PX) for value in (left + (width - wide) / 2, top, wide, high)]
     shape = page.shapes.add_picture(io.BytesIO(data), *at)
     if link.startswith(("http://", "https://")):
         shape.click_action.hyperlink.address = link
 
 
+def _size(data: bytes, width: float, height: float) -> tuple[float, float]:
+    """Width and height of a picture within limits."""
+    with Image.open(io.BytesIO(data)) as image:
+        scale = min(width / image.width, height / image.height)
+        return image.width * scale, image.height * scale
+
+
 def _text(
-    page: Any, text: str, box: tuple[int, int, int, int], size: int, *, bold: bool = False, color: str = ""
+    page: Any, text: str, box: tuple[int, int, int, int], size: float, *, bold: bool = False, color: str = ""
 ) -> Any:
     frame = page.shapes.add_textbox(*(value * _PX for value in box)).text_frame
     _fill(frame, text, size, bold=bold, color=color)
     return frame
 
 
-def _fill(frame: Any, text: str, size: int, *, bold: bool = False, color: str = "") -> None:
+def _fill(frame: Any, text: str, size: float, *, bold: bool = False, color: str = "") -> None:
     from pptx.dml.color import RGBColor
     from pptx.enum.text import MSO_ANCHOR, PP_ALIGN
     from pptx.util import Pt
@@ -216,19 +239,18 @@ def _fill(frame: Any, text: str, size: int, *, bold: bool = False, color: str = 
             paragraph.font.color.rgb = RGBColor.from_string(color)
 
 
-def _right(part: Table) -> tuple[bool, ...]:
-    first = part.rows[0] if part.rows else ("",) * len(part.columns)
-    return tuple(isinstance(value, int | float) and not isinstance(value, bool) for value in first)
-
-
-def _moved(places: int | None) -> str:
-    return "" if not places else f"{'▲' if places > 0 else '▼'} {abs(places)}"
-
-
 def _inlined(source: str) -> bytes:
-    """The bytes of a data URI of a picture; none for anything else."""
+    """The picture of a data URI, as PowerPoint takes it; none for anything else."""
     head, _, body = source.partition(";base64,")
-    return base64.b64decode(body) if head.startswith("data:image/") and head != "data:image/svg+xml" else b""
+    if not head.startswith("data:image/") or head == "data:image/svg+xml":
+        return b""
+    data = base64.b64decode(body)
+    with Image.open(io.BytesIO(data)) as image:
+        if image.format in ("PNG", "JPEG"):
+            return data
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "PNG")  # it takes no WebP
+    return out.getvalue()
 
 
 def _without_clock(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from analysis.concepts.metrics import cumulative_energy
 from analysis.concepts.scores import at
 from analysis.figures.recall import recall_bars
 from analysis.figures.style import percent, points
-from analysis.report.deck_html import colours, environment, part_html, vendored
+from analysis.report.deck_html import ON_PAGE, colours, environment, part_html, vendored
 from analysis.report.slides import ReportError, natural_height, shortened
 from analysis.report.standard_deck import (
     concept_gallery,
@@ -40,7 +40,7 @@ def report_html(title: str, found: Sequence[Finding], *, mode: str = "light") ->
     sections = [
         {
             "heading": shortened(item.headline, 2000), "caption": shortened(item.caption, 2000), "command": item.command,
-            "note": item.note, "parts": [part_html(part, WIDTH, _height(part), mode) for part in item.parts],
+            "note": item.note, "parts": [part_html(part, WIDTH, _height(part), mode, page=True) for part in item.parts],
         }
         for item in found
     ]  # fmt: skip
@@ -145,4 +145,4 @@ def _made(store: Store, words: str, parts: Sequence[Part], *, command: str = "")
 
 
 def _height(part: Part) -> int:
-    return int(1.25 * natural_height(part)) if isinstance(part, Figure) else 0
+    return int(ON_PAGE * natural_height(part)) if isinstance(part, Figure) else 0

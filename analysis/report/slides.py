@@ -13,15 +13,12 @@ import plotly.graph_objects as go
 
 from analysis.errors import AnalysisError
 from analysis.figures.style import TICK_SIZE, themed
-from analysis.store.finding import Entry, Figure, Finding, Gallery, Lists, Part, RankedList, Table, plain_text
+from analysis.report import fitting
+from analysis.report.fitting import shortened
+from analysis.store.finding import Figure, Finding, Lists, Part, plain_text
 
 SERVER = "http://127.0.0.1:8501"  # where `make run` shows the live views that slides link to
-ROWS = 8  # of a table on one slide
-PLACES = 5  # of a list
-LETTERS = 84  # of the columns of a table side by side
-MOST_LETTERS = 34  # that one column takes before its cells are broken
-COLUMNS = 2  # parts side by side
-MAX_TITLE, MAX_CAPTION, MAX_CELL = 220, 420, 90  # characters; more does not fit at a size that the last row reads
+MAX_TITLE, MAX_SUBTITLE = 220, 420  # characters; more does not fit at a size that the last row reads
 MAX_NOTE = 20_000
 MAX_POINTS = 4000  # of one trace, once it is no WebGL trace any more
 PLAIN = {"scattergl": "scatter", "heatmapgl": "heatmap"}
@@ -61,7 +58,7 @@ def deck_of(title: str, found: Sequence[Finding], *, subtitle: str = "", date: s
             f"There is nothing to present in {title!r}; pin a figure or a view in the app, or use `deck --standard`."
         )
     slides = [slide for finding in found for slide in _slides(finding, server)]
-    return Deck(shortened(title, MAX_TITLE), shortened(subtitle, MAX_CAPTION), tuple(slides), date)
+    return Deck(shortened(title, MAX_TITLE), shortened(subtitle, MAX_SUBTITLE), tuple(slides), date)
 
 
 def figure_json(part: Figure, width: int, height: int, *, mode: str = "light") -> dict[str, Any]:
@@ -73,6 +70,7 @@ def figure_json(part: Figure, width: int, height: int, *, mode: str = "light") -
         figure = themed(go.Figure({"data": traces, "layout": raw.get("layout", {})}, skip_invalid=True), mode)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"A figure of a finding cannot be read ({error}); pin its view again.") from error
+    figure.update_layout(font_size=max(TICK_SIZE, figure.layout.font.size or 0))
     figure = go.Figure(_readable(json.loads(figure.to_json())))
     layout = figure.layout.to_plotly_json()
     layout |= {"width": width, "height": height, "autosize": False}
@@ -87,98 +85,28 @@ def natural_height(part: Figure) -> int:
     return int(height) if isinstance(height, int | float) and height > 0 else 360
 
 
-def shortened(text: object, limit: int) -> str:
-    """One line of at most `limit` characters, without what no file format takes."""
-    flat = " ".join(plain_text(text).split())
-    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
-
-
-def cell_text(value: object) -> str:
-    """A number or text of a table, as it is shown."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else shortened(value, MAX_CELL)
-
-
 def _slides(finding: Finding, server: str) -> list[Slide]:
+    title = shortened(_unmarked(finding.headline), MAX_TITLE)
     whole = Slide(
-        shortened(_unmarked(finding.headline), MAX_TITLE), (), shortened(_unmarked(finding.caption), MAX_CAPTION),
+        fitting.fitted_title(title), (), fitting.fitted_caption(_unmarked(finding.caption)),
         finding.address(server), plain_text(finding.note)[:MAX_NOTE], plain_text(finding.command)[:MAX_NOTE],
-        shortened(finding.author, 80), finding.picture,
+        shortened(finding.author, 80), b"" if _shows_query(finding.parts) else finding.picture,
     )  # fmt: skip
-    pages = _pages([piece for part in finding.parts for piece in _pieces(part)])
+    height = fitting.frame(f"{title} (10 of 10)", whole.caption).height
+    pages = fitting.pages(finding.parts, height, beside=bool(whole.picture))
     if len(pages) < 2:
         return [replace(whole, parts=tuple(pages[0]) if pages else ())]
-    titles = [f"{shortened(whole.title, MAX_TITLE - 10)} ({n} of {len(pages)})" for n in range(1, len(pages) + 1)]
+    short = fitting.fitted_title(shortened(title, MAX_TITLE - 10))
+    titles = [f"{short} ({n} of {len(pages)})" for n in range(1, len(pages) + 1)]
     return [
         replace(whole, title=title, parts=tuple(page), picture=whole.picture if n == 0 else b"")
         for n, (title, page) in enumerate(zip(titles, pages, strict=True))
     ]
 
 
-def _pages(pieces: list[Part]) -> list[list[Part]]:
-    """Small tables and galleries side by side; figures and lists have a slide each, or nobody could read them."""
-    pages: list[list[Part]] = []
-    for piece in pieces:
-        if pages and len(pages[-1]) < COLUMNS and _small(piece) and all(map(_small, pages[-1])):
-            pages[-1].append(piece)
-        else:
-            pages.append([piece])
-    return pages
-
-
-def _small(part: Part) -> bool:
-    return isinstance(part, Gallery) or (isinstance(part, Table) and len(part.rows) < ROWS and len(part.columns) <= 6)
-
-
-def _pieces(part: Part) -> list[Part]:
-    """A part in pieces that fit a slide."""
-    if isinstance(part, Table):
-        starts = range(0, max(1, len(part.rows)), ROWS)
-        pieces = [replace(part, rows=part.rows[start : start + ROWS]) for start in starts]
-        return [narrow for piece in pieces for narrow in _narrow(piece)]
-    if isinstance(part, Lists):
-        return [replace(part, lists=tuple(RankedList(one.title, _places(one.entries)) for one in part.lists[:2]))]
-    if isinstance(part, Gallery):
-        return [Gallery(part.pictures[:6], part.captions[:5])]
-    return [part]
-
-
-def widths(part: Table) -> list[int]:
-    """Letters that each column takes."""
-    return [
-        min(MOST_LETTERS, max(len(shortened(name, MAX_CELL)), *(len(cell_text(row[i])) for row in part.rows), 1))
-        for i, name in enumerate(part.columns)
-    ]
-
-
-def _narrow(part: Table) -> list[Table]:
-    """A wide table as several that can be read, each with the first column."""
-    taken = widths(part)
-    if sum(taken) + 2 * len(taken) <= LETTERS or len(taken) < 3:
-        return [part]
-    groups: list[list[int]] = [[0]]
-    for i in range(1, len(taken)):
-        used = sum(taken[j] + 2 for j in groups[-1])
-        if len(groups[-1]) > 1 and used + taken[i] + 2 > LETTERS:
-            groups.append([0])
-        groups[-1].append(i)
-    return [
-        replace(part, columns=tuple(part.columns[i] for i in group),
-                rows=tuple(tuple(row[i] for i in group) for row in part.rows))
-        for group in groups
-    ]  # fmt: skip
-
-
-def _places(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """The first of a list; where no target is among them, the best target in the last place."""
-    first = entries[:PLACES]
-    behind = next((entry for entry in entries[PLACES:] if entry.target), None)
-    return first if behind is None or any(entry.target for entry in first) else (*first[:-1], behind)
+def _shows_query(parts: Sequence[Part]) -> bool:
+    """Whether an uploaded query stands above its lists already."""
+    return bool(parts) and isinstance(parts[0], Lists) and parts[0].query_picture.startswith("data:image/")
 
 
 def _plain_trace(trace: dict[str, Any]) -> dict[str, Any]:

@@ -132,8 +132,8 @@ def text_dominates(ground: _Ground) -> Finding:
     sentence = f"Text concepts hold {first}{_beside(others)}"
     chart = figures.modality_kde(curves)
     caption = (
-        f"Modality scores of live concepts (Eq. 4); text concepts: score from {TEXT_FROM}, "
-        f"{', '.join(f'{percent(c)} of those of {n}' for n, (c, _) in zip(ground.names, shares, strict=True))}."
+        f"Modality scores of live concepts (Eq. 4); text: from {TEXT_FROM}, "
+        f"{', '.join(f'{percent(c)} of {n}' for n, (c, _) in zip(ground.names, shares, strict=True))}."
     )
     body = 's = open_store({path}).concepts; t = s["modality_score"] >= .65; print(s["energy"][t].sum() / s["energy"].sum())'
     return ground.finding(
@@ -211,7 +211,7 @@ def query_finding(
     """Lists of a query before and after, and why the target stands where it stands after."""
     side = "before" if status == "rescued" else "after"  # what stood in its way, what it lost
     words, lists, charts = query_finding_parts(store, lab, method, query, (side,), top=3)
-    charts[side].update_layout(xaxis_title_text="part of the similarity", xaxis2_title_text="difference")
+    charts[side].update_layout(xaxis_title_text="part of the similarity", xaxis2_title_text="difference", bargap=0.06)
     sentence = f"Removal of the top 1 % by attribution {'rescues' if status == 'rescued' else 'loses'} {words}"
     command = (
         f"{retrieve_command(store, task, [method.spec])} --query {query}\n"

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 120_000  # milliseconds
 PINNED = {
     "overview": "modality", "concepts": "concepts", "concept": "concept", "retrieval_lab": "recall",
-    "live_query": "live-lists", "stores": "stores",
+    "compare": "pair", "live_query": "live-lists", "stores": "stores",
 }  # fmt: skip
 
 
@@ -118,6 +118,15 @@ def test_from_a_pin_to_a_meeting_and_again_on_a_cold_server(page, cache: Path, s
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(400)
         page.screenshot(path=shots / "present.png")
+
+        at = screen.get_attribute("data-slide")
+        page.keyboard.press("d")  # the other colours, on the same slide
+        page.get_by_role(
+            "button", name="Light" if page.get_by_role("button", name="Dark").count() else "Dark"
+        ).wait_for()
+        frame.locator("section.present h2").first.wait_for()
+        assert screen.get_attribute("data-slide") == at
+        assert in_deck(page, "window.ready.then(() => Reveal.getIndices().h)") == int(at)
 
         page.keyboard.press("l")
         live = page.frame_locator("iframe[title='The view as it is now']")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.concepts.twins import find_twins
-from analysis.store import open_store
+from analysis.store import notebook, open_store
+from analysis.store.finding import Gallery, Table
 from tests.pages.opening import open_page, sentences, two_models, words
 from tests.synthetic_store import BOAT_IMAGE, BRIDGE, IMAGE_ONLY, make_store
 
@@ -79,3 +80,23 @@ def test_stores_without_a_shared_sample_say_so(tmp_path: Path, monkeypatch: pyte
 
 def original(store: object) -> object:
     return store._table("samples.parquet")  # type: ignore[attr-defined]
+
+
+def test_a_pair_and_a_list_are_pinned_with_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = two_models(tmp_path)
+    app = open_page("compare", cache, monkeypatch, concept=str(BRIDGE), other_concept=str(BOAT_IMAGE))
+    said = words(app).replace("**", "")
+    listed = next(button.key for button in app.button if button.label == "Pin" and "twins" in str(button.key))
+    for key in ("pin_pair", listed):
+        app.button(key=key).click().run()
+        app.button(key="pin_keep").click().run()
+        assert not app.exception
+    pair, twins = (notebook.finding(cache / "notes", one.id) for one in notebook.findings(cache / "notes"))
+    galleries = [part for part in pair.parts if isinstance(part, Gallery)]
+    assert [gallery.captions[0].split()[0] for gallery in galleries] == [str(BRIDGE), str(BOAT_IMAGE)]
+    assert all(gallery.pictures for gallery in galleries)
+    assert pair.sentence.partition(". ")[2] in said
+    assert len(pair.stores) == len(twins.stores) == 2
+    assert twins.sentence in said
+    assert isinstance(twins.parts[0], Table)
+    assert "here" not in twins.parts[0].columns

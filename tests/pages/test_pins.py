@@ -27,7 +27,7 @@ def pins(app: AppTest) -> list:
     return [button for button in app.button if button.label == "Pin" and str(button.key).startswith("pin_")]
 
 
-@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "retrieval_lab", "reproduce"])
+@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "compare", "retrieval_lab", "reproduce", "stores"])
 def test_there_are_as_many_pins_as_figures_and_more(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, **({"view": "map"} if name == "concepts" else {}))
     assert len(pins(app)) > len(app.get("plotly_chart"))
@@ -96,6 +96,28 @@ def test_an_uploaded_picture_is_kept_only_with_a_tick(
         image = Image.open(io.BytesIO(one.picture))
         assert image.format == "JPEG"
         assert max(image.size) == 1024
+
+
+def on_a_huge_upload() -> None:
+    from analysis.store.finding import UPLOAD_BYTES
+    from pages.components.shared import pins
+
+    pins.button("query", pins.Pin(title="A live query", picture=b"x" * (UPLOAD_BYTES + 1)))
+
+
+def test_a_picture_over_the_limit_is_refused_in_one_sentence_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(tmp_path))
+    app = AppTest.from_function(on_a_huge_upload, default_timeout=60).run()
+    app.button(key="pin_query").click().run()
+    app.checkbox(key="_pin_picture").check()
+    app.button(key="pin_keep").click().run()
+    assert not app.exception
+    said = app.session_state["_pin_problem"]
+    assert "30,000,001 bytes" in said
+    assert said.endswith("make it smaller.")
+    assert notebook.findings(tmp_path / "notes") == []
 
 
 def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

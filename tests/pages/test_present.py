@@ -69,14 +69,14 @@ def test_published_and_measured_are_two_columns_of_every_table(cache: Path, monk
     assert {made.proto.label for made in app.get("download_button")} >= {"Markdown", "CSV", "LaTeX"}
 
 
-@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "retrieval_lab"])
+@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "compare", "retrieval_lab", "reproduce", "stores"])
 def test_a_bare_view_has_no_title_no_controls_no_pins(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, bare="1")
     assert not app.error
     assert not app.title
     assert not any(box.key in ("_pick_store", "_pick_stores") for box in (*app.selectbox, *app.multiselect))
     assert not any(button.label == "Pin" for button in app.button)
-    assert app.get("plotly_chart") or app.dataframe
+    assert app.get("plotly_chart") or app.dataframe or app.table
 
 
 def test_a_bare_view_shows_what_its_link_says(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

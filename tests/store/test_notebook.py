@@ -329,6 +329,28 @@ def test_writers_at_the_same_time_lose_nothing(notes: Path) -> None:
     assert [item.order for item in notebook.findings(notes, collection="talk")] == list(range(1, 46))
 
 
+def _order(notes: str, uids: list[str]) -> None:
+    for uid in uids:
+        notebook.move_finding(Path(notes), uid, 1)
+    notebook.order_findings(Path(notes), "talk", uids)
+
+
+def test_two_people_who_order_at_once_lose_nothing_and_the_last_one_wins(notes: Path) -> None:
+    uids = [pin(notes, f"{i}", collection="talk").id for i in range(8)]
+    orders = [uids[::-1], uids[4:] + uids[:4]]
+    context = multiprocessing.get_context("fork")
+    people = [context.Process(target=_order, args=(str(notes), order)) for order in orders]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    assert [person.exitcode for person in people] == [0, 0]
+    found = notebook.findings(notes, collection="talk")
+    assert [item.order for item in found] == list(range(1, 9))
+    assert sorted(item.id for item in found) == sorted(uids)
+    assert notebook.order_findings(notes, "talk", orders[0]) == orders[0]
+
+
 _WRITER = """
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ from analysis.store import Store
 from analysis.store.notebook import add_label, history
 from pages.components.server import limits
 from pages.components.shared import caching, gallery, safe
+from pages.components.shared.errors import guard
 
 
 def popover(store: Store, concept: int) -> None:
@@ -24,11 +25,12 @@ def popover(store: Store, concept: int) -> None:
             author = st.text_input("Your name", value=st.session_state.get("_author", ""), max_chars=80)
             if st.form_submit_button("Keep", icon=":material/check:"):
                 _keep(sha, concept, text, author)
-        for label in history(caching.notes_dir(), sha, concept, 20):
-            words = gallery.escape(label.text) if label.text else "*label taken back*"
-            st.markdown(
-                f"{words}  \n:gray[:small[{gallery.escape(label.author)}, {label.time[:16].replace('T', ' ')} UTC]]"
-            )
+        with guard("Its labels", stop=False):
+            for label in history(caching.notes_dir(), sha, concept, 20):
+                words = gallery.escape(label.text) if label.text else "*label taken back*"
+                st.markdown(
+                    f"{words}  \n:gray[:small[{gallery.escape(label.author)}, {label.time[:16].replace('T', ' ')} UTC]]"
+                )
 
 
 def _keep(sha: str, concept: int, text: str, author: str) -> None:

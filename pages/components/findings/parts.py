@@ -36,7 +36,9 @@ def _figure(part: Figure, key: str) -> None:
     figure = go.Figure(json.loads(part.plotly), skip_invalid=True)
     images = [image for image in figure.layout.images if str(image.source).startswith("data:image/")]
     figure.layout.images = images  # nothing is loaded from elsewhere
-    st.plotly_chart(figure, config=chart_config("finding"), key=f"frozen-{key}", alt=caption_of(figure))
+    st.plotly_chart(
+        figure, config=chart_config("finding"), key=f"frozen-{key}", alt=caption_of(figure) or "Figure of the finding"
+    )
 
 
 def _table(part: Table) -> None:

@@ -27,7 +27,7 @@ from analysis.store.notebook import Label, label_stamp, labels_since
 from analysis.store.notebook import labels as read_labels
 from pages.components.concepts import browse
 from pages.components.overview import sentences
-from pages.components.shared import scores
+from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.search import Index
@@ -471,7 +471,7 @@ def short_names(stores: list[Store]) -> list[str]:
 # --- the browser --------------------------------------------------------------------------------------------------
 def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
     """Ids of the concepts that pass the filters, ascending."""
-    labelled = label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
+    labelled = _labelled(store)
     matches = _relevance(store, filters.words, labelled) > 0 if filters.words else None
     return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
 
@@ -480,11 +480,11 @@ def relevance(store: Store, words: str) -> np.ndarray | None:
     """(K,) how well every concept fits the words, 0 for one that they do not find; None without words."""
     if not words:
         return None
-    return _relevance(store, words, label_stamp(notes_dir(), str(store.config["sae"]["sha256"])))
+    return _relevance(store, words, _labelled(store))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
-def _relevance(store: Store, words: str, labelled: int) -> np.ndarray:
+def _relevance(store: Store, words: str, labelled: int | None) -> np.ndarray:
     return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
@@ -570,11 +570,14 @@ def _names(store: Store) -> list[str]:
 
 # --- labels -------------------------------------------------------------------------------------------------------
 def labels(store: Store) -> dict[int, Label]:
-    """What people called this SAE's concepts; read again when a label was added."""
+    """What people called this SAE's concepts; read again when a label was added. Those that were read before where the notes
+    cannot be read now."""
     sha = str(store.config["sae"]["sha256"])
     book = _label_book(str(notes_dir()), sha)
     with book.lock:
-        stamp = label_stamp(notes_dir(), sha)
+        stamp = _labelled(store)
+        if stamp is None:
+            return book.labels
         if stamp > book.stamp > 0:  # only what is new is read: a hundred thousand labels take a second
             found = book.labels | labels_since(notes_dir(), sha, book.stamp)
             book.labels = {concept: label for concept, label in found.items() if label.text}
@@ -582,6 +585,15 @@ def labels(store: Store) -> dict[int, Label]:
             book.labels = read_labels(notes_dir(), sha)
         book.stamp = stamp
         return book.labels
+
+
+def _labelled(store: Store) -> int | None:
+    """Number of the last label. None, and a sentence on the page, where the notes cannot be read: the page needs them least."""
+    try:
+        return label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
+    except StoreError as error:
+        state.notice(f"Labels that people gave are left out: {error}")
+        return None
 
 
 @dataclass

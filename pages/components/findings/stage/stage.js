@@ -38,8 +38,10 @@ export default function (component) {
   screen.append(frozen, live, tag, bar);
   dialog.append(screen);
   parentElement.append(dialog);
-  dialog.showModal();
-  dialog.focus();
+  if (dialog.isConnected) { // not where the page is left at this moment
+    dialog.showModal();
+    dialog.focus();
+  }
 
   const heard = (event) => {
     if (!frozen.contentWindow || event.source !== frozen.contentWindow) return;
