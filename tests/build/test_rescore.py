@@ -32,9 +32,15 @@ def gini(inputs: ScoreInputs) -> np.ndarray:
 GINI = Score("gini", "Gini", "How unequally it fires over the samples.", gini, range=(0, 1))
 
 
+@pytest.fixture(scope="module")
+def alone(checkpoint: Callable[[str], Path], coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in a cache of its own: a second backbone's store beside it is one more witness of its concepts."""
+    return build(small_plan(coco_folder, checkpoint("clip"), tmp_path_factory.mktemp("alone")), say=silent)
+
+
 @pytest.fixture
-def store(built: Callable[[str], Path], tmp_path: Path) -> Path:
-    return copy_of(built("clip"), tmp_path / "cache")
+def store(alone: Path, tmp_path: Path) -> Path:
+    return copy_of(alone, tmp_path / "cache")
 
 
 def silent(text: str) -> None:
