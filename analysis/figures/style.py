@@ -247,7 +247,9 @@ def upright(
     figure: go.Figure, x: float, words: str, *, dash: str = "solid", log: bool = False, side: str = "right"
 ) -> None:
     """A vertical line at x with its words beside it; on a log axis annotations want the exponent, lines the value."""
-    figure.add_vline(x, line={"color": NEUTRAL, "width": 1.5, "dash": dash})
+    figure.add_shape(
+        type="line", x0=x, x1=x, y0=0, y1=1, yref="paper", line={"color": NEUTRAL, "width": 1.5, "dash": dash}
+    )
     at = math.log10(x) if log else x
     figure.add_annotation(
         x=at,

@@ -157,7 +157,7 @@ def test_a_concept_of_captions_has_no_pictures(tmp_path: Path) -> None:
         rows, values = store.postings.rows(concept)
         strongest = sorted(zip(-values, rows, strict=True), key=lambda pair: pair[0])
         pictures = [int(row) for _, row in strongest if kind[row] == "image"]
-        assert concept_cards.top_rows(store, concept, 4) == tuple(pictures[:4])
+        assert caching.top_rows(store, concept, 4) == tuple(pictures[:4])
         seen.add((bool(pictures), bool(len(rows)), bool(concept_cards.strip(store, concept))))
     assert seen == {(True, True, True), (False, True, True), (False, False, False)}
 

@@ -166,13 +166,12 @@ def _of_two_models(view: LabView, rows: pd.DataFrame) -> str:
 def _readable(frame: pd.DataFrame, k_first: int) -> pd.DataFrame:
     """Numbers as people read them, one row a method; the cut-off in view first, where a narrow screen shows it."""
     wide = recall_table(frame)
-    bands = frame.set_index(["method", "k"])
+    keys, bands = zip(frame["method"], frame["k"], strict=True), zip(frame["band_low"], frame["band_high"], strict=True)
+    spread = {key: seed_range(*band) for key, band in zip(keys, bands, strict=True)}
     shown = pd.DataFrame({"method": wide["method"]})
     for k in sorted(frame["k"].unique(), key=lambda k: (k != k_first, k)):
-        spread = [bands.loc[(method, k), ["band_low", "band_high"]] for method in wide["method"]]
         around = [
-            seed_range(part["band_low"], part["band_high"]) or text
-            for part, text in zip(spread, wide[f"R@{k} interval"], strict=True)
+            spread[method, k] or text for method, text in zip(wide["method"], wide[f"R@{k} interval"], strict=True)
         ]
         shown[f"R@{k}"] = [f"{v:.1f} {text}" for v, text in zip(wide[f"R@{k} (%)"], around, strict=True)]
         shown[f"change@{k}"] = [

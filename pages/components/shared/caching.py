@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from analysis.store.read import Task
 
 CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
+_NEAR = 50  # strongest samples looked through for each picture that is shown, before all are
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
@@ -420,6 +421,28 @@ def picture_of(store: Store, row: int) -> int:
     pair = int(known.pair_id[row])
     shown = int(known.first_picture[pair]) if pair >= 0 else -1
     return shown if shown >= 0 and picture(store, shown) else -1
+
+
+def top_rows(store: Store, concept: int, count: int) -> tuple[int, ...]:
+    """Rows of the strongest pictures of a concept; none where it fires on captions only."""
+    rows, values = store.postings.rows(concept)
+    known = corpus(store).kind
+    near = slice(0, _NEAR * count)  # a common concept fires on half of all samples; its first pictures stand in front
+    pictures = examples.split(rows[near], values[near], known)[0]
+    if len(pictures) < count and len(rows) > near.stop:
+        pictures = examples.split(rows, values, known)[0]
+    return tuple(int(row) for row in pictures.rows[:count])
+
+
+@st.cache_resource(max_entries=10_000, show_spinner=False, hash_funcs=BY_KEY)
+def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]:
+    """(rows whose pictures stand for a concept, "T" where they are those that its strongest captions describe)"""
+    rows = top_rows(store, concept, count)
+    if rows:
+        return rows, ""
+    captions = examples.split(*store.postings.rows(concept), corpus(store).kind)[1].rows[: 5 * count]
+    described = dict.fromkeys(picture_of(store, int(caption)) for caption in captions)
+    return tuple(row for row in described if row >= 0)[:count], "T"
 
 
 # --- the overview's numbers ---------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from pages.components.concepts import belief
 from pages.components.shared import caching, gallery, scores, state
 
 THUMBS = 3
-_NEAR = 50
 STRIP_HELP = "Behind a T: the concept fires on captions only, and the pictures are those that its captions describe."
 
 
@@ -35,34 +34,11 @@ def firing(store: Store, concept: int) -> tuple[Firing, Firing]:
     return examples.split(rows, values, caching.corpus(store).kind)
 
 
-def top_rows(store: Store, concept: int, count: int = THUMBS) -> tuple[int, ...]:
-    """Rows of the strongest pictures of a concept; none where it fires on captions only."""
-    rows, values = store.postings.rows(concept)
-    known = caching.corpus(store).kind
-    near = slice(
-        0, _NEAR * count
-    )  # a common concept fires on half of all samples, and the first pictures stand in front
-    pictures = examples.split(rows[near], values[near], known)[0]
-    if len(pictures) < count and len(rows) > near.stop:
-        pictures = examples.split(rows, values, known)[0]
-    return tuple(int(row) for row in pictures.rows[:count])
-
-
 def strip(store: Store, concept: int, side: int = 48) -> str:
     """The strongest pictures side by side, as a data URI; "" when there are none. Where a concept fires on captions only,
     the pictures that its strongest captions describe, behind a tile with a T (see STRIP_HELP)."""
-    rows, mark = _faces(store, concept)
+    rows, mark = caching.faces(store, concept, THUMBS)
     return caching.strip(store, rows, side, mark)
-
-
-def _faces(store: Store, concept: int) -> tuple[tuple[int, ...], str]:
-    """(rows whose pictures stand for a concept, "T" where they are those that its captions describe)."""
-    rows = top_rows(store, concept)
-    if rows:
-        return rows, ""
-    captions = firing(store, concept)[1].rows[: 5 * THUMBS]
-    described = dict.fromkeys(caching.picture_of(store, int(caption)) for caption in captions)
-    return tuple(row for row in described if row >= 0)[:THUMBS], "T"
 
 
 def fires_on(store: Store, concept: int, count: int = THUMBS, *, width: int = 72) -> None:
@@ -86,7 +62,7 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
     """
     words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        rows, mark = _faces(store, concept)
+        rows, mark = caching.faces(store, concept, THUMBS)
         sheet = caching.strip(store, rows, 48, mark)
         if sheet:
             with st.container(width=THUMBS * 52):  # one picture is as small as three, and the names stay in line

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from analysis.errors import AnalysisError
@@ -48,8 +47,7 @@ def offer_of(
     store: Store, partners: tuple[str, ...] = (), pooled: tuple[str, ...] = ("queries", "candidates")
 ) -> Offer:
     """What the steps of a method can choose from on a store."""
-    width = int(store.embeddings("mean", np.array([0])).shape[1])
-    return Offer(tuple(store.variants), partners, lambda name: store.concepts[name].to_numpy(), width, pooled)
+    return Offer(tuple(store.variants), partners, lambda name: store.concepts[name].to_numpy(), store.width, pooled)
 
 
 def current(store: Store | None = None) -> Intervention:
