@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from analysis.sae.form import TOP_K, Sae
 
 TENSORS = "sae.safetensors"
 FACTS = "sae.json"
+_FIELDS = {"format", "n_concepts", "width", "top_k", "rule", "threshold", "dtype", "sha256", "meta"}
 FORMATS = (1, 2)  # 2: with a rule, and thresholds, norms or a decoder bias where the SAE has them
 ARRAYS = ("encoder_weight", "encoder_bias", "dictionary")
 EXTRA = ("threshold", "norms", "bias")  # held as tensors in format 2 where they are arrays
@@ -59,7 +62,7 @@ def save_sae(sae: Sae, folder: str | Path, *, dtype: str = "float32") -> Sae:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file(arrays | extra, temporary / TENSORS)
-        (temporary / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (temporary / FACTS).write_text(_sealed(facts), encoding="utf-8")
         _replace_folder(temporary, folder)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -69,10 +72,17 @@ def save_sae(sae: Sae, folder: str | Path, *, dtype: str = "float32") -> Sae:
     return stored
 
 
+def _sealed(facts: dict[str, Any]) -> str:
+    """The text of sae.json: the facts, then the SHA-256 of their own text. Files written before it was kept have none."""
+    digest = hashlib.sha256(json.dumps(facts, indent=1).encode()).hexdigest()
+    return json.dumps({**facts, "digest": digest}, indent=1)
+
+
 def load_sae(path: str | Path) -> Sae:
     """The SAE in a folder that `save_sae` wrote; arrays are float32 whatever the file holds.
 
-    Raises CheckpointError if a file is missing or damaged: the recorded sha256 is compared with the arrays.
+    Raises CheckpointError if a file is missing or damaged: the recorded sha256 is compared with the arrays, the digest of
+    sae.json with its text.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -81,7 +91,8 @@ def load_sae(path: str | Path) -> Sae:
     folder = folder.parent if folder.name in (TENSORS, FACTS) else folder
     again = "train or import the SAE again"
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        text = (folder / FACTS).read_text(encoding="utf-8")
+        facts = json.loads(text)
         arrays = load_file(folder / TENSORS)
     except FileNotFoundError as error:
         raise CheckpointError(
@@ -95,6 +106,9 @@ def load_sae(path: str | Path) -> Sae:
         raise CheckpointError(
             f"The SAE in {folder} has format {found!r}; this version reads {' and '.join(map(str, FORMATS))}: {again}."
         )
+    unsealed = {name: value for name, value in facts.items() if name != "digest"}
+    if set(unsealed) - _FIELDS or ("digest" in facts and text != _sealed(unsealed)):
+        raise CheckpointError(f"{FACTS} in {folder} was altered after it was written; {again}.")
     try:
         sae = Sae(
             arrays["encoder_weight"],

@@ -141,10 +141,14 @@ def test_damage_is_one_sentence(tmp_path):
         load_sae(folder)
     tensors.write_bytes(whole)
     facts = json.loads((folder / "sae.json").read_text())
+    older = {k: v for k, v in facts.items() if k != "digest"}  # as written before sae.json had a digest
     for broken, message in (
         ({**facts, "format": 99}, "format 99"),
         ({**facts, "top_k": 4}, "altered"),
-        ({k: v for k, v in facts.items() if k != "top_k"}, "lacks 'top_k'"),
+        ({**facts, "meta": {"unit": "token"}}, "sae.json .* was altered"),
+        ({**older, "digezt": facts["digest"]}, "sae.json .* was altered"),
+        ({**older, "top_k": 4}, "altered"),
+        ({k: v for k, v in older.items() if k != "top_k"}, "lacks 'top_k'"),
     ):
         (folder / "sae.json").write_text(json.dumps(broken))
         with pytest.raises(CheckpointError, match=message):

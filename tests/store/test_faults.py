@@ -46,16 +46,7 @@ def copy(path: Path, tmp_path: Path) -> Path:
     return copy_of(path, tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    "count",
-    [
-        24,
-        pytest.param(
-            200,
-            marks=[pytest.mark.slow, pytest.mark.xfail(reason="a flip in the free text of sae.json is not seen yet")],
-        ),
-    ],
-)
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
 def test_every_flipped_bit_is_found_and_the_file_is_named(copy: Path, count: int) -> None:
     rng = np.random.default_rng(count)
     cache = copy.parents[1]
@@ -99,7 +90,7 @@ def test_any_type_in_any_field_of_a_manifest_is_a_sentence(copy: Path, name: str
     seen = [place for place in places(raw) if place != ("digest",)]
     files = [place for place in seen if place[0] == "files"]
     for place in [*(p for p in seen if p[0] != "files"), *files[:10]]:
-        for odd in ODD[:: 1 if len(place) < 3 else 3]:
+        for odd in ODD[:: 1 if len(place) < 2 else 3]:
             changed = json.loads(text)
             part = changed
             for step in place[:-1]:
@@ -211,7 +202,7 @@ def test_what_is_published_was_on_the_disk_before_its_name(tmp_path: Path, monke
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts file descriptors in /proc")
 def test_maps_end_with_the_store(tmp_path: Path) -> None:
-    for seed in range(5):
+    for seed in range(3):
         make_store(tmp_path, backbone=f"clip-{seed}", n_pairs=1400, width=128, seed=seed, pictures=False)
     mine = psutil.Process()
     gc.collect()
@@ -232,7 +223,7 @@ def test_maps_end_with_the_store(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts file descriptors in /proc")
 def test_pages_of_many_stores_need_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(5):
+    for seed in range(3):
         make_store(tmp_path, backbone=f"clip-{seed}", n_pairs=1400, width=128, seed=seed, pictures=False)
     mine = psutil.Process()
     start = mine.num_fds()
@@ -240,4 +231,4 @@ def test_pages_of_many_stores_need_few_descriptors(tmp_path: Path, monkeypatch: 
         for page in ("concept", "retrieval_lab", "live_query"):
             open_page(page, tmp_path, monkeypatch, store=ref.path.parent.name, task="t2i", source="data")
     gc.collect()
-    assert mine.num_fds() - start < 60
+    assert mine.num_fds() - start < 40
