@@ -48,15 +48,9 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
         K_OF_SENTENCE,
     )
     for column, (label, value, others) in zip(st.columns(len(found)), found, strict=True):
-        column.metric(
-            safe.words(label),
-            value,
-            others,
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-            height="stretch",
-        )
+        with column.container(border=True, height="stretch"):
+            st.metric(safe.words(label), value)
+            st.caption(safe.words(others))  # wraps on a narrow screen, where a metric's own second line is cut
 
 
 def text_dominates(stores: list[Store], names: list[str]) -> None:
@@ -64,7 +58,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
     with words:
         st.markdown(sentences.text_sentence(safe.every(names), [caching.modality_shares(store) for store in stores]))
         sentence = sentences.text_sentence(names, [caching.modality_shares(store) for store in stores])
-        st.caption(scores.SCORES["modality_score"].help)
+        st.caption(f"{scores.SCORES['modality_score'].help} Text: from {sentences.TEXT_FROM:g} on.")
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
             "Weighted by", ["concepts", "energy"], default="concepts", required=True, **state.bound(state.WEIGHTING),
@@ -79,7 +73,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
         ]
         chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
         command = "\n".join(commands.modality_density(store, weighting) for store in stores)
-        pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, above=0.5))
+        pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, **{"from": sentences.TEXT_FROM}))
         downloads.figure(chart, "modality-scores", command=command, pin=pin)
 
 

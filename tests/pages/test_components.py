@@ -56,10 +56,11 @@ def test_modality_in_words_has_the_colour_of_its_side() -> None:
 
 
 def test_shares_leave_out_dead_concepts() -> None:
-    shares = sentences.modality_shares(np.asarray([0.0, 0.9, 1.0, np.nan]), np.asarray([1.0, 1.0, 2.0, 0.0]))
-    assert (shares.live, shares.dead) == (3, 1)
-    assert shares.text_share == pytest.approx(2 / 3)
-    assert shares.text_energy == pytest.approx(3 / 4)
+    shares = sentences.modality_shares(np.asarray([0.0, 0.6, 0.9, 1.0, np.nan]), np.asarray([1.0, 4.0, 1.0, 2.0, 0.0]))
+    assert (shares.live, shares.dead) == (4, 1)
+    assert shares.text_share == pytest.approx(2 / 4)
+    assert shares.text_energy == pytest.approx(3 / 8), "a concept of both modalities is no text concept"
+    assert shares.shared_energy == pytest.approx(4 / 8)
     nothing = sentences.modality_shares(np.asarray([np.nan]), np.asarray([0.0]))
     assert np.isnan(nothing.text_share)
 

@@ -30,7 +30,7 @@ def test_text_share_is_that_of_the_store(
 ) -> None:
     app = open_page("overview", cache, monkeypatch)
     score = open_store(paths[1]).concepts["modality_score"].to_numpy()
-    share = np.mean(score[~np.isnan(score)] > 0.5)
+    share = np.mean(score[~np.isnan(score)] >= 0.65)  # as the words of a concept say it: above "both modalities"
     assert f"**{100 * share:.1f} %** of the live concepts of qwen2-vl-mini fire mainly on text (clip-mini:" in words(
         app
     )

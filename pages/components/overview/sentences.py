@@ -13,29 +13,32 @@ from analysis.concepts.metrics import jaccard, top_concepts
 from analysis.figures.style import percent, points
 
 LEVELS = (0.5, 0.9, 0.99)
+TEXT_FROM, IMAGE_TO = 0.65, 0.35  # modality scores of text and image concepts; between them a concept is of both
 MAIN_METHODS = ("base", "removal", "random", "realign")
 
 
 @dataclass(frozen=True)
 class ModalityShares:
-    """Of one model: live concepts, dead ones, and how much is on the text side (modality score above 0.5)."""
+    """Of one model: live concepts, dead ones, and how much belongs to text (score from TEXT_FROM) and to both modalities."""
 
     live: int
     dead: int
     text_share: float  # of the live concepts
     text_energy: float  # of the energy
+    shared_energy: float  # of the energy: concepts between IMAGE_TO and TEXT_FROM
 
 
 def modality_shares(score: np.ndarray, energy: np.ndarray) -> ModalityShares:
     """score (K,) with NaN for dead concepts, energy (K,). Without live concepts the shares are NaN."""
     live = ~np.isnan(score)
-    text = live & (np.nan_to_num(score) > 0.5)
+    known = np.nan_to_num(score)
+    text, shared = live & (known >= TEXT_FROM), live & (known > IMAGE_TO) & (known < TEXT_FROM)
     total = float(energy[live].sum())
     return ModalityShares(
         int(live.sum()),
         int((~live).sum()),
         float(text.sum() / live.sum()) if live.any() else float("nan"),
-        float(energy[text].sum() / total) if total > 0 else float("nan"),
+        *(float(energy[part].sum() / total) if total > 0 else float("nan") for part in (text, shared)),
     )
 
 
@@ -52,14 +55,16 @@ def overlap(energy: np.ndarray, attribution: np.ndarray, bridge: np.ndarray, sha
 
 def text_sentence(names: Sequence[str], shares: Sequence[ModalityShares]) -> str:
     """Finding 1 in one sentence: the first model in full, the others in brackets."""
-    first, others = (
-        shares[0],
-        [f"{name}: {percent(s.text_share)}" for name, s in zip(names[1:], shares[1:], strict=True)],
-    )
+    first = shares[0]
+
+    def beside(field: str) -> str:
+        pairs = zip(names[1:], shares[1:], strict=True)
+        return _in_brackets([f"{name}: {percent(getattr(share, field))}" for name, share in pairs])
+
     return (
-        f"**{percent(first.text_share)}** of the live concepts of {names[0]} fire mainly on text{_in_brackets(others)}; "
-        f"they hold **{percent(first.text_energy)}** of its energy"
-        f"{_in_brackets([f'{n}: {percent(s.text_energy)}' for n, s in zip(names[1:], shares[1:], strict=True)])}."
+        f"**{percent(first.text_share)}** of the live concepts of {names[0]} fire mainly on text{beside('text_share')}; "
+        f"they hold **{percent(first.text_energy)}** of its energy{beside('text_energy')}. Concepts of both modalities hold "
+        f"{percent(first.shared_energy)}{beside('shared_energy')}."
     )
 
 
@@ -136,25 +141,28 @@ def headlines(
 ) -> list[tuple[str, str, str]]:
     """(label, value of the first model, whose it is and the others') of each finding: what a meeting sees first."""
 
-    def beside(values: Sequence[str]) -> str:
-        return names[0] + "".join(f" · {name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
+    def beside(values: Sequence[str], also: str = "") -> str:
+        return (
+            names[0] + also + "".join(f" · {name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
+        )
 
     text = [percent(share.text_energy) for share in shares]
     half = [f"{readout[0.5]:,}" for readout in readouts]
-    recall = [_before_after(table, k) for table in results]
+    recall, whitened = zip(*(_before_after(table, k) for table in results), strict=True)
     return [
         ("Energy in text concepts", text[0], beside(text)),
         ("Concepts with half of the energy", half[0], beside(half)),
-        (f"R@{k}: base → removal | ReAlign", recall[0], beside(recall)),
+        (f"R@{k}: base → removal", recall[0], beside(recall, f", ReAlign {whitened[0]}" if whitened[0] else "")),
     ]
 
 
-def _before_after(table: pd.DataFrame | None, k: int) -> str:
+def _before_after(table: pd.DataFrame | None, k: int) -> tuple[str, str]:
+    """(recall before and after the removal, recall after ReAlign or "")"""
     if table is None:
-        return "–"
+        return "–", ""
     rows = table[table["k"] == k].set_index("method")
     base, removal, whitened = (_row(rows, word) for word in ("base", "removal", "realign"))
     if base is None or removal is None:
-        return "–"
-    words = f"{100 * base['recall']:.1f} → {100 * removal['recall']:.1f}"
-    return f"{words} | {percent(whitened['recall'])}" if whitened is not None else f"{words} %"
+        return "–", ""
+    words = f"{100 * base['recall']:.1f} → {100 * removal['recall']:.1f} %"
+    return words, percent(whitened["recall"]) if whitened is not None else ""
