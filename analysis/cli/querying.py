@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import UserPath, plugin_option
-from analysis.errors import DataError
+from analysis.cli.options import UserPath, plugin_option, read_picture
 
 
 def run_query(
@@ -43,7 +42,7 @@ def run_query(
     tokens, intervention = parse_mask(mask), parse(method)
     backbone = load_request(request_for(store, device=device, dtype=dtype))
     query = embed_query(
-        backbone, picture=None if image is None else _read(image), text=text, prompts=store.config["prompts"],
+        backbone, picture=None if image is None else read_picture(image), text=text, prompts=store.config["prompts"],
         task=task, name=image.name if image else "picture",
     )  # fmt: skip
     check_compatible(store, query)
@@ -109,12 +108,3 @@ def query(
         run_query(store, task, image=image, text=text, mask=mask, method=method, device=device, dtype=dtype, top=top,
                   why=why, place=place, as_json=as_json)
     )  # fmt: skip
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"The picture {path} cannot be read ({error.strerror}); give the path of a picture file."
-        ) from error

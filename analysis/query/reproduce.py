@@ -59,7 +59,7 @@ def python_for(view: LiveView) -> str:
 
 
 def _shell(parts: list[str]) -> str:
-    return "python -m analysis " + " ".join(shlex.quote(part) for part in parts)
+    return ".venv/bin/python -m analysis " + " ".join(shlex.quote(part) for part in parts)
 
 
 _HEAD = """from analysis.retrieval.interventions import parse

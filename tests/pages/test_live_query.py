@@ -257,7 +257,7 @@ def test_the_commands_on_screen_print_the_list_on_screen(
         app = upload(app, picture(3), name="my dog.png")
     assert sentences(app) == ""
     (tmp_path / "my dog.png").write_bytes(picture(3))
-    row, below = (code.value for code in app.code if code.value.startswith("python -m analysis"))
+    row, below = (code.value for code in app.code if code.value.startswith(".venv/bin/python -m analysis"))
     assert row == below  # beside the title and below the lists
     command = [str(tmp_path / word) if word == "my dog.png" else word for word in shlex.split(below)[3:]]
     done = CliRunner().invoke(main, [*command, "--json"])

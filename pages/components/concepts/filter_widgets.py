@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters
+from analysis.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters
 from pages.components.shared import scores, state
 
 UNSCORED = ("id", "name")  # what sorts beside the scores
@@ -92,7 +92,7 @@ def filters(words: str) -> Filters:
             ("Density", state.DENSITY, DENSITIES, "constant: fires on more than 90 % of the pictures or captions; dense: on "
              "more than 30 %."),
             ("Effect", state.EFFECT, EFFECTS, "What removing the concept alone does to recall; measured by "
-             "`python -m analysis concept-effects STORE`."),
+             "`.venv/bin/python -m analysis concept-effects STORE`."),
         )
     )  # fmt: skip
     return Filters(

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.concepts import examples
+from analysis import CACHE, CACHE_VARIABLE
+from analysis.concepts import browse, examples
 from analysis.errors import AnalysisError, StoreError
 from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
 from analysis.store.notebook import Label, label_stamp, labels_since
 from analysis.store.notebook import labels as read_labels
-from pages.components.concepts import browse
 from pages.components.overview import sentences
 from pages.components.shared import scores
 
@@ -42,13 +42,12 @@ if TYPE_CHECKING:
     from analysis.sae.checkpoint import Sae
     from analysis.store.read import Task
 
-CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
 def cache_dir() -> Path:
     """The folder with the stores: $RETRIEVALLENS_CACHE, or `cache` in the working directory."""
-    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "cache")).absolute()
+    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or CACHE)).absolute()
 
 
 def notes_dir() -> Path:

@@ -75,7 +75,7 @@ def actions(page: str, row: Controls) -> None:
         st.caption("The same numbers without the app, from the project's folder:")
         st.session_state[_COMMAND] = st.empty()
     state.place_link(page, link)
-    refresh(row.command or commands.LIST)
+    refresh(row.command or commands.stores())
     if row.pinnable:
         pins.whole_view(row.title, row.command, row.facts)
 
@@ -163,7 +163,7 @@ def empty_cache(refs: Sequence[StoreRef]) -> None:
                 f"There is no store in `{commands.place(caching.cache_dir())}`. A store holds one model on one data set."
             )
         st.caption("Rebuild the embedded demo (small models, CPU):")
-        st.code(commands.DEMO, language="bash")
+        st.code(commands.build(demo=True), language="bash")
         st.caption("Or build one from your own pictures and captions:")
-        st.code(commands.BUILD, language="bash")
+        st.code(commands.build(), language="bash")
     st.stop()
