@@ -72,7 +72,7 @@ def _ids(context: click.Context, parameter: click.Parameter, text: str | None) -
     try:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"{text[:40]!r} is not a list of numbers such as 3,14") from error
+        raise click.BadParameter(f"{str(text)[:40]!r} is not a list of numbers such as 3,14") from error
 
 
 @click.command()

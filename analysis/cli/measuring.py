@@ -54,9 +54,9 @@ from analysis.cli.options import UserPath, cache_option, plugin_option
 )
 @click.option(
     "--why",
-    type=click.Choice(["before", "after"]),
+    type=click.Choice(["change", "before", "after"]),
     default=None,
-    help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
+    help="With --query: split into concepts what changed, or the similarities of its target and its winner in a list.",
 )
 @click.option("--run-file", type=UserPath(), help="Write the ranking of the (one) method as a TREC run.")
 @click.option("--qrels-file", type=UserPath(), help="Write the relevant pairs as TREC qrels.")

@@ -51,6 +51,14 @@ def run_query(
     base, changed = fit(BASE, space), fit(changes.fitted, space)
     h_before, h_after = query.embedding(), query.embedding(changes.mask)
     ranking = compare(base, changed, h_before, h_after)
+    if why == "change":
+        from analysis.cli.lab_text import change_tables, printed
+        from analysis.retrieval.evaluation.change import explain_live_change
+
+        tables = change_tables(
+            lambda pair: explain_live_change(base, changed, ranking, h_before, h_after, pair), ranking, store, space
+        )  # fmt: skip
+        return printed(tables, as_json)
     if why is not None:
         from analysis.cli.lab_text import explanation_tables, printed
         from analysis.retrieval.evaluation.why import explain_places
@@ -94,8 +102,8 @@ def run_query(
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default=None, help="float32, bfloat16 or float16; the backbone's own by default.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--why", type=click.Choice(["before", "after"]), default=None,
-              help="Instead of the list: which concepts tell a candidate of it from the first.")  # fmt: skip
+@click.option("--why", type=click.Choice(["change", "before", "after"]), default=None,
+              help="Instead of the list: which concepts changed it, or tell one of its candidates from the first.")  # fmt: skip
 @click.option("--place", type=click.IntRange(min=2), default=2, show_default=True, help="With --why: whose place.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

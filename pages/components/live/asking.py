@@ -17,7 +17,7 @@ from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, commands, gallery, state
 
-SOURCES = {"upload": "Upload", "camera": "Camera", "data": "From the data"}
+SOURCES = {"upload": "Upload", "camera": "Camera", "data": "Data"}
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"]
 TAKEN = 4  # decoded uploads that a session keeps
 
@@ -48,7 +48,7 @@ class Asked:
 
 def ask(store: Store, task: Task) -> Asked:
     """Draw the inputs and return what they hold."""
-    source = state.get(state.SOURCE) or "upload"
+    source = state.get(state.SOURCE) or ("data" if state.get(state.QUERY) and not state.get(state.TEXT) else "upload")
     if source not in SOURCES:
         state.notice(f"The link asks for a query by {state.shown(source)}, expected one of {', '.join(SOURCES)}.")
         source = "upload"
@@ -60,16 +60,13 @@ def ask(store: Store, task: Task) -> Asked:
     if source == "data":
         return from_data(store, task)
     caching.deep_learning()
-    left, right = st.columns([3, 4], gap="medium")
-    with left:
-        if source == "upload":
-            held = st.file_uploader(
-                "Drop a picture here", type=TYPES, key="_live_upload", help="JPEG, PNG, WebP ... up to 60 megapixels"
-            )
-        else:
-            held = st.camera_input("Take a picture", key="_live_camera")
-    with right:
-        text = text_box()
+    if source == "upload":
+        held = st.file_uploader(
+            "Drop a picture here", type=TYPES, key="_live_upload", help="JPEG, PNG, WebP ... up to 60 megapixels"
+        )
+    else:
+        held = st.camera_input("Take a picture", key="_live_camera")
+    text = text_box()
     picture = held.getvalue() if held is not None else None
     name = held.name if held is not None and source == "upload" else "camera.jpg" if held is not None else ""
     return Asked(picture, name, name, text)
@@ -78,7 +75,7 @@ def ask(store: Store, task: Task) -> Asked:
 def text_box() -> str:
     st.session_state.setdefault("_live_text", state.get(state.TEXT) or "")
     st.text_area(
-        "Text", key="_live_text", height=122, placeholder="a brown dog on a skateboard",
+        "Text", key="_live_text", height=80, placeholder="a brown dog on a skateboard",
         on_change=lambda: state.put(state.TEXT, st.session_state["_live_text"][:LINKED_TEXT] or None),
     )  # fmt: skip
     return st.session_state["_live_text"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -17,7 +18,7 @@ from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.finding import Lists
 from analysis.store.read import Task
-from pages.components.live import asking, live_reasons, strongest, token_strip
+from pages.components.live import asking, live_reasons, opening, strongest, token_strip
 from pages.components.live.asking import Asked
 from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, safe, state
 from pages.components.shared.errors import guard
@@ -70,20 +71,19 @@ class Live:
         )  # fmt: skip
 
 
-@st.fragment
-def show(live: Live) -> None:
-    """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
+def show(live: Live, settings: Any) -> None:
+    """What follows from the query: the lists first; what is left out and what is done to it are chosen in `settings`."""
     if live.query is not None:
         token_strip.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
     mask, intervention = token_strip.left_out(live.store, live.query, method_builder.current(live.store))
     concept = strongest.looked_at(live.store)
-    notes = st.container()
-    inputs, lists = st.columns([5, 7], gap="medium")
+    opening.words(live.store, live.task.task, live.asked.position, intervention.spec)
+    notes, lists = st.container(), st.container()
     changes, h_after = None, None  # a mask that leaves nothing is said once, where the ranking would be
     with lists, guard("The ranking", stop=False):
         changes = live.changes(mask, intervention)
         _, h_after = live.embeddings(changes)
-    with inputs:
+    with settings:
         with guard("The tokens", stop=False):
             if live.query is not None:
                 shaded = None if h_after is None else concept
@@ -115,7 +115,7 @@ def _builder(live: Live) -> method_builder.Builder:
     """What is left out of a query that has tokens is chosen at its tokens, so the step is about the candidates alone."""
     tokens = live.query is not None and live.query.maskable
     pooled = ("candidates",) if tokens else ("queries", "candidates")
-    return method_builder.Builder(live.store, "live_method", pooled=pooled)
+    return method_builder.Builder(live.store, "live_method", pooled=pooled, kept=("embeddings",))
 
 
 def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:

@@ -130,14 +130,14 @@ def task(store: Store, name: str, pool: str) -> Task:
 
 def task_space(store: Store, task: str, pool: str = "local") -> RetrievalSpace:
     """Queries, candidates and qrels of one task, ready for search and interventions."""
-    return (_small_space if _is_small(store, task, pool) else _space)(store, task, pool)
+    return (_small_space if is_small(store, task, pool) else _space)(store, task, pool)
 
 
 SMALL = 32_000_000  # bytes of a task's embeddings and similarities up to which many tasks are kept in memory
 
 
 @st.cache_resource(max_entries=512, show_spinner=False, hash_funcs=BY_KEY)
-def _is_small(store: Store, name: str, pool: str) -> bool:
+def is_small(store: Store, name: str, pool: str = "local") -> bool:
     """Whether many such tasks may be kept: visitors of a small cache look at all of its tasks, and each that was put away
     meanwhile is read and compared anew while others wait."""
     found = task(store, name, pool)
@@ -161,7 +161,7 @@ def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
 
 def fitted(store: Store, task: str, method: Intervention) -> Fitted:
     """An intervention fitted to one task: transformed candidates, and what transforms another query."""
-    return (_small_fit if _is_small(store, task, "local") else _fit)(store, task, method)
+    return (_small_fit if is_small(store, task, "local") else _fit)(store, task, method)
 
 
 @st.cache_resource(max_entries=48, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
@@ -627,7 +627,7 @@ def plugin_problems() -> tuple[str, ...]:
 
 def lab(store: Store, task: str, pool: str = "local") -> Lab:
     """One task with its similarities in memory. A hybrid's partner is named by its store id."""
-    return (_small_lab if _is_small(store, task, pool) else _large_lab)(store, task, pool)
+    return (_small_lab if is_small(store, task, pool) else _large_lab)(store, task, pool)
 
 
 @st.cache_resource(max_entries=24, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)

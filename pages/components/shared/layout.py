@@ -63,6 +63,35 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
     state.place_notices(st.container())
 
 
+@contextmanager
+def rail(page: str, question: str) -> Iterator[Controls]:
+    """As `header` and `controls`, for a page whose result is to stand in view at once: the title and the three actions on one
+    line, the controls in the rail at the left, which folds away for a talk.
+
+    with layout.rail("retrieval_lab", "What helps retrieval?") as row:
+        store = pickers.store()
+    """
+    state.enter(page)
+    state.begin_notices()
+    for problem in caching.plugin_problems():
+        state.notice(problem)
+    row, bare = Controls(title=state.PAGES[page].title), st.empty() if state.bare() else None
+    if bare is not None:  # the widgets run, and nothing of them is seen
+        with bare.container():
+            yield row
+            actions(page, row)
+        bare.empty()
+    else:
+        line = st.container(horizontal=True, vertical_alignment="center", gap="small")
+        with line:
+            st.title(question, anchor=False, width="stretch")
+        with st.sidebar:
+            yield row
+        with line:
+            actions(page, row)
+    state.place_notices(st.container())
+
+
 def actions(page: str, row: Controls) -> None:
     """Copy link, copy command, pin (where the view may be one): small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
@@ -94,11 +123,21 @@ def caption(text: str) -> None:
 
 def store_line(store: Store) -> None:
     """Data, split, N, model and tap of what is on screen; demo label and a warning about a poor SAE."""
+    store_facts(store)
+    store_warnings(store)
+
+
+def store_facts(store: Store) -> None:
+    """Data, split, N, model, tap and demo label, in one line."""
     pins.in_view([store])
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if store.is_demo:
             demo_badge()
         st.caption(safe.words(store.caption.removesuffix(f" · {DEMO_NOTE}")))
+
+
+def store_warnings(store: Store) -> None:
+    """What a reader of the numbers has to know of the store."""
     if store.older:
         st.info(safe.sentence(store.older_note), icon=":material/update:")
     warn_poor_sae(store)
