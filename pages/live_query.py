@@ -8,6 +8,7 @@ import streamlit as st
 
 from analysis.data.samples import Sample
 from analysis.errors import BackboneError
+from analysis.query import uploads
 from analysis.query.compatibility import check_compatible, no_model
 from analysis.query.query import LiveQuery, embed_sample
 from analysis.query.reproduce import LiveView, command_for
@@ -16,7 +17,7 @@ from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.live import asking, model_panel, opening, other_models, result, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import commands, layout, method_builder, pickers, safe, state
+from pages.components.shared import caching, commands, layout, method_builder, pickers, safe, state
 from pages.components.shared.errors import guard
 
 HELD = 4  # queries a session keeps with their hidden states
@@ -44,6 +45,13 @@ def main() -> None:
             icon=":material/info:",
         )
         st.stop()
+    if asked.lost:
+        st.warning(
+            "This query has a picture that is not here (any more): pictures are kept for "
+            f"{uploads.days():g} days, on the server where they were given. Give it again in the rail, or go on without it.",
+            icon=":material/no_photography:",
+        )
+        return
     if not asked:
         st.info(
             "Give a picture, a text, or both in the rail at the left. “Data” shows queries of the store, no model needed."
@@ -63,8 +71,13 @@ def _command(store: Store, name: str | None) -> str:
     place, task, method = commands.place(store.path), name or "TASK", method_builder.current(store).spec
     if state.get(state.SOURCE) == "data":
         return command_for(LiveView(place, task, query=int(st.session_state.get("_live_position", 0)), method=method))
-    held = st.session_state.get("_live_upload")
+    held, known = st.session_state.get("_live_upload"), state.get(state.UPLOAD) or ""
     text = st.session_state.get("_live_text") or state.get(state.TEXT) or ""
+    if asking.is_kept(known):
+        file = commands.place(uploads.place(caching.uploads_dir(), known))
+        return command_for(
+            LiveView(place, task, file, text, mask=state.get(state.MASK) or "", method=method, device="auto")
+        )
     picture = held.name if held is not None else "" if text else "PICTURE"
     mask = state.get(state.MASK) or ""
     return command_for(LiveView(place, task, picture, text, mask=mask, method=method, device="auto"))

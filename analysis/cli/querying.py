@@ -96,7 +96,10 @@ def run_query(
 @click.option("--image", type=UserPath(), default=None, help="A picture.")
 @click.option("--text", default="", help="A text; with --image: both together.")
 @click.option(
-    "--mask", default="", metavar="ROLES,POSITIONS", help="Tokens left out of pooling, e.g. image,40-43; last."
+    "--mask",
+    default="",
+    metavar="ROLES,TOKENS",
+    help="Tokens left out of pooling, e.g. instruction,image.4-7 (patches 4 to 7); last.",
 )
 @click.option("--method", default="base", show_default=True, metavar="SPEC", help="An intervention, as for `retrieve`.")
 @click.option("--device", default="auto", show_default=True)

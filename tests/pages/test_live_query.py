@@ -238,6 +238,7 @@ def test_a_masked_link_to_a_dual_encoder_says_that_it_cannot_be_masked(
 
 
 def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_UPLOADS", "0")  # then the visitor's own file is named
     app = upload(run(folder, monkeypatch, method=METHOD, mask="image"), picture(3), name="my dog.png")
     codes = "\n".join(code.value for code in app.code)
     assert "python -m analysis query" in codes
@@ -295,7 +296,7 @@ def test_nothing_is_split_before_it_is_asked_for(folder: Path, monkeypatch: pyte
     app = run(folder, monkeypatch, text=caption(6))
     assert not any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
     app.toggle(key="_live_why").set_value(True).run()
-    assert address(app, "why") == "after"
+    assert address(app, "why") == "before"
     assert any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
 
 
@@ -558,3 +559,54 @@ def test_an_empty_cache_says_how_to_build_one(tmp_path: Path, monkeypatch: pytes
     app = run(tmp_path, monkeypatch)
     assert not app.exception
     assert "python -m analysis demo" in "\n".join(code.value for code in app.code)
+
+
+def test_a_link_to_an_upload_shows_the_same_query_to_somebody_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask="image", text="a red circle"), picture(3))
+    kept = address(app, "upload")
+    assert (folder / f"cache/uploads/{kept}.png").is_file()
+    assert "whoever has the link sees it" in words(app)
+    other = run(folder, monkeypatch, method=METHOD, mask="image", text="a red circle", upload=kept)
+    assert sentences(other) == ""
+    assert after_list(other) == after_list(app)
+    command = next(code.value for code in other.code if "analysis query" in code.value)
+    words_of = shlex.split(command)
+    assert Path(words_of[words_of.index("--image") + 1]).name == f"{kept}.png"
+    done = CliRunner().invoke(main, [*words_of[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    listed = json.loads(done.stdout)["candidates"]
+    assert all(str(row["text"]) in line for row, line in zip(listed, after_list(app).split("\n\n"), strict=False))
+
+
+def test_without_keeping_a_link_says_what_it_lacks_and_shows_no_other_query(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_UPLOADS", "0")
+    app = upload(run(folder, monkeypatch, text="a red circle"), picture(17))
+    assert ranked(app)
+    assert "link lacks your picture" in words(app)
+    lost = address(app, "upload")
+    assert not (folder / f"cache/uploads/{lost}.png").exists()
+    other = run(folder, monkeypatch, text="a red circle", upload=lost)
+    assert not ranked(other)
+    assert "has a picture that is not here" in sentences(other)
+    next(button for button in other.button if button.label == "Go on without it").click().run()
+    assert ranked(other)
+    assert "upload" not in other.query_params
+
+
+def test_the_way_back_takes_the_picture_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch), picture(3))
+    first, shown = address(app, "upload"), after_list(app)
+    upload(app, picture(5))
+    second = address(app, "upload")
+    assert (second, after_list(app)) != (first, shown)
+    app.query_params["upload"] = first  # as the browser does
+    app.run()
+    assert after_list(app) == shown
+    assert address(app, "upload") == first
+    del app.query_params["upload"]
+    app.run()
+    assert not ranked(app)

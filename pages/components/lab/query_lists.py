@@ -12,7 +12,7 @@ from analysis.retrieval.interventions import BASE
 from analysis.store.finding import Lists
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, gallery, layout, pins, ranked_lists, safe, state
+from pages.components.shared import caching, downloads, gallery, layout, pins, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 TAB = "Query by query"
@@ -51,6 +51,7 @@ def _section(view: LabView) -> None:
             "live_query", "Open as a live query", icon=":material/image_search:",
             store=caching.store_id(view.store), task=view.name, query=query, source="data", method=view.after.spec,
         )  # fmt: skip
+    _shown()[_place(view), view.after.spec, view.k] = query
     st.session_state["_lab_in_view"] = (_place(view), query)
     state.shows(state.QUERY, query)
     state.shows(state.CHANGED, chosen)
@@ -81,12 +82,23 @@ def _query(view: LabView, rows: pd.DataFrame, count: int) -> int:
 
 
 def _in_view(view: LabView, rows: pd.DataFrame) -> int:
-    """The query that nobody chose: the one shown last, so that moving a slider changes its lists and not the query; the
-    first of the list where task or filter are new."""
+    """The query that nobody chose: the one that this view showed before, else the one shown last, so that moving a slider
+    changes its lists and not the query; the first of the list where task or filter are new."""
+    known = _shown().get((_place(view), view.after.spec, view.k))
+    if known is not None:
+        return known
     place, query = st.session_state.get("_lab_in_view", (None, 0))
     if place == _place(view):
         return int(query)
     return int(rows["query"].iloc[0]) if len(rows) else 0
+
+
+def _shown() -> dict[tuple, int]:
+    """Views of this visit -> the query that was shown in them."""
+    shown: dict[tuple, int] = st.session_state.setdefault("_lab_shown", {})
+    while len(shown) > state.MOST_VIEWS:
+        shown.pop(next(iter(shown)))
+    return shown
 
 
 def _place(view: LabView) -> tuple[str, str, str | None]:
@@ -188,7 +200,7 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
     )
     words += f"{view.k} by {view.after.label}"
     command = view.command_for(f" --changed {chosen}") if chosen in _STATUS else view.command()
-    pins.button("queries", pins.table(lambda: table.head(18), pins.Pin(sentence=words), command=command))
+    downloads.keep("queries", pins.table(lambda: table.head(18), pins.Pin(sentence=words), command=command))
 
 
 def _go_to(view: LabView) -> None:
@@ -241,7 +253,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     with st.container(horizontal=True, gap="small"):
         with st.popover("Command", icon=":material/terminal:", type="tertiary"):
             st.code(view.command(query), language="bash", wrap_lines=True)
-        pins.button("query", _pin(view, query, moved, comparison))
+        downloads.keep("query", _pin(view, query, moved, comparison))
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {safe.words(view.store.caption)}")
 
 

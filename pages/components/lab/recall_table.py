@@ -116,7 +116,7 @@ def _table(view: LabView, frame: pd.DataFrame, shown: pd.DataFrame, name: str) -
         title=f"{view.store.label}, {view.name}: every method", sentence=headline(view, frame), command=view.command(),
         measure=view.measure(view.after), caption=f"Percent with 95 % intervals over queries; {view.data}.",
     )  # fmt: skip
-    pins.button(f"methods-{name}", pins.table(lambda: shown, pin))
+    downloads.keep(f"methods-{name}", pins.table(lambda: shown, pin))
 
 
 def headline(view: LabView, frame: pd.DataFrame) -> str:

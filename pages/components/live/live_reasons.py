@@ -29,14 +29,15 @@ def section(
     """What changed between both lists, or two candidates of one list: the first and another one. Of a query of the data that
     no model has run on (query None): its target and the best wrong candidate, as in the lab."""
     st.subheader("Why does the winner win?", anchor=False)
+    changed = bool(changes.mask) or bool(changes.intervention.steps)
     if not st.toggle(
         "Split two similarities into concepts",
         key="_live_why",
         value=state.get(state.WHY) is not None,
         on_change=_remember,
+        args=(changed,),
     ):
         return
-    changed = bool(changes.mask) or bool(changes.intervention.steps)
     removed = changes.intervention.removed_concepts(caching.task_space(store, task.task))
     side = why_panel.side_in_view(changed, targets=True, key="_live_why_side")
     try:
@@ -90,18 +91,19 @@ def _place(store: Store, task: Task, comparison: Comparison, side: str, top: int
     place = int(wanted) if wanted.isdigit() and int(wanted) in rows else (targets or [2])[0]
     st.session_state["_live_why_place"] = place
     st.selectbox(
-        "Compare the first with", list(rows), key="_live_why_place", width=420, on_change=_remember,
+        "Compare the first with", list(rows), key="_live_why_place", width=420, on_change=_remember, args=(True,),
         format_func=lambda rank: f"{rank} · {caching.description(store, rows[rank])}",
     )  # fmt: skip
     return place
 
 
-def _remember() -> None:
+def _remember(changed: bool) -> None:
     """The address carries whether two candidates are compared, and which."""
     if not st.session_state["_live_why"]:
         state.put(state.WHY, None)
         return
-    place, side = st.session_state.get("_live_why_place"), st.session_state.get("_live_why_side", "change")
+    place, side = st.session_state.get("_live_why_place"), st.session_state.get("_live_why_side")
+    side = side or ("change" if changed else "before")
     state.put(state.WHY, side if place is None or side == "change" else f"{side}-{place}")
 
 

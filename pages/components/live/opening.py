@@ -11,7 +11,7 @@ from pages.components.shared import caching, method_builder, safe, state
 
 METHODS = (method_builder.DEFAULT, "realign")  # the first that rescues a query
 K, FIRST = 10, 3  # a target enters the first K; better, the first FIRST
-ASKED = (state.SOURCE, state.TEXT, state.QUERY, state.METHOD, state.MASK)
+ASKED = (state.SOURCE, state.TEXT, state.QUERY, state.METHOD, state.MASK, state.UPLOAD)
 _OPENED = "_live_opened_on"
 
 
@@ -25,8 +25,11 @@ def settle(store: Store, task: str) -> None:
         method, query, count, before, after = found
         chosen |= {state.QUERY: query, state.METHOD: method}
         st.session_state[_OPENED] = (caching.store_id(store), task, query, method), (count, before, after)
-    for key, value in chosen.items():
-        state.keep(key, value, default=value)  # the address stays; links and commands carry it
+    if state.returned():
+        for key, value in chosen.items():
+            state.keep(key, value, default=value)  # the address stays as it is
+    else:
+        state.put_together(chosen)
 
 
 def rescued(store: Store, task: str) -> tuple[str, int, int, int, int] | None:

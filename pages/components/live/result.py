@@ -20,7 +20,18 @@ from analysis.store.finding import Lists
 from analysis.store.read import Task
 from pages.components.live import asking, live_reasons, opening, strongest, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, safe, state
+from pages.components.shared import (
+    caching,
+    commands,
+    downloads,
+    gallery,
+    layout,
+    method_builder,
+    pins,
+    ranked_lists,
+    safe,
+    state,
+)
 from pages.components.shared.errors import guard
 
 K = 8
@@ -127,7 +138,8 @@ def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
         titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
     )  # fmt: skip
     st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {safe.words(live.store.caption)}")
-    pins.button("live-lists", _pin(live, comparison, changes, sentence))
+    with st.container(horizontal=True, gap="small"):
+        downloads.keep("live-lists", _pin(live, comparison, changes, sentence))
 
 
 def _pin(live: Live, comparison: Comparison, changes: Applied, sentence: str) -> pins.Pin:
@@ -184,7 +196,7 @@ def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | 
 
 def _reproduction(live: Live, changes: Applied) -> None:
     view = live.view(changes)
-    layout.refresh(command_for(view))
+    layout.refresh(command_for(view), lacks=" ".join(_missing_from_the_link(live, view)))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         for sentence in _missing_from_the_link(live, view):
             st.caption(safe.sentence(sentence))
@@ -195,9 +207,10 @@ def _reproduction(live: Live, changes: Applied) -> None:
 
 def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
     sentences = []
-    if view.picture and live.asked.position is None:
+    lacks = asking.lacks(live.asked)
+    if lacks:
         sentences.append(
-            f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
+            f"{lacks} Save it as `{view.picture}` in the project's folder for the command, which names it so."
         )
     if len(view.text) > asking.LINKED_TEXT and live.asked.position is None:
         sentences.append(f"A link holds the first {asking.LINKED_TEXT} characters of the text, the command all of it.")

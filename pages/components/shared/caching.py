@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from analysis.sae.checkpoint import Sae
     from analysis.store.read import Task
 
+SWEEP_SECONDS = 600.0
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
@@ -52,6 +54,28 @@ def cache_dir() -> Path:
 
 def notes_dir() -> Path:
     return cache_dir() / "notes"
+
+
+def uploads_dir() -> Path:
+    """Where the pictures of live queries are kept; from the first call on, what is over its time is deleted."""
+    folder = cache_dir() / "uploads"
+    _sweeper(str(folder))
+    return folder
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _sweeper(folder: str) -> threading.Thread:
+    """Deletes pictures whose time is over, also while nobody comes."""
+    from analysis.query import uploads
+
+    def run() -> None:
+        while True:
+            uploads.sweep(Path(folder))
+            time.sleep(SWEEP_SECONDS)
+
+    thread = threading.Thread(target=run, daemon=True, name="uploads")
+    thread.start()
+    return thread
 
 
 def store_id(store: Store | StoreRef) -> str:

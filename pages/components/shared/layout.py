@@ -14,6 +14,7 @@ from analysis.store.read import DEMO_NOTE
 from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
+_LACKS = "_lacks_slot"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
 
 
@@ -96,6 +97,7 @@ def actions(page: str, row: Controls) -> None:
     """Copy link, copy command, pin (where the view may be one): small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
+        st.session_state[_LACKS] = st.empty()
         link = st.empty()
         st.caption("For an iframe, without header and controls, add `&bare=1&embed=true` to it.")
     with st.popover(
@@ -109,11 +111,14 @@ def actions(page: str, row: Controls) -> None:
         pins.whole_view(row.title, row.command, row.facts)
 
 
-def refresh(command: str) -> None:
-    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
+def refresh(command: str, *, lacks: str = "") -> None:
+    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns. lacks:
+    what the link cannot hold, said before it is copied."""
     if state.bare():
         return
     state.write_link()
+    if lacks:
+        st.session_state[_LACKS].caption(f":material/link_off: **{safe.sentence(lacks)}**")
     st.session_state[_COMMAND].code(command, language="bash", wrap_lines=True)
 
 

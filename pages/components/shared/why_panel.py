@@ -101,12 +101,32 @@ def show_change(store: Store, task: Task, found: Change, removed: frozenset[int]
         pin=pins.Pin(sentence=words),
     )  # fmt: skip
     clicked = [concept for concept in selected_ids(event) if concept >= 0]
-    if clicked:
-        state.page_link(
-            "concept", concept_cards.title(store, clicked[0]), icon=":material/center_focus_strong:",
-            store=caching.store_id(store), concept=clicked[0],
-        )  # fmt: skip
-        concept_cards.fires_on(store, clicked[0], 4)
+    free = [int(concept) for concept in table["concept"] if concept >= 0 and int(concept) not in removed]
+    if clicked or free:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _look(
+                store, clicked[0] if clicked else free[0], "Clicked:" if clicked else "Moves most of what is left in:"
+            )
+
+
+def _look(store: Store, concept: int, words: str) -> None:
+    """One concept: its page, what it fires on, and the way to take just it away."""
+    st.caption(words)
+    state.page_link(
+        "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
+        store=caching.store_id(store), concept=concept,
+    )  # fmt: skip
+    _remove(concept)
+    concept_cards.fires_on(store, concept, 4)
+
+
+def _remove(concept: int) -> None:
+    if st.button(
+        "Remove just it", icon=":material/content_cut:", key=f"_why_remove_{concept}",
+        help="The intervention becomes the removal of this one concept's direction.",
+    ):  # fmt: skip
+        method_builder.remove_only(concept)
+        st.rerun()
 
 
 def _named(store: Store, found: Change) -> pd.DataFrame:
@@ -187,9 +207,4 @@ def _concept(pair: Pair, clicked: list[int]) -> None:
     )  # fmt: skip
     st.caption(f"Gives {_the(first)} {given[0]}, {_the(second)} {given[1]}.")
     concept_cards.fires_on(store, concept, 4)
-    if st.button(
-        "Remove just it", icon=":material/content_cut:", key=f"_why_remove_{concept}",
-        help="The intervention becomes the removal of this one concept's direction.",
-    ):  # fmt: skip
-        method_builder.remove_only(concept)
-        st.rerun()
+    _remove(concept)
