@@ -40,7 +40,7 @@ def main() -> None:
     with layout.controls("concepts") as row:
         store = pickers.store()
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
-        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, **state.bound(state.VIEW))
+        view = st.segmented_control("View", VIEWS, required=True, **state.placed(state.VIEW, VIEWS[0], VIEWS))
         words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             by, descending = filter_widgets.sorting(words)

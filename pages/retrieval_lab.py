@@ -46,7 +46,7 @@ def main() -> None:
         frame = recall_table.measured(view)
         if frame is None:
             st.stop()
-    over_all, single, why = st.tabs(list(TABS), **state.bound(state.TAB))
+    over_all, single, why = st.tabs(list(TABS), **state.placed(state.TAB, TABS[0], TABS))
     if over_all.open:
         with over_all:
             st.markdown(recall_table.headline(view, frame))

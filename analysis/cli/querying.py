@@ -29,6 +29,7 @@ def run_query(
     instead, what tells the candidate at a place of the list "before" or "after" from the one at its head."""
     from analysis.query.applied import applied, compare
     from analysis.query.compatibility import check_compatible, precision_note, request_for, statistics_note
+    from analysis.query.distance import distance_note, usual
     from analysis.query.masks import parse_mask
     from analysis.query.query import embed_query
     from analysis.query.slot import load_request
@@ -78,7 +79,12 @@ def run_query(
         }
         for place in ranking.places("after", top)
     ]
-    notes = [*query.notes, *filter(None, [precision_note(store, query), statistics_note(task, query, changes)])]
+    known = [
+        precision_note(store, query),
+        statistics_note(task, query, changes),
+        distance_note(space, usual(space), query),
+    ]
+    notes = [*query.notes, *filter(None, known)]
     if as_json:
         view = {"store": store.name, "task": task, "mask": tokens.spec, "method": intervention.spec}
         return json.dumps({**view, "notes": notes, "candidates": rows}, indent=1, ensure_ascii=False)

@@ -584,7 +584,7 @@ def test_without_keeping_a_link_says_what_it_lacks_and_shows_no_other_query(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RETRIEVALLENS_UPLOADS", "0")
-    app = upload(run(folder, monkeypatch, text="a red circle"), picture(17))
+    app = upload(run(folder, monkeypatch, text="a red circle"), picture(9))
     assert ranked(app)
     assert "link lacks your picture" in words(app)
     lost = address(app, "upload")

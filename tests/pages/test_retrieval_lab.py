@@ -297,7 +297,7 @@ def test_diagnostics_and_hubs_are_what_their_command_prints(cache: Path, monkeyp
 
 
 def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all", why="before")
     command = next(code.value for code in app.code if "--why before" in code.value)
     pairs, rows = json.loads(invoke(command)).values()
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7" in c.proto.id).proto.spec)
@@ -311,6 +311,24 @@ def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, mo
     assert drawn[-1] == pytest.approx(given[-1], abs=1e-6)
     assert sum(drawn) == pytest.approx(pairs[0]["similarity"], abs=1e-6)
     assert bars["name"].endswith(score(pairs[0]["similarity"]))
+
+
+def test_what_changed_is_what_its_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all", method="realign")
+    command = next(code.value for code in app.code if "--why change" in code.value)
+    told, rows = list(json.loads(invoke(command)).values())[:2]
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7-change" in c.proto.id).proto.spec)
+    bars = chart["data"][0]
+    drawn, ids = values(bars["x"]), [int(i) for i in values(bars["customdata"])]
+    assert drawn[0] == pytest.approx(sum(row["before"] for row in rows), abs=1e-6)
+    assert drawn[-1] == pytest.approx(sum(row["after"] for row in rows), abs=1e-6)
+    assert sum(drawn[:-1]) == pytest.approx(drawn[-1], abs=1e-6)
+    given = {row["concept"]: row["change"] for row in rows}
+    assert [given[i] for i in ids if i >= 0] == pytest.approx(
+        [x for i, x in zip(ids, drawn, strict=True) if i >= 0], abs=1e-6
+    )
+    assert "not explained by the SAE" in bars["y"]
+    assert told[0]["what changed"] in words(app)
 
 
 def test_counts_on_the_filters_are_those_of_the_ranks(
@@ -436,8 +454,8 @@ def test_a_method_is_chosen_and_a_further_step_is_added_on_purpose(
     assert address(app, "method") == "realign:alpha=0.1"
     assert words(app).count("ReAlign α = 0.1: Recall@10") == 1
     app.selectbox(key="_lab_method_then").set_value("removal").run()
-    assert address(app, "method") == f"realign:alpha=0.1+{METHOD}"
-    assert "ReAlign α = 0.1 + removal" in words(app)
+    assert address(app, "method") == "realign:alpha=0.1+removal:attribution,share=0.01"
+    assert r"ReAlign α = 0.1 \+ removal by attribution, top 1 %: Recall@10" in words(app)
     next(button for button in app.button if button.key == "_lab_method_away_1").click().run()
     assert address(app, "method") == "realign:alpha=0.1"
     chips = app.selectbox(key="_lab_method_chosen")
@@ -594,7 +612,7 @@ def test_the_list_after_whitening_is_explained_as_its_command_prints(
 def test_a_link_carries_which_list_is_explained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="after")
     assert "the subtracted means" in why_chart(app)["target"]
-    other = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="sideways")
+    other = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="before")
     assert "the subtracted means" not in why_chart(other)["target"]
 
 

@@ -31,9 +31,9 @@ DEFAULTS: dict[str, Any] = {
 
 def words() -> str:
     return st.text_input(
-        "Search", placeholder="words in names and captions", **state.bound(state.WORDS), max_chars=100, width=250,
+        "Search", placeholder="words in names and captions", max_chars=100, width=250,
         icon=":material/search:", help="Whole words, singular or plural, in names, labels and captions; best first.",
-        on_change=_searched,
+        **state.placed(state.WORDS, "", then=_searched),
     )  # fmt: skip
 
 
@@ -139,3 +139,4 @@ def reset() -> None:
     """Every filter at its default. For callbacks."""
     for key, value in DEFAULTS.items():
         st.session_state[key] = value
+    state.put(state.WORDS, None)

@@ -51,7 +51,8 @@ def _section(view: LabView) -> None:
             "live_query", "Open as a live query", icon=":material/image_search:",
             store=caching.store_id(view.store), task=view.name, query=query, source="data", method=view.after.spec,
         )  # fmt: skip
-    _shown()[_place(view), view.after.spec, view.k] = query
+    if state.get(state.QUERY) is None:
+        _shown()[_place(view), view.after.spec, view.k] = query
     st.session_state["_lab_in_view"] = (_place(view), query)
     state.shows(state.QUERY, query)
     state.shows(state.CHANGED, chosen)

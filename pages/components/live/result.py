@@ -10,6 +10,7 @@ import streamlit as st
 
 from analysis.query.applied import Applied, applied
 from analysis.query.compatibility import fusion_note, precision_note, statistics_note
+from analysis.query.distance import distance_note
 from analysis.query.masks import NO_MASK, TokenMask
 from analysis.query.query import LiveQuery
 from analysis.query.reproduce import LiveView, command_for, python_for
@@ -217,12 +218,21 @@ def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
     return sentences
 
 
+def _unlike(live: Live, query: LiveQuery) -> str:
+    """Whether a visitor's query is unlike the store's own; one of the data is not asked."""
+    if live.asked.position is not None:
+        return ""
+    name = live.task.task
+    return distance_note(caching.task_space(live.store, name), caching.usual_queries(live.store, name), query)
+
+
 def _notes(live: Live, changes: Applied) -> None:
     if live.query is None:
         return
     notes = (
         live.asked.note,
         fusion_note(live.query),
+        _unlike(live, live.query),
         precision_note(live.store, live.query),
         statistics_note(live.task.task, live.query, changes),
     )

@@ -33,6 +33,7 @@ from pages.components.shared import scores
 if TYPE_CHECKING:
     from analysis.concepts.search import Index
     from analysis.concepts.twins import Shared, Twins
+    from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
@@ -181,6 +182,14 @@ def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
     from analysis.retrieval.task import space_from_store
 
     return space_from_store(store, task, pool)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+def usual_queries(store: Store, task: str) -> Usual | None:
+    """How far from each other the queries of a task are, and what the SAE leaves of them; None for few queries."""
+    from analysis.query.distance import usual
+
+    return usual(task_space(store, task))
 
 
 def fitted(store: Store, task: str, method: Intervention) -> Fitted:

@@ -91,10 +91,11 @@ def save(
 
 def keep(name: str, pin: Pin) -> None:
     """Save and Pin of a list or a table that is no figure: its picture at slide size, and the finding."""
-    if not state.bare():
-        with st.popover("Save", icon=":material/download:", type="tertiary", help="As a picture at slide size"):
-            _pictures(name, pin, FORMATS[1:])
-    pins.button(name, pin)
+    with st.container(horizontal=True, gap="small", width="content"):
+        if not state.bare():
+            with st.popover("Save", icon=":material/download:", type="tertiary", help="As a picture at slide size"):
+                _pictures(name, pin, FORMATS[1:])
+        pins.button(name, pin)
 
 
 def _pictures(name: str, pin: Pin, kinds: Sequence[str]) -> None:

@@ -45,6 +45,9 @@ DEVICE = "device"
 DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
+TAB = "tab"  # of the retrieval lab
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
+WORDS = "words"
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -55,10 +58,7 @@ EVERY_METHOD = "every_method"  # of the overview: all rows of the stored results
 RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
 K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
-TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
-WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
 FREQUENCY = "frequency"
@@ -111,6 +111,9 @@ OWNED = (
     DTYPE,
     COLLECTION,
     FINDING,
+    TAB,
+    VIEW,
+    WORDS,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -142,8 +145,9 @@ PAGES: dict[str, PageInfo] = {
     ),
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
-        "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
+        "All concepts of one model: table, map, histogram and effect, with search and filters.",
+        (STORE, TASK, VIEW, WORDS),
+        (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
          SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
@@ -159,7 +163,7 @@ PAGES: dict[str, PageInfo] = {
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",
         "Recall before and after an intervention, per query and over all.",
-        (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
+        (STORE, TASK, TAB, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
     ),
     "live_query": PageInfo(
         "Live query", ":material/image_search:",
@@ -351,6 +355,26 @@ def bound(key: str, words: Callable[[Any], str] = str) -> dict[str, Any]:
     """
     st.session_state.setdefault(_BOUND, {})[key] = words
     return {"key": key, "bind": "query-params"}
+
+
+def placed(
+    key: str, default: str, options: Sequence[str] = (), then: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Arguments of a widget whose value is a place of its own, a step of the browser's back button; the value of a bound one
+    replaces the address instead. options: what it may be, anything where there are none; then: after a change."""
+    value = get(key)
+    if value is None or (options and value not in options):
+        value = default
+    st.session_state[key] = value
+    st.session_state.setdefault(_BOUND, {})[key] = str
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(key, None if chosen in (None, "", default) else chosen)
+        if then is not None:
+            then()
+
+    return {"key": key, "on_change": changed}
 
 
 def _bound_params() -> dict[str, list[str]]:
