@@ -44,9 +44,9 @@ def reduced(png: bytes) -> bytes:
     from PIL import Image
 
     for side in (SIDE, 768, 512, 256):
-        picture = Image.open(io.BytesIO(png))
-        if max(picture.size) > side:
-            picture = picture.convert("RGB")
+        opened = Image.open(io.BytesIO(png))
+        if max(opened.size) > side:
+            picture = opened.convert("RGB")
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             picture.save(buffer, "PNG")
@@ -79,6 +79,11 @@ def load(folder: Path, name: str) -> bytes | None:
     except OSError:
         return None
     return png if identity(png) == name else None
+
+
+def is_kept(folder: Path, name: str) -> bool:
+    """Whether somebody who has the link sees this picture."""
+    return bool(_ID.fullmatch(name)) and days() > 0 and place(folder, name).is_file()
 
 
 def place(folder: Path, name: str) -> Path:

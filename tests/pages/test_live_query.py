@@ -610,3 +610,11 @@ def test_the_way_back_takes_the_picture_along(folder: Path, monkeypatch: pytest.
     del app.query_params["upload"]
     app.run()
     assert not ranked(app)
+
+
+@pytest.mark.parametrize("upload", ["0" * 32, "../../etc/passwd", "x"])
+def test_a_picture_that_nobody_has_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, upload: str) -> None:
+    app = run(folder, monkeypatch, text="a red circle", upload=upload)
+    assert not ranked(app)
+    assert "has a picture that is not here" in sentences(app)
+    assert not app.error

@@ -75,8 +75,11 @@ def ask(store: Store, task: Task) -> Asked:
         )
     else:
         held = st.camera_input("Take a picture", key=_TAKEN, on_change=_another)
-    with st.container(gap="small"):
-        st.caption(_said_of_keeping())
+    st.caption(
+        _said_of_keeping(),
+        help=f"At most {uploads.SIDE:,} pixels, {uploads.TOTAL_BYTES / 1e6:.0f} MB in all, so that links, reload and Back show "
+        f"the same query. The server's owner decides: {uploads.VARIABLE}=0 keeps none.",
+    )
     known = state.get(state.UPLOAD)
     # Where the address names another picture than the field's, or none, the browser's way back was gone: the address holds.
     if held is not None and (st.session_state.get(_NEW) or _ids().get(_hash(held.getvalue())) in (None, known)):
@@ -137,7 +140,7 @@ def keeping(asked: Asked) -> Asked:
 
 def is_kept(identity: str) -> bool:
     """Whether a link to this picture shows it to others."""
-    return bool(identity and uploads.days()) and uploads.place(caching.uploads_dir(), identity).is_file()
+    return uploads.is_kept(caching.uploads_dir(), identity)
 
 
 def lacks(asked: Asked) -> str:
@@ -152,11 +155,8 @@ def lacks(asked: Asked) -> str:
 
 def _said_of_keeping() -> str:
     if not uploads.days():
-        return f"Your picture stays in this visit and is not kept ({uploads.VARIABLE} is 0); links lack it."
-    return (
-        f"Kept for {uploads.days():g} days, at most {uploads.SIDE:,} pixels, without metadata: whoever has the link sees it. "
-        f"{uploads.VARIABLE}=0 switches that off."
-    )
+        return "Your picture stays in this visit and is not kept; links lack it."
+    return f"Kept {uploads.days():g} days, small, without metadata; whoever has the link sees it."
 
 
 def _pictures() -> dict[str, bytes]:

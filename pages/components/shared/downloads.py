@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -14,6 +15,7 @@ from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
 from analysis.report.browser import chromium
 from analysis.report.stills import FORMATS, MIME, still
+from analysis.store.finding import Finding
 from pages.components.shared import pins, safe, state
 from pages.components.shared.pins import Pin
 
@@ -110,6 +112,10 @@ def _pictures(name: str, pin: Pin, kinds: Sequence[str]) -> None:
     with st.container(horizontal=True, gap="small"):
         for kind in kinds:
             st.download_button(
-                kind.upper(), lambda kind=kind: still(made(), kind), f"{name}.{kind}", MIME[kind], key=f"{kind}_{name}",
+                kind.upper(), partial(_drawn, made, kind), f"{name}.{kind}", MIME[kind], key=f"{kind}_{name}",
                 icon=":material/image:", on_click="ignore",
             )  # fmt: skip
+
+
+def _drawn(made: Callable[[], Finding], kind: str) -> bytes:
+    return still(made(), kind)
