@@ -102,4 +102,4 @@ def shown(page: Any) -> tuple[str, str]:
         "() => [...document.querySelectorAll('[data-testid=stMain] [data-testid=stMarkdown]')].map(e => e.innerText)"
         ".join(' ').replace(/\\s+/g, ' ').slice(0, 1500)"
     )
-    return title, re.sub(r"\b\d+/100", "", f"{chosen} {words}")  # letters of the field that has the focus
+    return title, re.sub(r"\s*\d+/100", "", f"{chosen} {words}")  # letters of the field that has the focus
