@@ -236,7 +236,7 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
         st.session_state["_live_pooling"] = mask.pooling
         st.segmented_control(
             "Pool", POOLINGS, key="_live_pooling", on_change=pooling_changed, required=True,
-            format_func={"mean": "mean of the rest", "last": "last of the rest"}.__getitem__,
+            format_func={"mean": "mean", "last": "last token"}.__getitem__,
         )  # fmt: skip
         st.button("Clear", on_click=_put, args=(NO_MASK,), disabled=not mask, icon=":material/backspace:")
 
