@@ -20,6 +20,7 @@ from pages.components.shared.memory import set_aside
 from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
 
 HERE = Path(__file__).parent
+RAIL = 240  # pixels of the controls at the left, on the pages that have them there
 
 
 def declared() -> list[st.Page]:
@@ -43,7 +44,9 @@ def to_root(request: Request) -> RedirectResponse:
 
 
 if __name__ == "__main__":
-    st.set_page_config(page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide")
+    st.set_page_config(
+        page_title="RetrievalLens", page_icon=str(HERE / "assets/icon.svg"), layout="wide", initial_sidebar_state=RAIL
+    )
     bare = state.bare()
     if not bare:
         st.logo(str(HERE / "assets/logo.svg"), size="large")

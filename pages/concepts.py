@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis.concepts import browse
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import browse, effect_board, example, filter_widgets
+from pages.components.concepts import effect_board, example, filter_widgets
 from pages.components.shared import (
     caching,
     commands,
@@ -39,19 +40,19 @@ def main() -> None:
     with layout.controls("concepts") as row:
         store = pickers.store()
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
-        view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, **state.bound(state.VIEW))
+        view = st.segmented_control("View", VIEWS, required=True, **state.placed(state.VIEW, VIEWS[0], VIEWS))
         words = filter_widgets.words()
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             by, descending = filter_widgets.sorting(words)
             filters = filter_widgets.filters(words)
-        row.command = commands.concepts_table(
-            store, "energy" if by in ("id", "name", browse.RELEVANCE) else by, not descending
-        )
+        asked = commands.Listed(filters, by, not descending)
+        row.command = commands.concepts(store, asked)
         row.title = f"Concepts of {store.label}"
     layout.store_line(store)
 
     fits = caching.relevance(store, filters.words)
-    fired = example.fires(store) if view == "by example" else None
+    fired, given = example.fires(store) if view == "by example" else (None, {})
+    asked = replace(asked, example=given)
     ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
     if fired is not None:
         ids = ids[fired[ids] > 0]
@@ -71,9 +72,9 @@ def main() -> None:
             effect_board.section(store)
     elif view in ("map", "histogram"):
         with guard("The picture", stop=False):
-            found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids)
+            found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids, filters)
     listed = ids if found is None else ids[np.isin(ids, found)]
-    concept_list(store, listed, len(ids), by, row.command, words=filters.words, fired=fired)
+    concept_list(store, listed, len(ids), replace(asked, only=None if found is None else listed), fired=fired)
 
 
 def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
@@ -98,7 +99,7 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
         chart,
         f"{store.name}-map",
         select=("points", "box", "lasso"),
-        command=commands.concepts_table(store, color.name, False),
+        command=commands.concepts(store, commands.Listed(filters, color.name)),
     )
     selected = selected_ids(event)
     region = event["selection"].get("box") or event["selection"].get("lasso")
@@ -107,7 +108,7 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
     return np.asarray(selected) if region else None
 
 
-def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
+def histogram_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
     """How a score is distributed; a brushed range fills the list below."""
     score = filter_widgets.score("Score", state.SCORE, default="modality")
     values = store.concepts[score.name].to_numpy(float)[ids]
@@ -117,13 +118,13 @@ def histogram_of(store: Store, ids: np.ndarray) -> np.ndarray | None:
         f"{store.name}-{score.name}",
         select=("box",),
         note=score.help,
-        command=commands.concepts_table(store, score.name, False),
+        command=commands.concepts(store, commands.Listed(filters, score.name)),
     )
     return browse.brushed(event, values, ids)
 
 
 def concept_list(
-    store: Store, ids: np.ndarray, total: int, by: str, command: str, *, words: str, fired: np.ndarray | None
+    store: Store, ids: np.ndarray, total: int, asked: commands.Listed, *, fired: np.ndarray | None
 ) -> None:
     """One page of the list; a click anywhere in a row opens the concept, a click on a heading sorts by it."""
     pages = max(1, -(-len(ids) // ROWS))
@@ -134,8 +135,10 @@ def concept_list(
         if pages > 1:
             state.check_number(state.PAGE, low=1, high=pages, default=1, what="page")
             page = st.pagination(pages, **state.bound(state.PAGE))
-        shown = ids[(page - 1) * ROWS : page * ROWS]
-        says = f"{total:,} of {store.n_concepts:,} concepts of {store.label}, by {by}"
+        shown, words = ids[(page - 1) * ROWS : page * ROWS], asked.filters.words
+        command = commands.concepts(store, replace(asked, skip=(page - 1) * ROWS))
+        layout.refresh(command)
+        says = f"{total:,} of {store.n_concepts:,} concepts of {store.label}, by {asked.sort}"
         part = pins.table(lambda: rows_of(store, shown[:PINNED], words, fired).drop(columns="kind"))
         downloads.save(
             f"{store.name}-concepts", table=lambda: full_table(store, ids), command=command,

@@ -22,7 +22,7 @@ def main() -> None:
         row.pinnable = False
         chosen = _collection(known)
         found = _findings(chosen)
-        row.command = commands.deck(chosen) if chosen else commands.NOTES
+        row.command = commands.deck(chosen) if chosen else commands.notes()
         _actions(chosen, found)
     _brought_back()
     if not found:

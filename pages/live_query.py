@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from analysis.data.samples import Sample
 from analysis.errors import BackboneError
+from analysis.query import uploads
 from analysis.query.compatibility import check_compatible, no_model
 from analysis.query.query import LiveQuery, embed_sample
 from analysis.query.reproduce import LiveView, command_for
 from analysis.query.slot import ModelRequest
 from analysis.store import Store
 from analysis.store.read import Task
-from pages.components.live import asking, model_panel, other_models, result, token_strip
+from pages.components.live import asking, model_panel, opening, other_models, result, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import commands, layout, method_builder, pickers, safe, state
+from pages.components.shared import caching, commands, layout, method_builder, pickers, safe, state
 from pages.components.shared.errors import guard
 
 HELD = 4  # queries a session keeps with their hidden states
 
 
 def main() -> None:
-    layout.header(
-        "live_query",
-        "What does the model see in your query?",
-        "Give a picture, a text or both; leave tokens out, take concepts away, and watch the candidates move.",
-    )
-    with layout.controls("live_query") as row:
+    with layout.rail("live_query", "What does it see?") as row:
         store = pickers.store("Candidates")
         name = pickers.task(store)
+        task = store.task(name) if store.has_model and name is not None else None
+        if task is not None:
+            opening.settle(store, task.task)
+            asked = asking.ask(store, task)
+            settings = st.container()
+            request, redraw = model_panel.panel(store)
         row.command = _command(store, name)
-    layout.store_line(store)
+        layout.store_facts(store)
+    layout.store_warnings(store)
     if not store.has_model:
         st.info(f"{safe.words(no_model(store))} Rank those in the Retrieval lab.", icon=":material/info:")
         st.stop()
-    if name is None:
+    if task is None:
         st.info(
             f"{safe.words(store.label)} holds no retrieval task, so there are no candidates to rank.",
             icon=":material/info:",
         )
         st.stop()
-    task = store.task(name)
-    request, redraw = model_panel.panel(store)
-    asked = asking.ask(store, task)
-    if not asked:
-        st.info("Give a picture, a text, or both. “From the data” shows queries of the store, no model needed.")
+    if asked.lost:
+        st.warning(
+            "This query has a picture that is not here (any more): pictures are kept for "
+            f"{uploads.days():g} days, on the server where they were given. Give it again in the rail, or go on without it.",
+            icon=":material/no_photography:",
+        )
         return
-    live = _live(store, task, request, asked)
+    if not asked:
+        st.info(
+            "Give a picture, a text, or both in the rail at the left. “Data” shows queries of the store, no model needed."
+        )
+        return
+    settings = st.container() if state.bare() else settings
+    live = _live(store, task, request, asked, settings)
     redraw()
     if live is not None:
-        result.show(live)
+        result.show(live, settings)
         other_models.section(live, request)
 
 
@@ -59,22 +71,30 @@ def _command(store: Store, name: str | None) -> str:
     place, task, method = commands.place(store.path), name or "TASK", method_builder.current(store).spec
     if state.get(state.SOURCE) == "data":
         return command_for(LiveView(place, task, query=int(st.session_state.get("_live_position", 0)), method=method))
-    held = st.session_state.get("_live_upload")
+    held, known = st.session_state.get("_live_upload"), state.get(state.UPLOAD) or ""
     text = st.session_state.get("_live_text") or state.get(state.TEXT) or ""
+    if asking.is_kept(known):
+        file = commands.place(uploads.place(caching.uploads_dir(), known))
+        return command_for(
+            LiveView(place, task, file, text, mask=state.get(state.MASK) or "", method=method, device="auto")
+        )
     picture = held.name if held is not None else "" if text else "PICTURE"
     mask = state.get(state.MASK) or ""
     return command_for(LiveView(place, task, picture, text, mask=mask, method=method, device="auto"))
 
 
-def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> result.Live | None:
-    """The query with its token states; a query of the data is answered from the cache until its model is loaded."""
+def _live(store: Store, task: Task, request: ModelRequest, asked: Asked, settings: Any) -> result.Live | None:
+    """The query with its token states; a query of the data is answered from the cache until its model is loaded. settings:
+    where the switch for that stands."""
     if asked.position is not None:
         st.session_state["_live_run"] = state.get(state.RUN) == "1"
-        if not st.toggle(
-            token_strip.RUN_LABEL, key="_live_run", on_change=token_strip.switch_run,
-            args=(store, str(store.samples["modality"].iat[asked.row])),
-            help="Gives its tokens to mask. Otherwise the cached embedding answers.",
-        ):  # fmt: skip
+        with settings:
+            runs = st.toggle(
+                token_strip.RUN_LABEL, key="_live_run", on_change=token_strip.switch_run,
+                args=(store, str(store.samples["modality"].iat[asked.row])),
+                help="Gives its tokens to mask. Otherwise the cached embedding answers.",
+            )  # fmt: skip
+        if not runs:
             return result.Live(store, task, asked)
         asked = asking.as_embedded(store, asked)
     with guard("The query"):
@@ -85,7 +105,7 @@ def _live(store: Store, task: Task, request: ModelRequest, asked: Asked) -> resu
         if not model_panel.may_load(request):
             st.info(
                 f"{safe.words(request.short_name)} is not loaded by itself. "
-                f"{safe.sentence(model_panel.estimate(request))} Press Load above first."
+                f"{safe.sentence(model_panel.estimate(request))} Press Load in the rail first."
             )
             return None
         query, preview = _held()[key] if sample is None else _embedded(store, request, sample, key)

@@ -27,7 +27,7 @@ def main() -> None:
         stores = sorted(pickers.stores(), key=lambda store: store.contrastive)  # the model in question first
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
-        row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.LIST
+        row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.stores()
         row.facts = {"stores": names}
     layout.stores_line(stores)
     with guard("The summary", stop=False):

@@ -14,12 +14,7 @@ TABS = ("All queries", query_lists.TAB, "Why it works or not")
 
 
 def main() -> None:
-    layout.header(
-        "retrieval_lab",
-        "What does correcting the embeddings do to retrieval?",
-        "Choose what is done to them; see recall with its controls, then single queries before and after.",
-    )
-    with layout.controls("retrieval_lab") as row:
+    with layout.rail("retrieval_lab", "What helps retrieval?") as row:
         store = pickers.store()
         name = pickers.task(store)
         if name is not None:
@@ -33,28 +28,30 @@ def main() -> None:
             after = BASE if problem else asked
             added = lab_view.also(store, name)
             view = lab_view.LabView(store, task, after, k, ks, definition, pool, others[0] if others else "", added)
+            method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
             row.command = view.command()
             row.title = f"{store.label}, {name}: {view.after.label}"
             row.facts = _facts(view)
-    layout.store_line(store)
+        layout.store_facts(store)
+        if name is not None:
+            lab_view.facts(view)
+    layout.store_warnings(store)
     if name is None:
         st.info(
             f"{safe.words(store.label)} holds no retrieval task. Build it again with `--tasks`, or from data that hold one.",
             icon=":material/info:",
         )
         st.stop()
-    lab_view.facts(view)
-    method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
-    concepts_meant.section(view)
     with guard("The comparison"):
         frame = recall_table.measured(view)
         if frame is None:
             st.stop()
-    st.markdown(recall_table.headline(view, frame))
-    over_all, single, why = st.tabs(list(TABS), **state.bound(state.TAB))
+    over_all, single, why = st.tabs(list(TABS), **state.placed(state.TAB, TABS[0], TABS))
     if over_all.open:
         with over_all:
+            st.markdown(recall_table.headline(view, frame))
             slots = recall_table.section(view, frame)
+            concepts_meant.section(view)
             recall_curves.section(view)
             recall_table.complete(view, slots)
     if single.open:
@@ -62,6 +59,7 @@ def main() -> None:
             query_lists.section(view)
     if why.open:
         with why:
+            st.markdown(recall_table.headline(view, frame))
             diagnosis.section(view)
 
 

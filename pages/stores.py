@@ -17,7 +17,7 @@ def main() -> None:
     )
     refs = caching.stores()
     with layout.controls("stores") as row:
-        row.command = commands.LIST
+        row.command = commands.stores()
         good = sum(ref.ok for ref in refs)
         st.markdown(
             f"**{good}** of {len(refs)} stores can be opened in `{commands.place(caching.cache_dir())}`",
@@ -32,7 +32,7 @@ def main() -> None:
         column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width=330)},
         alt="Stores in the cache",
     )  # fmt: skip
-    pin = pins.Pin(sentence=f"{good} of {len(refs)} stores can be opened", command=commands.LIST)
+    pin = pins.Pin(sentence=f"{good} of {len(refs)} stores can be opened", command=commands.stores())
     pins.button("stores", pins.table(lambda: listed, pin))
     st.subheader("Each store", anchor=False)
     for ref in refs:
@@ -133,7 +133,8 @@ def build_more(refs: list[StoreRef]) -> None:
     else:
         st.caption("Every known model has a store.")
     st.caption(
-        "Your own pictures and captions: give their folder as `--dataset`. A released SAE: `python -m analysis import-sae`."
+        "Your own pictures and captions: give their folder as `--dataset`. A released SAE: "
+        "`.venv/bin/python -m analysis import-sae`."
     )
 
 

@@ -56,7 +56,7 @@ def test_first_page_loads_no_deep_learning(tmp_path: Path) -> None:
     code = (
         "import os; os.environ['RETRIEVALLENS_CACHE'] = 'nowhere'; "
         "from pages.components.shared import caching, layout, pickers, gallery, downloads, state, concept_cards; "
-        "from pages.components.concepts import browse; from pages.components.overview import sentences"
+        "from analysis.concepts import browse; from pages.components.overview import sentences"
     )
     assert loaded_after(code) <= {"streamlit"}
 

@@ -18,7 +18,9 @@ import numpy as np
 from analysis.bench.measuring import Row, rounded
 from analysis.bench.synthetic_store import synthetic_store
 from analysis.bench.visitor import ROOT, Run, Server, Visitor, choice_widget, file_widget
+from analysis.data.apart import decode_apart
 from analysis.errors import AnalysisError
+from analysis.query import uploads as uploads_kept
 from analysis.store import Store, StoreRef, find_stores, open_store
 
 # page -> parameters; {i} changes from run to run. A rerun with new parameters is what a click in the page is.
@@ -170,6 +172,8 @@ def _live(cache: Path, demo: list[StoreRef], sizes: Sizes) -> Iterator[Row]:
         for number in range(sizes.uploads + 1):
             seconds, result = _upload(visitor, opened, query, number)
             uploads.append(seconds)
+        png = decode_apart(_picture(sizes.uploads)).png  # the last one: a browser's address names it by now
+        query += f"&upload={uploads_kept.identity(uploads_kept.reduced(png))}"
         for chosen in [("w/o image",), ("w/o instruction",), ()] * sizes.uploads:
             identifier, fragment = result.widget("_live_roles")
             clicked = visitor.run(query, widgets=(choice_widget(identifier, chosen),), fragment=fragment)

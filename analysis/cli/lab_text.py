@@ -4,7 +4,7 @@ wins. All of it is computed by the functions that the Retrieval lab calls."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation.change import Change, contenders, explain_change
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.controls import reference
 from analysis.retrieval.evaluation.curves import RankChoice, behind, control_band, curves, levels
@@ -128,6 +129,8 @@ def why_tables(lab: Lab, store: Store, query: int, after: Intervention, side: st
     if not 0 <= query < lab.space.n_queries:
         raise RetrievalError(f"There is no query {query}; expected 0 to {lab.space.n_queries - 1}.")
     comparison = Comparison(lab.lists(BASE), lab.lists(after), lab.space.qrels, query)
+    if side == "change":
+        return change_tables(lambda pair: explain_change(lab, comparison, after, pair), comparison, store, lab.space)
     found = explain(lab, comparison, side, BASE if side == "before" else after)
     words = ("target", "wrong winner" if found.rival_wins else "runner-up")
     return explanation_tables(found, store, lab.space, f"query {query}, list {side}", words)
@@ -149,6 +152,25 @@ def explanation_tables(
         }
     )
     return {title: pairs, "contributions; each column adds up to its similarity": table}
+
+
+def change_tables(
+    explained: Callable[[str], Change], comparison: Comparison, store: Store, space: RetrievalSpace
+) -> dict[str, pd.DataFrame]:
+    """Every pair of candidates that the change of a query is told by: what happened in words, then part by part."""
+    names, ids, tables = store.concepts["name"].to_numpy(), np.asarray(space.candidate_names), {}
+
+    def title(concept: int) -> str:
+        return f"{concept} · {names[concept]}" if names[concept] else str(concept)
+
+    for pair, candidates in contenders(comparison).items():
+        found = explained(pair)
+        words = " against ".join(f"{word} {ids[c]}" for word, c in zip(found.words, candidates, strict=True))
+        tables[words] = pd.DataFrame({"what changed": found.sentences(title)})
+        parts = found.table()
+        parts["name"] = [found.names.get(i) or str(names[i] or "") for i in map(int, parts["concept"])]
+        tables[f"{words}: lead before, change, after; each column adds up to its lead"] = parts
+    return tables
 
 
 def _choice(choice: RankChoice) -> dict[str, Any]:

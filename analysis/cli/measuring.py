@@ -54,10 +54,11 @@ from analysis.cli.options import UserPath, cache_option, plugin_option
 )
 @click.option(
     "--why",
-    type=click.Choice(["before", "after"]),
+    type=click.Choice(["change", "before", "after"]),
     default=None,
-    help="With --query: split the similarities of its target and its winner, in that list, into concepts.",
+    help="With --query: split into concepts what changed, or the similarities of its target and its winner in a list.",
 )
+@click.option("--plan", is_flag=True, help="Say what would be read, the memory and the time, and stop.")
 @click.option("--run-file", type=UserPath(), help="Write the ranking of the (one) method as a TREC run.")
 @click.option("--qrels-file", type=UserPath(), help="Write the relevant pairs as TREC qrels.")
 @click.option("--mteb-file", type=UserPath(), help="Write recall as JSON of the shape that mteb has.")
@@ -67,13 +68,22 @@ from analysis.cli.options import UserPath, cache_option, plugin_option
 def retrieve(
     store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
     partner: Path | None, pool: str, curve: str | None, diagnose: bool, changed: str | None, why: str | None, as_json: bool,
-    run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
+    plan: bool, run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
 ) -> None:  # fmt: skip
     """Recall of interventions on STORE, a curve, diagnostics or single queries: what the Retrieval lab shows."""
     try:
         cuts = tuple(sorted({int(part) for part in ks.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,5,10", param_hint="--k") from error
+    if plan:
+        from analysis.retrieval.evaluation.forecast import forecast
+        from analysis.retrieval.interventions import parse
+        from analysis.retrieval.task import space_from_store
+        from analysis.store import open_store
+
+        found = forecast(space_from_store(open_store(store), task, pool), [parse(method) for method in methods])
+        click.echo("\n".join(found.lines()))
+        return
     asked = [
         name
         for name, given in (

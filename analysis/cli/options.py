@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from analysis import CACHE, CACHE_VARIABLE
+from analysis.errors import DataError
+
 
 class UserPath(click.Path):
     """A path of which "~" is the user's home, also where no shell has seen it (--cache=~/x, an environment variable)."""
@@ -26,8 +29,8 @@ def cache_option(function: Callable) -> Callable:
     return click.option(
         "--cache",
         type=UserPath(file_okay=False),
-        default=Path("cache"),
-        envvar="RETRIEVALLENS_CACHE",
+        default=Path(CACHE),
+        envvar=CACHE_VARIABLE,
         show_default=True,
         show_envvar=True,
         help="Folder of stores and SAEs.",
@@ -56,6 +59,16 @@ def plugin_option(function: Callable) -> Callable:
         expose_value=False,
         help="A Python file with steps of your own; repeat for several. $RETRIEVALLENS_PLUGINS names them for good.",
     )(function)
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture file that somebody named."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"The picture {path} cannot be read ({error.strerror}); give the path of a picture file."
+        ) from error
 
 
 class Bars:

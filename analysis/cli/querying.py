@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import UserPath, plugin_option
-from analysis.errors import DataError
+from analysis.cli.options import UserPath, plugin_option, read_picture
 
 
 def run_query(
@@ -30,6 +29,7 @@ def run_query(
     instead, what tells the candidate at a place of the list "before" or "after" from the one at its head."""
     from analysis.query.applied import applied, compare
     from analysis.query.compatibility import check_compatible, precision_note, request_for, statistics_note
+    from analysis.query.distance import distance_note, usual
     from analysis.query.masks import parse_mask
     from analysis.query.query import embed_query
     from analysis.query.slot import load_request
@@ -43,7 +43,7 @@ def run_query(
     tokens, intervention = parse_mask(mask), parse(method)
     backbone = load_request(request_for(store, device=device, dtype=dtype))
     query = embed_query(
-        backbone, picture=None if image is None else _read(image), text=text, prompts=store.config["prompts"],
+        backbone, picture=None if image is None else read_picture(image), text=text, prompts=store.config["prompts"],
         task=task, name=image.name if image else "picture",
     )  # fmt: skip
     check_compatible(store, query)
@@ -52,6 +52,14 @@ def run_query(
     base, changed = fit(BASE, space), fit(changes.fitted, space)
     h_before, h_after = query.embedding(), query.embedding(changes.mask)
     ranking = compare(base, changed, h_before, h_after)
+    if why == "change":
+        from analysis.cli.lab_text import change_tables, printed
+        from analysis.retrieval.evaluation.change import explain_live_change
+
+        tables = change_tables(
+            lambda pair: explain_live_change(base, changed, ranking, h_before, h_after, pair), ranking, store, space
+        )  # fmt: skip
+        return printed(tables, as_json)
     if why is not None:
         from analysis.cli.lab_text import explanation_tables, printed
         from analysis.retrieval.evaluation.why import explain_places
@@ -71,7 +79,12 @@ def run_query(
         }
         for place in ranking.places("after", top)
     ]
-    notes = [*query.notes, *filter(None, [precision_note(store, query), statistics_note(task, query, changes)])]
+    known = [
+        precision_note(store, query),
+        statistics_note(task, query, changes),
+        distance_note(space, usual(space), query),
+    ]
+    notes = [*query.notes, *filter(None, known)]
     if as_json:
         view = {"store": store.name, "task": task, "mask": tokens.spec, "method": intervention.spec}
         return json.dumps({**view, "notes": notes, "candidates": rows}, indent=1, ensure_ascii=False)
@@ -89,14 +102,17 @@ def run_query(
 @click.option("--image", type=UserPath(), default=None, help="A picture.")
 @click.option("--text", default="", help="A text; with --image: both together.")
 @click.option(
-    "--mask", default="", metavar="ROLES,POSITIONS", help="Tokens left out of pooling, e.g. image,40-43; last."
+    "--mask",
+    default="",
+    metavar="ROLES,TOKENS",
+    help="Tokens left out of pooling, e.g. instruction,image.4-7 (patches 4 to 7); last.",
 )
 @click.option("--method", default="base", show_default=True, metavar="SPEC", help="An intervention, as for `retrieve`.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default=None, help="float32, bfloat16 or float16; the backbone's own by default.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--why", type=click.Choice(["before", "after"]), default=None,
-              help="Instead of the list: which concepts tell a candidate of it from the first.")  # fmt: skip
+@click.option("--why", type=click.Choice(["change", "before", "after"]), default=None,
+              help="Instead of the list: which concepts changed it, or tell one of its candidates from the first.")  # fmt: skip
 @click.option("--place", type=click.IntRange(min=2), default=2, show_default=True, help="With --why: whose place.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -109,12 +125,3 @@ def query(
         run_query(store, task, image=image, text=text, mask=mask, method=method, device=device, dtype=dtype, top=top,
                   why=why, place=place, as_json=as_json)
     )  # fmt: skip
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"The picture {path} cannot be read ({error.strerror}); give the path of a picture file."
-        ) from error

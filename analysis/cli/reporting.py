@@ -124,7 +124,10 @@ def list_notes(cache: Path, search: str) -> None:
     """Collections, then findings, newest first."""
     from analysis.store import notebook
 
-    for one in notebook.collections(cache / "notes"):
+    known = notebook.collections(cache / "notes")
+    if not known:
+        click.echo(f"There are no findings in {cache / 'notes'}; pin one in the app.")
+    for one in known:
         click.echo(f"collection {one.name!r}: {one.count} findings")
     for item in reversed(notebook.findings(cache / "notes", search=search)):
         click.echo(f"{item.id[:12]}  {item.time[:16]}  {item.author}  {item.headline}  {item.address()}")

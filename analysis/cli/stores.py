@@ -17,7 +17,7 @@ def list_stores(cache: Path) -> None:
 
     stores = find_stores(cache)
     if not stores:
-        click.echo(f"No stores under {cache}. `python -m analysis build --help` shows how to make one.")
+        click.echo(f"No stores under {cache}. `.venv/bin/python -m analysis build --help` shows how to make one.")
     for ref in stores:
         if ref.problem:
             click.echo(f"{ref.path}  NOT READABLE: {ref.problem}")

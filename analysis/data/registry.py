@@ -28,7 +28,7 @@ from analysis.errors import DataError
 log = logging.getLogger(__name__)
 CACHE = Path("cache")
 # Datasets that a command of ours builds: name -> (folder below the cache, that command).
-BUILT = {"emoji-scenes": ("datasets/emoji-scenes", "python -m analysis demo")}
+BUILT = {"emoji-scenes": ("datasets/emoji-scenes", ".venv/bin/python -m analysis demo")}
 # Format -> (what finds its files in a path, what loads them), in the order in which they are tried.
 PAIR_FORMATS = {
     "Karpathy JSON": (karpathy.find_karpathy, karpathy.load_karpathy),

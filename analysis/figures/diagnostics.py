@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures.palette import ACCENT, CONTRASTIVE, NEUTRAL, Style
+from analysis.figures.palette import CONTRASTIVE, NEUTRAL, Style, method_style
 from analysis.figures.style import TEXT_SIZE, finish, score, sentence
 
 if TYPE_CHECKING:
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
 
 BEFORE = Style(CONTRASTIVE, "dash", "circle")
-AFTER = Style(ACCENT, "solid", "square")
 _BINS = 24
 
 
@@ -41,7 +41,7 @@ def diagnostic_panels(states: Mapping[str, Diagnostics], *, data: str = "", heig
     edges = _occurrence_edges(top)
     tallest = 1
     for index, (name, state) in enumerate(states.items()):
-        style = BEFORE if index == 0 and len(states) > 1 else AFTER
+        style = BEFORE if index == 0 and len(states) > 1 else replace(method_style(name), dash="solid")
         look = {"color": style.color, "dash": style.dash, "width": style.width}
         heights = np.histogram(state.occurrences, edges)[0]
         tallest = max(tallest, int(heights.max(initial=0)))

@@ -117,6 +117,75 @@ def pair_attribution(
     return finish(figure, caption=sentence(what, data), height=180 + 34 * len(table), legend=True)
 
 
+def lead_waterfall(
+    table: pd.DataFrame,
+    *,
+    names: Mapping[int, str],
+    rest: Mapping[int, str],
+    captions: tuple[str, str] = ("new winner", "old winner"),
+    removed: Collection[int] = (),
+    top: int = 8,
+    data: str = "",
+) -> go.Figure:
+    """The lead of one candidate over another, from before to after: a bar a concept for what it changes, `top` of them, then
+    the others together, then what is no concept.
+
+    table: of evaluation.change.Change.table, in its order, with attrs "before" and "after"; rest: what its parts below 0 are
+    called. Green moves the lead up, amber down; bars of concepts that are `removed` are hatched and carry their id.
+    """
+    concepts, parts = table[table["concept"] >= 0], table[table["concept"] < 0]
+    shown, others = concepts.iloc[:top], concepts.iloc[top:]
+    before, after = float(table.attrs["before"]), float(table.attrs["after"])
+    rows = [(-1, "<b>lead before</b>", before)]
+    rows += [
+        (int(i), concept_label(int(i), names) + (" (removed)" if i in removed else ""), float(change))
+        for i, change in zip(shown["concept"], shown["change"], strict=True)
+    ]
+    if len(others):
+        rows.append((-1, f"{OTHERS} ({len(others)})", float(others["change"].sum())))
+    rows += [(-1, rest[int(i)], float(change)) for i, change in zip(parts["concept"], parts["change"], strict=True)]
+    rows.append((-1, "<b>lead after</b>", after))
+    ids, labels, values = (list(column) for column in zip(*rows, strict=True))
+    steps = np.asarray(values[1:-1], float)
+    start = np.concatenate([[0.0], before + np.concatenate([[0.0], np.cumsum(steps)[:-1]]), [0.0]])[: len(rows)]
+    if len(steps) == 0:
+        start = np.zeros(len(rows))
+    colors = [NEUTRAL, *(TARGET if step >= 0 else LOST for step in steps), NEUTRAL]
+    bar = go.Bar(
+        x=values, y=labels, base=start, orientation="h", width=0.6, customdata=ids, showlegend=False, cliponaxis=False,
+        marker={
+            "color": [c if i >= 0 else rgba(c, _PALE) for c, i in zip(colors, ids, strict=True)], "line_width": 0,
+            "pattern": {"shape": [HATCH if i in removed else "" for i in ids], "size": 6, "solidity": 0.45},
+        },
+        hovertemplate="%{y}<br>%{x:+.3r}<extra></extra>",
+    )  # fmt: skip
+    ends = start + np.asarray(values, float)
+    low, high = min(0.0, float(min(start.min(), ends.min()))), max(0.0, float(max(start.max(), ends.max())))
+    room = 0.16 * max(high - low, 1e-9)
+    figure = go.Figure(bar)
+    figure.update_layout(
+        annotations=[
+            {
+                "x": max(a, b), "y": label, "text": f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"), "xanchor": "left",
+                "xshift": 4, "showarrow": False, "font": {"size": TICK_SIZE - 1},
+            }
+            for a, b, label, value in zip(start, ends, labels, values, strict=True)
+        ]
+    )  # fmt: skip
+    figure.update_xaxes(range=[low - 0.3 * room, high + room], zeroline=True, zerolinecolor=NEUTRAL, nticks=6)
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    what = (
+        f"Lead of the {captions[0]} over the {captions[1]}, cosine similarities: {_signed(before)} before, {_signed(after)} "
+        "after, and what each part of both similarities changes"
+    )
+    x = f"lead of the {captions[0]} over the {captions[1]}"
+    return finish(figure, caption=sentence(what, data), x=x, height=110 + 30 * len(rows), legend=False)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
+
+
 def _bars(
     block: pd.DataFrame,
     column: str,

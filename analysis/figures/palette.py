@@ -22,7 +22,10 @@ REMOVED = "#8a9099"  # masked tokens, removed concepts, random controls: always 
 ACCENT = "#0b7f7b"  # a concept's activation, removal, and the one accent of the interface
 CONTRASTIVE = "#7d8a9c"  # also the base of a comparison
 MLLM = "#b8458f"
-WHITENED = "#9a6b3f"  # changes of the geometry: ReAlign, centring, principal components
+WHITENED = "#9a6b3f"  # ReAlign
+CENTRED = "#6f7d2c"  # centring
+FLATTENED = "#7a6a8f"  # principal components taken away
+CHAINED = "#94505c"  # several steps one after the other: never the colour of one of them
 NEUTRAL = "#8a9099"  # reference lines
 
 MODALITY = {"image": IMAGE, "text": TEXT, "image_text": SHARED}
@@ -70,8 +73,8 @@ _METHODS = (
     (("w/o image", "no_image"), Style(IMAGE, "dash", "circle-open", hatch=HATCH)),
     (("w/o instruction", "no_instruction"), Style(TEXT, "dashdot", "square-open", hatch=".")),
     (("w/o prompt", "no_prompt"), Style(TEXT, "dash", "square-open", hatch=HATCH)),
-    (("principal", "pca"), Style(WHITENED, "dot", "triangle-down", hatch="x")),
-    (("centr", "center", "centering"), Style(WHITENED, "dash", "triangle-up", hatch=".")),
+    (("principal", "pca"), Style(FLATTENED, "dot", "triangle-down", hatch="x")),
+    (("centr", "center", "centering"), Style(CENTRED, "dash", "triangle-up", hatch=".")),
     (("energy",), Style(ACCENT, "dot", "square", hatch=".")),
     (("bridge",), Style(SHARED, "dash", "diamond")),
     (("modality",), Style(SHARED, "dot", "star")),
@@ -107,6 +110,8 @@ def backbone_styles(names: Sequence[str]) -> list[Style]:
 def method_style(name: str) -> Style:
     """The style of a retrieval method by the words in its name: "base", "removal (attribution)", "random" ..."""
     words = name.lower()
+    if " + " in words and not any(part in words for part in ("random", "alone")):
+        return Style(CHAINED, "longdash", "cross", hatch="+")
     for keys, style in _METHODS:
         if any(key in words for key in keys):
             return style

@@ -12,6 +12,7 @@ from analysis.errors import BackboneError
 from analysis.models.pooling import VARIANTS, Role, keep_tokens
 
 ROLE_NAMES = {Role.TEMPLATE: "template", Role.IMAGE: "image", Role.TEXT: "text", Role.INSTRUCTION: "instruction"}
+_ROLES = {name: role for role, name in ROLE_NAMES.items()}
 POOLINGS = ("mean", "last")
 LONGEST = 4000  # characters of a text form
 LAST_TOKEN = 65_535  # no model here reads as many
@@ -26,18 +27,21 @@ QUICK_MASKS = {
 
 @dataclass(frozen=True)
 class TokenMask:
-    """Tokens that pooling leaves out: every token of `roles`, and the positions in `tokens` (0 = first token).
+    """Tokens that pooling leaves out: every token of `roles`, single ones of a role in `parts`, and the positions in `tokens`
+    (0 = first token).
 
-    pooling "mean": the mean of what is left; "last": its last token. The text form lists roles and positions, e.g.
-    `image,instruction,40-43,51`, and `last` for the pooling; the empty text masks nothing.
+    pooling "mean": the mean of what is left; "last": its last token. parts: (role, number of the token among those of its
+    role), so that patch 5 stays patch 5 whatever text stands before it. The text form lists them, e.g.
+    `instruction,image.4-7,text.0,51`, and `last` for the pooling; the empty text masks nothing.
     """
 
     roles: tuple[str, ...] = ()
     tokens: tuple[int, ...] = ()
     pooling: str = "mean"
+    parts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.roles) - set(ROLE_NAMES.values()))
+        unknown = sorted({*self.roles, *(role for role, _ in self.parts)} - set(ROLE_NAMES.values()))
         if unknown:
             raise BackboneError(
                 f"A mask names the role {unknown[0][:80]!r}; expected one of {', '.join(ROLE_NAMES.values())}."
@@ -47,20 +51,30 @@ class TokenMask:
         order = list(ROLE_NAMES.values())
         object.__setattr__(self, "roles", tuple(sorted(set(self.roles), key=order.index)))
         object.__setattr__(self, "tokens", tuple(sorted({int(token) for token in self.tokens})))
+        single = {(role, int(number)) for role, number in self.parts if role not in self.roles}
+        object.__setattr__(self, "parts", tuple(sorted(single, key=lambda part: (order.index(part[0]), part[1]))))
 
     def __bool__(self) -> bool:
-        return bool(self.roles or self.tokens or self.pooling != "mean")
+        return bool(self.roles or self.tokens or self.parts or self.pooling != "mean")
 
     @property
     def spec(self) -> str:
-        words = [*self.roles, *_ranges(self.tokens)]
+        words = [*self.roles]
+        for role in dict.fromkeys(role for role, _ in self.parts):
+            words += [f"{role}.{span}" for span in _ranges(number for name, number in self.parts if name == role)]
+        words += _ranges(self.tokens)
         return ",".join([*words, "last"] if self.pooling == "last" else words)
 
     @property
     def label(self) -> str:
         parts = [f"w/o {' and '.join(self.roles)}"] if self.roles else []
-        if self.tokens:
-            parts.append(f"{len(self.tokens)} token{'s' * (len(self.tokens) > 1)} masked")
+        patches = sum(role == "image" for role, _ in self.parts)
+        for count, what in (
+            (patches, "patch" if patches == 1 else "patches"),
+            (single := len(self.tokens) + len(self.parts) - patches, "token" if single == 1 else "tokens"),
+        ):
+            if count:
+                parts.append(f"{count} {what} masked")
         return ", ".join([*parts, "last token"] if self.pooling == "last" else parts)
 
     def masked(self, roles: np.ndarray) -> np.ndarray:
@@ -72,6 +86,13 @@ class TokenMask:
             )
         hidden = np.isin(roles, [role for role, name in ROLE_NAMES.items() if name in self.roles])
         hidden[list(self.tokens)] = True
+        for role, number in self.parts:
+            of_role = np.flatnonzero(roles == _ROLES[role])
+            if number >= len(of_role):
+                raise BackboneError(
+                    f"The mask names {role}.{number}, the query has {len(of_role)} such tokens; choose among those."
+                )
+            hidden[of_role[number]] = True
         return hidden
 
     def keep(self, roles: np.ndarray) -> np.ndarray:
@@ -91,7 +112,9 @@ class TokenMask:
     def joined(self, other: TokenMask) -> TokenMask:
         """What either of two masks leaves out; the last token of what is left where either pools that."""
         pooling = "last" if "last" in (self.pooling, other.pooling) else "mean"
-        return TokenMask((*self.roles, *other.roles), (*self.tokens, *other.tokens), pooling)
+        return TokenMask(
+            (*self.roles, *other.roles), (*self.tokens, *other.tokens), pooling, (*self.parts, *other.parts)
+        )
 
     def acting_on(self, roles: np.ndarray) -> TokenMask:
         """The same without roles that no token has: what may be said to be left out."""
@@ -99,12 +122,19 @@ class TokenMask:
         return replace(self, roles=tuple(role for role in self.roles if role in present))
 
     def toggled(self, positions: Iterable[int], mask: bool, roles: np.ndarray) -> TokenMask:
-        """The mask after some positions were masked (or unmasked). Roles that are masked whole are written as roles."""
+        """The mask after some positions were masked (or unmasked). Roles that are masked whole are written as roles, single
+        tokens by their number within their role."""
         hidden = self.masked(roles)
         hidden[[position for position in positions if 0 <= position < len(roles)]] = mask
         whole = [role for role in ROLE_NAMES if (roles == role).any() and hidden[roles == role].all()]
-        single = np.flatnonzero(hidden & ~np.isin(roles, whole))
-        return TokenMask(tuple(ROLE_NAMES[role] for role in whole), tuple(single.tolist()), self.pooling)
+        parts = [
+            (name, int(number))
+            for role, name in ROLE_NAMES.items()
+            if role not in whole
+            for number in np.flatnonzero(hidden[roles == role])
+        ]
+        padding = np.flatnonzero(hidden & ~np.isin(roles, list(ROLE_NAMES)))
+        return TokenMask(tuple(ROLE_NAMES[role] for role in whole), tuple(padding.tolist()), self.pooling, tuple(parts))
 
 
 NO_MASK = TokenMask()
@@ -133,21 +163,26 @@ def parse_mask(text: str) -> TokenMask:
         raise BackboneError(f"The mask has {len(text):,} characters; expected at most {LONGEST:,}.")
     roles: list[str] = []
     tokens: set[int] = set()
+    parts: list[tuple[str, int]] = []
     pooling = "mean"
     for word in (part.strip() for part in text.split(",")):
-        span = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", word)
+        span = re.fullmatch(r"(?:([a-z]{1,20})\.)?([0-9]{1,6})(?:-([0-9]{1,6}))?", word)
         if span:
-            first, last = int(span[1]), int(span[2] or span[1])
+            first, last = int(span[2]), int(span[3] or span[2])
             if max(first, last) > LAST_TOKEN:
                 raise BackboneError(
                     f"The mask names token {max(first, last):,}; expected one from 0 to {LAST_TOKEN:,}."
                 )
-            tokens.update(range(first, last + 1))
+            numbers = range(first, last + 1)
+            if span[1]:
+                parts += [(span[1], number) for number in numbers]
+            else:
+                tokens.update(numbers)
         elif word == "last":
             pooling = "last"
         elif word:
             roles.append(word)
-    return TokenMask(tuple(roles), tuple(tokens), pooling)
+    return TokenMask(tuple(roles), tuple(tokens), pooling, tuple(parts))
 
 
 def _ranges(tokens: Iterable[int]) -> list[str]:

@@ -39,10 +39,10 @@ def command_for(view: LiveView) -> str:
     return _shell(parts)
 
 
-def why_command_for(view: LiveView, side: str, place: int) -> str:
-    """The shell command that explains a place of one list instead: `query --why`, or `retrieve --why` of a cached query,
-    which compares its target with the best wrong candidate."""
-    return f"{command_for(view)} --why {side}" + (f" --place {place}" if view.query is None else "")
+def why_command_for(view: LiveView, side: str, place: int = 0) -> str:
+    """The shell command that explains what changed (side "change"), or a place of one list: `query --why`, or
+    `retrieve --why` of a cached query, which compares its target with the best wrong candidate."""
+    return f"{command_for(view)} --why {side}" + (f" --place {place}" if view.query is None and place else "")
 
 
 def python_for(view: LiveView) -> str:
@@ -59,7 +59,7 @@ def python_for(view: LiveView) -> str:
 
 
 def _shell(parts: list[str]) -> str:
-    return "python -m analysis " + " ".join(shlex.quote(part) for part in parts)
+    return ".venv/bin/python -m analysis " + " ".join(shlex.quote(part) for part in parts)
 
 
 _HEAD = """from analysis.retrieval.interventions import parse

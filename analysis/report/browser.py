@@ -14,6 +14,7 @@ import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from analysis.report.slides import ReportError
 
@@ -68,6 +69,8 @@ _HATCHES = """(() => {
   }
   return number;
 })()"""
+_DRAWN = "window.ready.then(() => new Promise(done => setTimeout(() => done(true), 300)))"
+_UNNUMBERED = "document.querySelectorAll('.slide-number, .slide-number-pdf, .progress').forEach(box => box.remove())"
 _PDF = {
     "printBackground": True,
     "preferCSSPageSize": True,
@@ -101,9 +104,21 @@ def figure_pictures(html: str, *, scale: int = 4) -> list[bytes]:
     return [base64.b64decode(str(uri).split(",", 1)[1]) for uri in found]
 
 
-def printed(html: str) -> bytes:
-    """A deck's HTML as PDF, one page a slide."""
-    return bytes(_run(_printed(html)))
+def figure_svg(html: str) -> str:
+    """The first figure of a deck's HTML as SVG, at the size of its slide."""
+    script = _FIGURES.replace("format: 'png', scale: %d,", "format: 'svg',")
+    uri = str(_run(_evaluated(html, script))[0])
+    return unquote(uri.split(",", 1)[1])
+
+
+def slide_png(html: str, number: int, *, scale: int = 2) -> bytes:
+    """PNG of a slide of a deck's HTML (1: the first), at `scale` times its size."""
+    return bytes(_run(_photographed(html, number, scale)))
+
+
+def printed(html: str, *, pages: str = "") -> bytes:
+    """A deck's HTML as PDF, one page a slide. pages: which, such as "2-"; all by default."""
+    return bytes(_run(_printed(html, pages)))
 
 
 async def _evaluated(html: str, script: str) -> Any:
@@ -111,11 +126,23 @@ async def _evaluated(html: str, script: str) -> Any:
         return await page.evaluate(script)
 
 
-async def _printed(html: str) -> bytes:
+async def _photographed(html: str, number: int, scale: int) -> bytes:
+    async with _Page(html, f"#/{number - 1}") as page:
+        size = {"width": 1280, "height": 720, "deviceScaleFactor": scale, "mobile": False}
+        await page.send("Emulation.setDeviceMetricsOverride", size)
+        await page.evaluate(_DRAWN)
+        await page.evaluate(_UNNUMBERED)
+        answer = await page.send("Page.captureScreenshot", {"format": "png"})
+        return base64.b64decode(answer["data"])
+
+
+async def _printed(html: str, pages: str) -> bytes:
     async with _Page(html, "?view=print") as page:
-        await page.evaluate("window.ready.then(() => new Promise(done => setTimeout(() => done(true), 300)))")
+        await page.evaluate(_DRAWN)
         await page.evaluate(_HATCHES)
-        answer = await page.send("Page.printToPDF", _PDF)
+        if pages:
+            await page.evaluate(_UNNUMBERED)
+        answer = await page.send("Page.printToPDF", {**_PDF, **({"pageRanges": pages} if pages else {})})
         return base64.b64decode(answer["data"])
 
 

@@ -129,7 +129,9 @@ def _ref(identity: str, refs: list[StoreRef]) -> StoreRef:
     backbone, _, name = identity.partition("/")
     same = [ref for ref in refs if ref.ok and (ref.backbone, ref.dataset) == (backbone, name.rpartition("-")[0])]
     if len(same) != 1:
-        raise StoreError(f"There is no store {identity!r} here; `python -m analysis list` shows what there is.")
+        raise StoreError(
+            f"There is no store {identity!r} here; `.venv/bin/python -m analysis list` shows what there is."
+        )
     return same[0]
 
 

@@ -69,7 +69,7 @@ def concept_report(store: Store, concept: int, *, n: int = 12) -> str:
         _made(
             store, f"Fires on {percent(float(row['frequency']))} of the samples and holds {percent(share)} of the energy "
             f"(the loudest concept: {percent(float(order[0]))})", [concept_gallery(store, concept, n)],
-            command=f"python -m analysis report concept {store.path} {concept} --out concept.html",
+            command=f".venv/bin/python -m analysis report concept {store.path} {concept} --out concept.html",
         ),
         _made(store, "Scores, with the rank among all concepts",
               [table_part(pd.DataFrame(rows, columns=["score", "value", "rank", "what it says"]))]),

@@ -76,7 +76,7 @@ def _row(number: pd.Series, stores: Sequence[Store], *, chosen: bool) -> dict[st
     found |= {"published": number["value"], **nothing, "store": ""}
     key = KEY_OF.get(number["backbone"], number["backbone"])
     mine = list(stores) if chosen else [one for one in stores if one.backbone == key]
-    build = f"python -m analysis build --backbone {key} --dataset /path/to/{str(number['dataset']).lower()}"
+    build = f".venv/bin/python -m analysis build --backbone {key} --dataset /path/to/{str(number['dataset']).lower()}"
     if not mine:
         return found | {"state": f"not measured: no store of {key} on {number['dataset']}", "command": build}
     best = min(mine, key=lambda one: len(_missing(one, number)) * 10 + len(_differs(one, number)))
@@ -128,11 +128,16 @@ def _measured(store: Store, number: pd.Series) -> tuple[float, float, float, str
     """(value, low, high, command) in the unit of the published number."""
     place = shlex.quote(str(store.path))
     if number["table"] == "table1":
-        return overlap_row(store)[number["column"]], np.nan, np.nan, f"python -m analysis reproduce --store {place}"
+        return (
+            overlap_row(store)[number["column"]],
+            np.nan,
+            np.nan,
+            f".venv/bin/python -m analysis reproduce --store {place}",
+        )
     task, k = str(number["task"]), int(str(number["column"]).removeprefix("R@"))
     results = store.results(task)
     hit = results[(results["method"] == METHOD_OF[number["setting"]]) & (results["k"] == k)].iloc[0]
-    command = f"python -m analysis retrieve {place} --task {task}"
+    command = f".venv/bin/python -m analysis retrieve {place} --task {task}"
     spec = str(hit.get("spec", "base"))  # results of early stores do not say it
     command += f" --method {shlex.quote(spec)}" if spec != "base" else ""
     value, low, high = (100 * float(hit[name]) for name in ("recall", "low", "high"))
@@ -151,7 +156,7 @@ def _statement(entry: dict[str, str], store: Store | None) -> dict[str, object]:
     }
     here = _said(entry["table"], store) if store is not None else ""
     if here and store is not None:
-        deck = f"python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"
+        deck = f".venv/bin/python -m analysis deck --standard --store {shlex.quote(str(store.path))} --out deck.html"
         found |= {"state": f"no published number; here: {here}", "store": store.name, "command": deck}
     return found
 

@@ -96,7 +96,7 @@ def standard_findings(stores: Sequence[Store], *, say: Callable[[str], None] = l
     """The findings of the deck in their order. ReportError without a store."""
     if not stores:
         raise ReportError(
-            "There is no store to make the standard deck of; `python -m analysis list` shows what there is."
+            "There is no store to make the standard deck of; `.venv/bin/python -m analysis list` shows what there is."
         )
     ordered = tuple(sorted(stores, key=lambda store: (store.contrastive, store.label)))
     keys = [store.backbone for store in ordered]
@@ -421,13 +421,13 @@ def _beside(words: Sequence[str]) -> str:
 
 def retrieve_command(store: Store, task: str, specs: Sequence[str]) -> str:
     methods = "".join(f" --method {shlex.quote(spec)}" for spec in specs)
-    return f"python -m analysis retrieve {shlex.quote(str(store.path))} --task {task}{methods}"
+    return f".venv/bin/python -m analysis retrieve {shlex.quote(str(store.path))} --task {task}{methods}"
 
 
 def _reproduce(store: Store) -> str:
-    return f"python -m analysis reproduce --store {shlex.quote(str(store.path))}"
+    return f".venv/bin/python -m analysis reproduce --store {shlex.quote(str(store.path))}"
 
 
 def _python(stores: Sequence[Store], body: str) -> str:
     lines = (f"from analysis.store import open_store; {body.format(path=repr(str(store.path)))}" for store in stores)
-    return "\n".join(f"python -c {shlex.quote(line)}" for line in lines)
+    return "\n".join(f".venv/bin/python -c {shlex.quote(line)}" for line in lines)

@@ -68,7 +68,7 @@ class Manifest:
         if schema < OLDEST_SCHEMA:
             raise StoreError(
                 f"{where} has schema {schema}, this version reads schema {OLDEST_SCHEMA} to {SCHEMA}: run "
-                "`python -m analysis build` again, it replaces the store."
+                "`.venv/bin/python -m analysis build` again, it replaces the store."
             )
         if schema > 1:
             _check_seal(raw, text, where)
@@ -294,7 +294,7 @@ def _check_seal(raw: dict[str, Any], text: str, where: str) -> None:
     """The text must be letter by letter what was written: then no change of it, however small, passes unseen."""
     if text != _sealed({name: value for name, value in raw.items() if name != "digest"}):
         remedy = (
-            "`python -m analysis rescore` of the store writes it anew"
+            "`.venv/bin/python -m analysis rescore` of the store writes it anew"
             if where.endswith(DERIVED)
             else "copy the store again, or run its build again"
         )

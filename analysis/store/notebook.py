@@ -198,7 +198,7 @@ def finding(notes: Path, uid: str) -> Finding:
                 inside = connection.execute(sa.select(db.contents).where(db.contents.c.finding == row.id)).one()
                 return replace(_finding(row), parts=parts_from_json(inside.parts), picture=bytes(inside.picture))
     raise StoreError(
-        f"There is no finding {uid!r} in these notes; `python -m analysis notes list` shows what there is."
+        f"There is no finding {uid!r} in these notes; `.venv/bin/python -m analysis notes list` shows what there is."
     )
 
 
@@ -426,7 +426,9 @@ def _collection_id(connection: sa.Connection, name: str, *, make: bool) -> int:
     if found is not None:
         return int(found)
     if not make:
-        raise StoreError(f"There is no collection {name!r}; `python -m analysis notes list` shows what there is.")
+        raise StoreError(
+            f"There is no collection {name!r}; `.venv/bin/python -m analysis notes list` shows what there is."
+        )
     done = connection.execute(table.insert().values(name=name, time=db.now()))
     key = done.inserted_primary_key
     assert key is not None

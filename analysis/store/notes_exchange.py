@@ -33,7 +33,7 @@ def backup(notes: Path, target: Path) -> Path:
     if where.get_backend_name() != "sqlite":
         raise StoreError(
             f"The notes are in {where.render_as_string()}; back that up with its own tool (pg_dump), or use "
-            "`python -m analysis notes export FILE.json`."
+            "`.venv/bin/python -m analysis notes export FILE.json`."
         )
     with db.reading(notes) as connection:
         if connection is None:

@@ -429,7 +429,7 @@ class Store:
     def _facts(self, name: str) -> tuple[int, ...]:
         facts = self.manifest.files.get(name)
         if facts is None or facts.shape is None:
-            raise StoreError(f"{self.name} has no array {name}; run `python -m analysis verify` on it.")
+            raise StoreError(f"{self.name} has no array {name}; run `.venv/bin/python -m analysis verify` on it.")
         return facts.shape
 
     def _array(self, name: str) -> np.ndarray:
@@ -540,8 +540,8 @@ def open_base(path: str | Path) -> Store:
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
         raise StoreError(
-            f"{path} is not a store (no {MANIFEST}); `python -m analysis list` shows what there is, "
-            "`python -m analysis build` makes one."
+            f"{path} is not a store (no {MANIFEST}); `.venv/bin/python -m analysis list` shows what there is, "
+            "`.venv/bin/python -m analysis build` makes one."
         )
     try:
         manifest = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), where=str(manifest_path))
@@ -562,7 +562,7 @@ def rescore_command(path: Path) -> str:
         shown = path.resolve().relative_to(Path.cwd())
     except ValueError:
         shown = path
-    return f"python -m analysis rescore {shown}"
+    return f".venv/bin/python -m analysis rescore {shown}"
 
 
 def _check_sizes(path: Path, files: dict[str, FileFacts]) -> None:

@@ -46,7 +46,7 @@ def test_known_names_lie_in_the_cache(tmp_path):
 
 
 def test_names_and_paths_that_lead_nowhere(tmp_path):
-    with pytest.raises(DataError, match=r"not built yet: run `python -m analysis demo`"):
+    with pytest.raises(DataError, match=r"not built yet: run `.venv/bin/python -m analysis demo`"):
         resolve("emoji-scenes", cache=tmp_path)
     with pytest.raises(DataError, match="neither a file or folder nor a known dataset; known names are emoji-scenes"):
         resolve("/no/such/place", cache=tmp_path)

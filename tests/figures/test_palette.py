@@ -115,3 +115,18 @@ def test_methods_have_the_style_of_their_kind():
 def test_modality_colours_run_from_blue_over_violet_to_red():
     colors = palette.modality_colors(np.array([0.0, 0.5, 1.0, np.nan, -3.0]))
     assert colors == [palette.IMAGE, palette.SHARED, palette.TEXT, palette.NEUTRAL, palette.IMAGE]
+
+
+def test_every_method_has_its_own_colour_and_a_chain_has_that_of_none_of_its_steps():
+    names = (
+        "base",
+        "removal by attribution, top 1 %",
+        "ReAlign α = 0.1",
+        "mean-centred per side",
+        "2 principal components",
+    )
+    colors = [palette.method_style(name).color for name in names]
+    assert len(set(colors)) == len(names)
+    for deficiency in ("none", "deuteranopia"):
+        chain = palette.method_style(" + ".join(names[1:3])).color
+        assert min(difference(chain, color, deficiency) for color in colors) > 10

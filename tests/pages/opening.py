@@ -56,4 +56,6 @@ def ranked(app: AppTest) -> list[list[str]]:
     lines = [line for element in app.markdown for line in str(element.value).split("\n\n")]
     rows = [line for line in lines if re.match(r"\*\*[\d,]+\*\*\u2002", line)]
     starts = [slot for slot, line in enumerate(rows) if line.startswith("**1**")]
+    if not starts:
+        return []
     return [rows[start:stop] for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)]

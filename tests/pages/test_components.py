@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import io
 import shlex
@@ -17,7 +16,6 @@ import pytest
 from PIL import Image
 
 from analysis.figures.palette import TEXT, channels
-from analysis.retrieval.interventions import parse
 from analysis.store import open_store
 from pages.components.overview import sentences
 from pages.components.shared import caching, commands, concept_cards, gallery, layout, scores, state
@@ -91,23 +89,6 @@ def test_command_on_screen_gives_the_number_on_screen(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, check=True)
     energy = next(line.split()[-1] for line in done.stdout.splitlines() if line.startswith("energy "))
     assert float(energy) == pytest.approx(store.concepts["energy"][2], rel=1e-5)
-
-
-def test_every_command_is_valid_python_or_a_subcommand(tmp_path: Path) -> None:
-    store = open_store(make_store(tmp_path))
-    for command in (
-        commands.concept_row(store, 1),
-        commands.concept_examples(store, 1),
-        commands.concepts_table(store, "energy", False),
-        commands.overlap(store, 0.01, "bridge_max"),
-        commands.results(store, "i2t"),
-        commands.modality_density(store, "energy"),
-        commands.cumulative_energy(store),
-    ):
-        parts = shlex.split(command)
-        assert parts[:2] == ["python", "-c"]
-        ast.parse(parts[2])
-    assert commands.retrieve(store, "i2t", (parse("removal:concepts=1"),)).startswith("python -m analysis retrieve ")
 
 
 def test_error_outside_every_guard_is_a_sentence_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.concepts import browse
+from analysis.concepts.browse import Filters
 from analysis.figures.concepts import concept_scatter as figure
 from analysis.store import open_store
 from analysis.store.notebook import add_label
-from pages.components.concepts import browse
-from pages.components.concepts.browse import Filters
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
 

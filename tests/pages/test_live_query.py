@@ -50,7 +50,7 @@ def store(folder: Path) -> Store:
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
     monkeypatch.setenv("RETRIEVALLENS_CACHE", str(folder / "cache"))
     app = AppTest.from_file(PAGE, default_timeout=120)
-    for key, value in {"store": "tiny-qwen2_vl", "task": "i2t", **params}.items():
+    for key, value in {"store": "tiny-qwen2_vl", "task": "i2t", "source": "upload", **params}.items():
         app.query_params[key] = value
     return app.run()
 
@@ -93,7 +93,7 @@ def expected(folder: Path, store: Store, *, text: str = "", mask: str = "") -> C
 def test_page_runs_alone_without_a_query(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(folder, monkeypatch)
     assert sentences(app) == ""
-    assert "see in your query" in app.title[0].value
+    assert "see" in app.title[0].value
     assert "Give a picture" in app.info[0].value
 
 
@@ -171,7 +171,7 @@ def test_at_first_nothing_is_done_to_the_embeddings_so_that_a_mask_is_seen_alone
     assert "After: nothing changed yet" in words(app)
     next(group for group in app.pills if group.key == "_live_roles").set_value(["image"]).run()
     assert "**After: w/o image**" in words(app)
-    next(group for group in app.pills if group.key == "_live_method_chips").set_value(["realign"]).run()
+    app.selectbox(key="_live_method_chosen").set_value("realign").run()
     assert address(app, "method") == "realign:alpha=0.1"
 
 
@@ -238,6 +238,7 @@ def test_a_masked_link_to_a_dual_encoder_says_that_it_cannot_be_masked(
 
 
 def test_the_reproduction_names_picture_mask_and_method(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_UPLOADS", "0")  # then the visitor's own file is named
     app = upload(run(folder, monkeypatch, method=METHOD, mask="image"), picture(3), name="my dog.png")
     codes = "\n".join(code.value for code in app.code)
     assert "python -m analysis query" in codes
@@ -257,7 +258,7 @@ def test_the_commands_on_screen_print_the_list_on_screen(
         app = upload(app, picture(3), name="my dog.png")
     assert sentences(app) == ""
     (tmp_path / "my dog.png").write_bytes(picture(3))
-    row, below = (code.value for code in app.code if code.value.startswith("python -m analysis"))
+    row, below = (code.value for code in app.code if code.value.startswith(".venv/bin/python -m analysis"))
     assert row == below  # beside the title and below the lists
     command = [str(tmp_path / word) if word == "my dog.png" else word for word in shlex.split(below)[3:]]
     done = CliRunner().invoke(main, [*command, "--json"])
@@ -295,7 +296,7 @@ def test_nothing_is_split_before_it_is_asked_for(folder: Path, monkeypatch: pyte
     app = run(folder, monkeypatch, text=caption(6))
     assert not any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
     app.toggle(key="_live_why").set_value(True).run()
-    assert address(app, "why") == "after"
+    assert address(app, "why") == "before"
     assert any("-live-why-" in chart.proto.id for chart in app.get("plotly_chart"))
 
 
@@ -447,7 +448,7 @@ def test_a_picture_that_cannot_be_read_is_one_sentence(
     app = upload(run(folder, monkeypatch), data)
     assert part in sentences(app)
     assert len(app.error) == 1
-    assert "see in your query" in app.title[0].value
+    assert "see" in app.title[0].value
 
 
 @pytest.mark.parametrize(
@@ -500,7 +501,7 @@ def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
     said = sentences(app)  # what is wrong with the address is said once, and the address put right
     app = upload(app, picture(3))
     assert part in said + sentences(app)
-    assert "see in your query" in app.title[0].value
+    assert "see" in app.title[0].value
 
 
 @pytest.mark.parametrize("by", ["query", "button"])
@@ -558,3 +559,62 @@ def test_an_empty_cache_says_how_to_build_one(tmp_path: Path, monkeypatch: pytes
     app = run(tmp_path, monkeypatch)
     assert not app.exception
     assert "python -m analysis demo" in "\n".join(code.value for code in app.code)
+
+
+def test_a_link_to_an_upload_shows_the_same_query_to_somebody_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask="image", text="a red circle"), picture(3))
+    kept = address(app, "upload")
+    assert (folder / f"cache/uploads/{kept}.png").is_file()
+    assert "whoever has the link sees it" in words(app)
+    other = run(folder, monkeypatch, method=METHOD, mask="image", text="a red circle", upload=kept)
+    assert sentences(other) == ""
+    assert after_list(other) == after_list(app)
+    command = next(code.value for code in other.code if "analysis query" in code.value)
+    words_of = shlex.split(command)
+    assert Path(words_of[words_of.index("--image") + 1]).name == f"{kept}.png"
+    done = CliRunner().invoke(main, [*words_of[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    listed = json.loads(done.stdout)["candidates"]
+    assert all(str(row["text"]) in line for row, line in zip(listed, after_list(app).split("\n\n"), strict=False))
+
+
+def test_without_keeping_a_link_says_what_it_lacks_and_shows_no_other_query(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVALLENS_UPLOADS", "0")
+    app = upload(run(folder, monkeypatch, text="a red circle"), picture(9))
+    assert ranked(app)
+    assert "link lacks your picture" in words(app)
+    lost = address(app, "upload")
+    assert not (folder / f"cache/uploads/{lost}.png").exists()
+    other = run(folder, monkeypatch, text="a red circle", upload=lost)
+    assert not ranked(other)
+    assert "has a picture that is not here" in sentences(other)
+    next(button for button in other.button if button.label == "Go on without it").click().run()
+    assert ranked(other)
+    assert "upload" not in other.query_params
+
+
+def test_the_way_back_takes_the_picture_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch), picture(3))
+    first, shown = address(app, "upload"), after_list(app)
+    upload(app, picture(5))
+    second = address(app, "upload")
+    assert (second, after_list(app)) != (first, shown)
+    app.query_params["upload"] = first  # as the browser does
+    app.run()
+    assert after_list(app) == shown
+    assert address(app, "upload") == first
+    del app.query_params["upload"]
+    app.run()
+    assert not ranked(app)
+
+
+@pytest.mark.parametrize("upload", ["0" * 32, "../../etc/passwd", "x"])
+def test_a_picture_that_nobody_has_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, upload: str) -> None:
+    app = run(folder, monkeypatch, text="a red circle", upload=upload)
+    assert not ranked(app)
+    assert "has a picture that is not here" in sentences(app)
+    assert not app.error

@@ -83,7 +83,7 @@ def address(app: AppTest, key: str) -> str:
 def test_page_runs_alone_and_says_what_it_is_about(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     app = run(cache, monkeypatch)
     assert said(app) == ""
-    assert "correcting" in app.title[0].value
+    assert "helps" in app.title[0].value
     task = store.task("i2t")
     assert f"**{len(task.query_rows)}** queries, **{len(task.candidate_rows)}** candidates" in words(app)
 
@@ -174,7 +174,7 @@ def test_a_caption_in_a_list_stands_beside_the_picture_that_it_describes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
-    assert words(app).count("Beside each caption: the picture that it describes.") == 2
+    assert words(app).count("Beside each caption: the picture that it describes.") == 1
     samples, rows = store.samples, beside(app.main)
     own = samples[samples["modality"] == "image"].reset_index().set_index("pair_id")["index"]
     assert len(rows) == sum(map(len, ranked(app))) >= 20
@@ -297,7 +297,7 @@ def test_diagnostics_and_hubs_are_what_their_command_prints(cache: Path, monkeyp
 
 
 def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all")
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all", why="before")
     command = next(code.value for code in app.code if "--why before" in code.value)
     pairs, rows = json.loads(invoke(command)).values()
     chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7" in c.proto.id).proto.spec)
@@ -311,6 +311,24 @@ def test_the_bars_of_the_why_panel_are_what_their_command_prints(cache: Path, mo
     assert drawn[-1] == pytest.approx(given[-1], abs=1e-6)
     assert sum(drawn) == pytest.approx(pairs[0]["similarity"], abs=1e-6)
     assert bars["name"].endswith(score(pairs[0]["similarity"]))
+
+
+def test_what_changed_is_what_its_command_prints(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = run(cache, monkeypatch, tab=QUERIES, query="7", changed="all", method="realign")
+    command = next(code.value for code in app.code if "--why change" in code.value)
+    told, rows = list(json.loads(invoke(command)).values())[:2]
+    chart = json.loads(next(c for c in app.get("plotly_chart") if "-why-7-change" in c.proto.id).proto.spec)
+    bars = chart["data"][0]
+    drawn, ids = values(bars["x"]), [int(i) for i in values(bars["customdata"])]
+    assert drawn[0] == pytest.approx(sum(row["before"] for row in rows), abs=1e-6)
+    assert drawn[-1] == pytest.approx(sum(row["after"] for row in rows), abs=1e-6)
+    assert sum(drawn[:-1]) == pytest.approx(drawn[-1], abs=1e-6)
+    given = {row["concept"]: row["change"] for row in rows}
+    assert [given[i] for i in ids if i >= 0] == pytest.approx(
+        [x for i, x in zip(ids, drawn, strict=True) if i >= 0], abs=1e-6
+    )
+    assert "not explained by the SAE" in bars["y"]
+    assert told[0]["what changed"] in words(app)
 
 
 def test_counts_on_the_filters_are_those_of_the_ranks(
@@ -427,28 +445,35 @@ def test_a_number_opens_its_query_and_its_page(cache: Path, monkeypatch: pytest.
     assert address(app, "query") == "27"
 
 
-def test_chips_add_and_take_away_steps(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_is_chosen_and_a_further_step_is_added_on_purpose(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = run(cache, monkeypatch)
-    chips = next(group for group in app.pills if group.key == "_lab_method_chips")
-    chips.set_value(["removal", "realign"]).run()
-    assert address(app, "method") == f"{METHOD}+realign:alpha=0.1"
-    chips = next(group for group in app.pills if group.key == "_lab_method_chips")
-    chips.set_value([]).run()
+    chips = app.selectbox(key="_lab_method_chosen")
+    chips.set_value("realign").run()
+    assert address(app, "method") == "realign:alpha=0.1"
+    assert words(app).count("ReAlign α = 0.1: Recall@10") == 1
+    app.selectbox(key="_lab_method_then").set_value("removal").run()
+    assert address(app, "method") == "realign:alpha=0.1+removal:attribution,share=0.01"
+    assert r"ReAlign α = 0.1 \+ removal by attribution, top 1 %: Recall@10" in words(app)
+    next(button for button in app.button if button.key == "_lab_method_away_1").click().run()
+    assert address(app, "method") == "realign:alpha=0.1"
+    chips = app.selectbox(key="_lab_method_chosen")
+    chips.set_value("base").run()
     assert said(app) == ""
     assert address(app, "method") == "base"
-    assert "Switch on a method" in words(app)
+    assert "Choose a method" in words(app)
 
 
 def test_a_text_field_that_was_opened_before_undoes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser keeps sending the field of "As text" with the value that it had when the popover was closed."""
     app = run(cache, monkeypatch)
     opened = next(field for field in app.text_input if field.label.startswith("The same as text"))._widget_state
-    for steps, expected in (
-        (["removal", "realign"], f"{METHOD}+realign:alpha=0.1"),
-        (["removal", "realign", "pca"], f"{METHOD}+realign:alpha=0.1+pca:n=2"),
-        (["realign", "pca"], "realign:alpha=0.1+pca:n=2"),
+    for step, expected in (
+        ("realign", f"{METHOD}+realign:alpha=0.1"),
+        ("pca", f"{METHOD}+realign:alpha=0.1+pca:n=2"),
     ):
-        next(group for group in app.pills if group.key == "_lab_method_chips").set_value(steps)
+        app.selectbox(key="_lab_method_then").set_value(step)
         states = app._tree.get_widget_states()
         kept = [state for state in states.widgets if state.id != opened.id]
         del states.widgets[:]
@@ -533,7 +558,7 @@ def test_numbers_can_be_typed_into_the_list(
 @pytest.mark.parametrize("chip", ["realign", "centring", "pca", "pool", "edit", "codes", "hybrid"])
 def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: pytest.MonkeyPatch, chip: str) -> None:
     app = run(cache, monkeypatch, method="base")
-    next(group for group in app.pills if group.key == "_lab_method_chips").set_value([chip]).run()
+    app.selectbox(key="_lab_method_chosen").set_value(chip).run()
     assert said(app) == ""
     start = "of both models together is" if chip == "hybrid" else r"goes from \*\*[\d.]+ %\*\* to"
     assert re.search(rf"Recall@10 {start} \*\*[\d.]+ %\*\*", words(app))
@@ -544,7 +569,7 @@ def test_no_chip_without_an_effect(cache: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Store, "variants", ("mean",))
     app = run(cache, monkeypatch)
     assert said(app) == ""
-    offered = next(group for group in app.pills if group.key == "_lab_method_chips").options
+    offered = app.selectbox(key="_lab_method_chosen").options
     assert not any("Masks" in str(getattr(option, "content", option)) for option in offered)
     assert any("Removal" in str(getattr(option, "content", option)) for option in offered)
 
@@ -587,7 +612,7 @@ def test_the_list_after_whitening_is_explained_as_its_command_prints(
 def test_a_link_carries_which_list_is_explained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="after")
     assert "the subtracted means" in why_chart(app)["target"]
-    other = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="sideways")
+    other = run(cache, monkeypatch, tab=QUERIES, method="realign", query="3", changed="all", why="before")
     assert "the subtracted means" not in why_chart(other)["target"]
 
 
@@ -641,14 +666,14 @@ def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(
 ) -> None:
     app = run(cache, monkeypatch, **params)
     assert part in said(app)
-    assert "correcting" in app.title[0].value
+    assert "helps" in app.title[0].value
 
 
 def test_removing_the_whole_space_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path, backbone="qwen2-vl-mini", n_concepts=32, width=32)
     app = run(tmp_path, monkeypatch, method="removal:energy,share=1")
     assert "nothing would be left to retrieve by" in said(app)
-    assert next(group for group in app.pills if group.key == "_lab_method_chips")
+    assert app.selectbox(key="_lab_method_chosen")
 
 
 def test_the_end_of_the_r_slider_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ ROLES = np.array([1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 1, 0], np.int8)
         (TokenMask(("instruction", "text")), "text,instruction"),
         (TokenMask(tokens=(9, 3, 4, 5)), "3-5,9"),
         (TokenMask(("template",), (7,), "last"), "template,7,last"),
+        (TokenMask(("text",), (), "mean", (("image", 4), ("image", 1), ("image", 2))), "text,image.1-2,image.4"),
+        (TokenMask((), (9,), "last", (("instruction", 0),)), "instruction.0,9,last"),
     ],
 )
 def test_text_form_comes_back_as_the_same_mask(mask: TokenMask, spec: str) -> None:
@@ -69,10 +71,21 @@ def test_roles_in_a_mask_are_those_of_the_models_package() -> None:
 def test_toggling_takes_single_tokens_out_of_a_masked_role_and_back() -> None:
     image = TokenMask(("image",))
     without_one = image.toggled([3], False, ROLES)
-    assert without_one.spec == "2,4-5"
+    assert without_one.spec == "image.0,image.2-3"
     assert without_one.toggled([3], True, ROLES) == image
     assert TokenMask().toggled([6, 7], True, ROLES).spec == "text"
-    assert TokenMask(pooling="last").toggled([0], True, ROLES).spec == "0,last"
+    assert TokenMask(pooling="last").toggled([0], True, ROLES).spec == "template.0,last"
+
+
+def test_a_patch_stays_the_same_patch_whatever_stands_before_it() -> None:
+    mask = NO_MASK.toggled([3, 4], True, ROLES)
+    assert mask.label == "2 patches masked"
+    longer = np.concatenate([np.full(5, Role.TEXT, np.int8), ROLES])
+    np.testing.assert_array_equal(np.flatnonzero(mask.masked(longer)), [8, 9])
+    with pytest.raises(BackboneError, match=r"image\.4.* has 4 such tokens"):
+        parse_mask("image.4").masked(ROLES)
+    with pytest.raises(BackboneError, match="role 'picture'"):
+        parse_mask("picture.0")
 
 
 WORDS = np.array([1, 1, 3, 3, 4, 4, 1], np.int8)  # a text alone

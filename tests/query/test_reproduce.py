@@ -63,7 +63,7 @@ def ids(stores: dict[str, Store], places: list[Place]) -> list[str]:
 
 def test_the_command_prints_the_ranking(view: LiveView, expected: list[Place], stores: dict[str, Store]) -> None:
     words = shlex.split(command_for(view))
-    assert words[:4] == ["python", "-m", "analysis", "query"]
+    assert words[:4] == [".venv/bin/python", "-m", "analysis", "query"]
     done = CliRunner().invoke(query_command, [*words[4:], "--json"])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.output)["candidates"]
@@ -118,7 +118,7 @@ def test_a_cached_query_is_reproduced_without_a_model(stores: dict[str, Store]) 
     view = LiveView(str(store.path), "i2t", query=4, method="pool:mean_no_image", top=5)
     assert (
         command_for(view)
-        == f"python -m analysis retrieve {store.path} --task i2t --query 4 --top 5 --method pool:mean_no_image"
+        == f".venv/bin/python -m analysis retrieve {store.path} --task i2t --query 4 --top 5 --method pool:mean_no_image"
     )
     space = space_from_store(store, "i2t")
     base, changed = fit(parse("base"), space), fit(parse(view.method), space)

@@ -36,7 +36,7 @@ def found() -> list[Finding]:
 def printed(line: str) -> Any:
     """What a command of a finding prints: text of Python, else JSON."""
     words = shlex.split(line)
-    assert words[0] == "python"
+    assert words[0] == ".venv/bin/python"
     if words[1] == "-c":
         out = io.StringIO()
         with contextlib.redirect_stdout(out):

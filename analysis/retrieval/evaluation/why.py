@@ -28,6 +28,7 @@ from analysis.retrieval.task import RetrievalSpace
 from analysis.sae.codes import Codes
 
 UNEXPLAINED, SHIFT, CORRECTION = -1, -2, -3  # in the place of a concept
+TIE = 1e-5  # similarities of float32 vectors: a smaller difference is rounding, and an order by it is chance
 PARTS = {UNEXPLAINED: UNEXPLAINED_WORDS, SHIFT: SHIFT_WORDS, CORRECTION: CORRECTION_WORDS}
 
 
@@ -48,6 +49,21 @@ class Explanation:
     def gap(self) -> float:
         """Similarity of the target minus that of the rival."""
         return self.target.similarity - self.rival.similarity
+
+    @property
+    def tie(self) -> bool:
+        """Neither is ahead of the other by more than rounding."""
+        return abs(self.gap) <= TIE
+
+    @property
+    def beyond(self) -> float:
+        """What the SAE does not explain of the gap."""
+        return self.target.unexplained - self.rival.unexplained
+
+    @property
+    def splits(self) -> bool:
+        """Whether the gap may be split into shares: there is one, and it is more than what the SAE does not explain of it."""
+        return not self.tie and abs(self.gap) > abs(self.beyond)
 
     def table(self) -> pd.DataFrame:
         """One row a concept that either pair has, the largest difference first. Columns: concept, target, rival (their
@@ -70,9 +86,11 @@ class Explanation:
 
     def reasons(self, n: int = 2) -> list[tuple[int, float]]:
         """(concept, SHIFT or UNEXPLAINED, its share of the gap) of the n parts that do most for whoever is ahead, the
-        largest first; shares of parts that work against each other may exceed 1. Empty without a gap."""
+        largest first; shares of parts that work against each other may exceed 1. Empty where the gap does not split."""
+        if not self.splits:
+            return []
         table = self.table()
-        share = table["difference"].to_numpy() / self.gap if abs(self.gap) > 1e-9 else np.zeros(len(table))
+        share = table["difference"].to_numpy() / self.gap
         order = np.argsort(-share, kind="stable")[:n]
         return [(int(table["concept"].iloc[i]), float(share[i])) for i in order if share[i] > 0]
 
@@ -113,7 +131,7 @@ class Explained:
         """The similarity of a query, un-normalised embedding h (D,) and codes (one row), with one candidate. position: of
         the query in the task, None for a live one, whose group of biases is given."""
         variant = self.intervention.pool.candidates
-        h_c, codes_c = _stored(self.space, "candidates", variant, candidate)
+        h_c, codes_c = stored(self.space, "candidates", variant, candidate)
         sides = [
             with_concepts(np.asarray(x, np.float64)[None], z, self.intervention, self.space)
             for x, z in ((h, codes), (h_c, codes_c))
@@ -141,8 +159,8 @@ def explain(lab: Lab, comparison: Comparison, side: str, intervention: Intervent
         raise RetrievalError(reason or "The query has no target in the pool; choose one that has.")
     target, rival = _contenders(comparison, side)
     intervention, query = intervention.seeds()[0], comparison.query
-    seen = _explained(lab, intervention)
-    h, codes = _stored(lab.space, "queries", intervention.pool.queries, query)
+    seen = explained(lab, intervention)
+    h, codes = stored(lab.space, "queries", intervention.pool.queries, query)
     pairs = [seen.pair(h, codes, candidate, position=query) for candidate in (target, rival)]
     return Explanation(pairs[0], pairs[1], target, rival)
 
@@ -177,14 +195,14 @@ def _contenders(comparison: Comparison, side: str) -> tuple[int, int]:
     return target, int(wrong[0])
 
 
-def _stored(space: RetrievalSpace, side: str, variant: str, position: int) -> tuple[np.ndarray, Codes]:
+def stored(space: RetrievalSpace, side: str, variant: str, position: int) -> tuple[np.ndarray, Codes]:
     """(embedding (D,), codes (one row)) of one sample of a side; codes that no store holds are encoded."""
     h = space.row(side, variant, position)
     codes = space.stored_codes(side, variant)
     return h, space.encode(h[None]) if codes is None else codes[np.array([position])]
 
 
-def _explained(lab: Lab, intervention: Intervention) -> Explained:
+def explained(lab: Lab, intervention: Intervention) -> Explained:
     """A projection alone is known to the lab without any candidate having been projected."""
     step = intervention.single_projection
     if not intervention.steps:

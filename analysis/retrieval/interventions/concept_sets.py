@@ -213,7 +213,7 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
     if not len(ids):
         raise RetrievalError(
             f"No concept has a score for removal by {chosen.score!r}; expected at least one live one. A store that is older "
-            "than the score gets it by `python -m analysis rescore STORE`."
+            "than the score gets it by `.venv/bin/python -m analysis rescore STORE`."
         )
     return ids
 

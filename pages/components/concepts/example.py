@@ -12,8 +12,9 @@ SOURCES = ("from the data", "your own")
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff"]
 
 
-def fires(store: Store) -> np.ndarray | None:
-    """(K,) activations of the example that the visitor chose, None before there is one. Draws its controls."""
+def fires(store: Store) -> tuple[np.ndarray | None, dict[str, str]]:
+    """(K,) activations of the example that the visitor chose, None before there is one, and the options that name it in a
+    command. Draws its controls."""
     state.check_choice(state.EXAMPLE, SOURCES, default=SOURCES[0], what="an example")
     source = st.segmented_control(
         "Example", SOURCES, default=SOURCES[0], required=True, **state.bound(state.EXAMPLE),
@@ -22,7 +23,7 @@ def fires(store: Store) -> np.ndarray | None:
     return _from_data(store) if source == SOURCES[0] else _own(store)
 
 
-def _from_data(store: Store) -> np.ndarray:
+def _from_data(store: Store) -> tuple[np.ndarray, dict[str, str]]:
     """A sample by its row, or the first whose caption says some words."""
     last = store.n_samples - 1
     state.check_number(state.SAMPLE, low=0, high=last, default=0, what="a sample, row")
@@ -42,7 +43,7 @@ def _from_data(store: Store) -> np.ndarray:
     codes = store.codes
     found = np.zeros(store.n_concepts)
     found[np.asarray(codes.indices[row])] = np.asarray(codes.values[row])
-    return found
+    return found, {"--sample": str(row)}
 
 
 def _next(store: Store) -> None:
@@ -60,7 +61,7 @@ def _next(store: Store) -> None:
     st.toast("No sample says all of these words.", icon=":material/search_off:")
 
 
-def _own(store: Store) -> np.ndarray | None:
+def _own(store: Store) -> tuple[np.ndarray | None, dict[str, str]]:
     from analysis.query.compatibility import request_for
     from analysis.query.concepts import query_concepts
     from analysis.query.query import embed_query
@@ -71,7 +72,7 @@ def _own(store: Store) -> np.ndarray | None:
             f"{safe.words(store.label)} holds imported embeddings: no model can read an example of your own.",
             icon=":material/info:",
         )
-        return None
+        return None, {}
     with st.container(horizontal=True, vertical_alignment="top", gap="small"):
         text = st.text_input(
             "Sentence", key="_example_text", placeholder="a dog at the beach", max_chars=500, width=320
@@ -80,14 +81,14 @@ def _own(store: Store) -> np.ndarray | None:
     picture = held.getvalue() if held is not None else None
     if not text.strip() and picture is None:
         st.caption("Type a sentence or drop a picture.")
-        return None
+        return None, {}
     request = request_for(store)
     if not model_panel.may_load(request):
         st.info(
             f"{model_panel.estimate(request)} Load it on the page Live query first, then come back.",
             icon=":material/memory:",
         )
-        return None
+        return None, {}
     with model_panel.using(request, store) as backbone:
         query = embed_query(backbone, picture=picture, text=text, prompts=str(store.config["prompts"]))
     for note in query.notes:
@@ -95,4 +96,5 @@ def _own(store: Store) -> np.ndarray | None:
     concepts = query_concepts(caching.sae(store), query.embedding())
     found = np.zeros(store.n_concepts)
     found[concepts.ids] = concepts.values
-    return found
+    named = {"--text": text.strip(), "--image": held.name if held is not None else ""}
+    return found, {option: value for option, value in named.items() if value}

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters
+from analysis.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters
 from pages.components.shared import scores, state
 
 UNSCORED = ("id", "name")  # what sorts beside the scores
@@ -31,9 +31,9 @@ DEFAULTS: dict[str, Any] = {
 
 def words() -> str:
     return st.text_input(
-        "Search", placeholder="words in names and captions", **state.bound(state.WORDS), max_chars=100, width=250,
+        "Search", placeholder="words in names and captions", max_chars=100, width=250,
         icon=":material/search:", help="Whole words, singular or plural, in names, labels and captions; best first.",
-        on_change=_searched,
+        **state.placed(state.WORDS, "", then=_searched),
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def filters(words: str) -> Filters:
             ("Density", state.DENSITY, DENSITIES, "constant: fires on more than 90 % of the pictures or captions; dense: on "
              "more than 30 %."),
             ("Effect", state.EFFECT, EFFECTS, "What removing the concept alone does to recall; measured by "
-             "`python -m analysis concept-effects STORE`."),
+             "`.venv/bin/python -m analysis concept-effects STORE`."),
         )
     )  # fmt: skip
     return Filters(
@@ -139,3 +139,4 @@ def reset() -> None:
     """Every filter at its default. For callbacks."""
     for key, value in DEFAULTS.items():
         st.session_state[key] = value
+    state.put(state.WORDS, None)

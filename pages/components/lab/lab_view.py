@@ -165,12 +165,10 @@ def recall_controls() -> tuple[int, tuple[int, ...], str, str]:
         )  # fmt: skip
     ks = tuple(sorted(int(k) for k in chosen)) or (1, 5, 10)
     state.check_choice(state.K, [str(k) for k in ks], default=str(ks[-1]), what="a cut-off k")
-    with st.container(width="content", gap=None):
-        k = st.segmented_control(
-            "k in view", ks, default=ks[-1], **state.bound(state.K), required=True,
-            help="The lists, the curve and what counts as rescued use this cut-off.",
-        )  # fmt: skip
-        st.space(8)  # it is that much lower than the pickers beside it: their labels stand on one line
+    k = st.segmented_control(
+        "k in view", ks, default=ks[-1], **state.bound(state.K), required=True,
+        help="The lists, the curve and what counts as rescued use this cut-off.",
+    )  # fmt: skip
     return int(k or ks[-1]), ks, definition, pool
 
 
@@ -183,7 +181,7 @@ def facts(view: LabView) -> None:
         f", {task.missing_targets:,} targets missing from the pool" if task.missing_targets else ", no target missing"
     )
     line += f"; {lost:,} queries without any target count as misses" if lost else ""
-    st.markdown(f"{line}." + (f" {gallery.escape(task.note)}" if task.note else ""))
+    st.caption(f"{line}." + (f" {gallery.escape(task.note)}" if task.note else ""))
     given = {side: " ".join(task.prompts.get(side, "").split()) for side in ("queries", "candidates")}
     prompts = {side: sentence for side, sentence in given.items() if sentence}
     if prompts and not view.store.contrastive:

@@ -12,7 +12,7 @@ from analysis.retrieval.interventions import BASE
 from analysis.store.finding import Lists
 from pages.components.lab import reasons
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, gallery, layout, pins, ranked_lists, safe, state
+from pages.components.shared import caching, downloads, gallery, layout, pins, ranked_lists, safe, state
 from pages.components.shared.errors import guard
 
 TAB = "Query by query"
@@ -39,17 +39,41 @@ def _section(view: LabView) -> None:
     moved = view.moved()
     chosen = _filter(view, moved)
     rows = changed(moved, chosen)
-    left, right = st.columns([2, 5], gap="medium")
-    with left:
-        _list(view, rows, chosen, _query(view, rows, len(moved)))
-    query = _query(view, rows, len(moved))
+    ways, picture, lists = st.container(), st.container(), st.container()
+    with ways, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        words = st.empty()
+        _neighbours(rows, _query(view, rows, len(moved)))
+        with st.popover(f"{len(rows):,} queries", icon=":material/list:", type="tertiary", width="content"):
+            _list(view, rows, chosen, _query(view, rows, len(moved)))
+        query = _query(view, rows, len(moved))
+        words.markdown(f"**Query {query:,}**", width="content")
+        state.page_link(
+            "live_query", "Open as a live query", icon=":material/image_search:",
+            store=caching.store_id(view.store), task=view.name, query=query, source="data", method=view.after.spec,
+        )  # fmt: skip
+    if state.get(state.QUERY) is None:
+        _shown()[_place(view), view.after.spec, view.k] = query
     st.session_state["_lab_in_view"] = (_place(view), query)
     state.shows(state.QUERY, query)
     state.shows(state.CHANGED, chosen)
     comparison = compare(view, query)
-    with right:
+    with picture:
+        _asked(view, query, moved.iloc[query], comparison)
+    with lists:
         _one(view, query, moved.iloc[query], comparison)
     reasons.section(view, query, comparison)
+
+
+def _neighbours(rows: pd.DataFrame, query: int) -> None:
+    """The way to the query before and after in the list."""
+    listed = rows["query"].to_numpy()
+    at = (listed == query).nonzero()[0]
+    for words, icon, step in (("Previous", "chevron_left", -1), ("Next", "chevron_right", 1)):
+        to = int(listed[(int(at[0]) + step) % len(listed)]) if len(at) else int(listed[0]) if len(listed) else query
+        st.button(
+            words, icon=f":material/{icon}:", key=f"_lab_{words.lower()}", type="tertiary", on_click=state.put,
+            args=(state.QUERY, to), disabled=to == query,
+        )  # fmt: skip
 
 
 def _query(view: LabView, rows: pd.DataFrame, count: int) -> int:
@@ -59,12 +83,23 @@ def _query(view: LabView, rows: pd.DataFrame, count: int) -> int:
 
 
 def _in_view(view: LabView, rows: pd.DataFrame) -> int:
-    """The query that nobody chose: the one shown last, so that moving a slider changes its lists and not the query; the
-    first of the list where task or filter are new."""
+    """The query that nobody chose: the one that this view showed before, else the one shown last, so that moving a slider
+    changes its lists and not the query; the first of the list where task or filter are new."""
+    known = _shown().get((_place(view), view.after.spec, view.k))
+    if known is not None:
+        return known
     place, query = st.session_state.get("_lab_in_view", (None, 0))
     if place == _place(view):
         return int(query)
     return int(rows["query"].iloc[0]) if len(rows) else 0
+
+
+def _shown() -> dict[tuple, int]:
+    """Views of this visit -> the query that was shown in them."""
+    shown: dict[tuple, int] = st.session_state.setdefault("_lab_shown", {})
+    while len(shown) > state.MOST_VIEWS:
+        shown.pop(next(iter(shown)))
+    return shown
 
 
 def _place(view: LabView) -> tuple[str, str, str | None]:
@@ -89,6 +124,7 @@ def _filter(view: LabView, moved: pd.DataFrame) -> str:
     st.session_state["_lab_changed"] = wanted if wanted in FILTERS else telling if view.after.steps else "all"
     st.pills(
         "Queries", list(FILTERS), format_func=words.__getitem__, key="_lab_changed", required=True, wrap=True,
+        label_visibility="collapsed",
         on_change=lambda: state.put(state.CHANGED, st.session_state["_lab_changed"]),
         help=f"rescued: a target enters the first {view.k}; lost: it leaves them; near miss: it stays behind them, at a rank "
         f"of at most {3 * view.k}. The article names near misses as the typical error of multimodal LLMs.",
@@ -165,7 +201,7 @@ def _list(view: LabView, rows: pd.DataFrame, chosen: str, query: int) -> None:
     )
     words += f"{view.k} by {view.after.label}"
     command = view.command_for(f" --changed {chosen}") if chosen in _STATUS else view.command()
-    pins.button("queries", pins.table(lambda: table.head(18), pins.Pin(sentence=words), command=command))
+    downloads.keep("queries", pins.table(lambda: table.head(18), pins.Pin(sentence=words), command=command))
 
 
 def _go_to(view: LabView) -> None:
@@ -197,23 +233,20 @@ def _ranks(before: int, after: int) -> str:
     return f"{before:,} → {after:,} {sign}"
 
 
-def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> None:
-    """The query, what happened to it, and the two lists."""
+def _asked(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> None:
+    """The query and what happened to it."""
     row = int(view.task.query_rows[query])
     with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="medium"):
         if caching.picture(view.store, row):
-            st.image(caching.picture(view.store, row), width=110, alt=gallery.alt(view.store, row))
+            st.image(caching.picture(view.store, row), width=72, alt=gallery.alt(view.store, row))
         with st.container(gap="small"):
-            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(
-                    f"**Query {query:,}** {gallery.escape(str(view.store.samples['text'].iat[row]), 300)}",
-                    width="content",
-                )
-                state.page_link(
-                    "live_query", "Open as a live query", icon=":material/image_search:",
-                    store=caching.store_id(view.store), task=view.name, query=query, source="data", method=view.after.spec,
-                )  # fmt: skip
+            if text := str(view.store.samples["text"].iat[row]):
+                st.markdown(gallery.escape(text, 300))
             st.markdown(_outcome(view, moved, comparison))
+
+
+def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) -> None:
+    """The two lists."""
     ranked_lists.side_by_side(
         view.store, view.task.candidate_rows, comparison, k=min(view.k if view.k > 3 else 5, 10),
         titles=("Before: base", f"After: {gallery.escape(view.after.label)}"),
@@ -221,7 +254,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     with st.container(horizontal=True, gap="small"):
         with st.popover("Command", icon=":material/terminal:", type="tertiary"):
             st.code(view.command(query), language="bash", wrap_lines=True)
-        pins.button("query", _pin(view, query, moved, comparison))
+        downloads.keep("query", _pin(view, query, moved, comparison))
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {safe.words(view.store.caption)}")
 
 

@@ -116,23 +116,23 @@ def _table(view: LabView, frame: pd.DataFrame, shown: pd.DataFrame, name: str) -
         title=f"{view.store.label}, {view.name}: every method", sentence=headline(view, frame), command=view.command(),
         measure=view.measure(view.after), caption=f"Percent with 95 % intervals over queries; {view.data}.",
     )  # fmt: skip
-    pins.button(f"methods-{name}", pins.table(lambda: shown, pin))
+    downloads.keep(f"methods-{name}", pins.table(lambda: shown, pin))
 
 
 def headline(view: LabView, frame: pd.DataFrame) -> str:
-    """What the view's intervention does at the view's k, in one computed sentence."""
+    """What the view's intervention does at the view's k, in one computed sentence, under the method's whole name."""
     rows = frame[frame["k"] == view.k].set_index("spec")
     base, after = rows.loc["base"], rows.loc[view.after.spec]
     if not view.after.steps:
-        return f"Recall@{view.k} of the base is **{percent(base['recall'])}**. Switch on a method to compare."
+        return f"Recall@{view.k} of the base is **{percent(base['recall'])}**. Choose a method to compare."
     if view.after.hybrid is not None and view.after != first_stage_alone(view.after):
-        return _of_two_models(view, rows)
+        return f"{safe.words(view.after.label)}: {_of_two_models(view, rows)}"
     bounds = interval(after["difference_low"], after["difference_high"])
     sure = after["difference_low"] > 0 or after["difference_high"] < 0
     verdict = "" if sure else " The interval holds 0: this data cannot tell it from no change."
     return (
-        f"Recall@{view.k} goes from **{percent(base['recall'])}** to **{percent(after['recall'])}**, "
-        f"{points(after['difference'])} points {bounds}.{verdict}"
+        f"{safe.words(view.after.label)}: Recall@{view.k} goes from **{percent(base['recall'])}** to "
+        f"**{percent(after['recall'])}**, {points(after['difference'])} points {bounds}.{verdict}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Why one candidate stands above another in a list of a live query, as concepts."""
+"""Why the first place of a live query changed, or why one candidate stands above another in a list, as concepts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from analysis.errors import AnalysisError
 from analysis.query.applied import Applied
 from analysis.query.query import LiveQuery
 from analysis.query.reproduce import LiveView, why_command_for
+from analysis.retrieval.evaluation.change import Change, explain_change, explain_live_change
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.why import Explanation, explain, explain_places
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, safe, state, why_panel
-
-_WORDS = {"before": "in the list before", "after": "in the list after"}
 
 
 def section(
@@ -27,21 +26,29 @@ def section(
     query: LiveQuery | None,
     changes: Applied,
 ) -> None:
-    """Two candidates of one list and what tells them apart: the first and another one. Of a query of the data that no model
-    has run on (query None): its target and the best wrong candidate, as in the lab."""
+    """What changed between both lists, or two candidates of one list: the first and another one. Of a query of the data that
+    no model has run on (query None): its target and the best wrong candidate, as in the lab."""
     st.subheader("Why does the winner win?", anchor=False)
+    changed = bool(changes.mask) or bool(changes.intervention.steps)
     if not st.toggle(
         "Split two similarities into concepts",
         key="_live_why",
         value=state.get(state.WHY) is not None,
         on_change=_remember,
+        args=(changed,),
     ):
         return
-    changed = bool(changes.mask) or bool(changes.intervention.steps)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        side = _side(("before", "after") if changed else ("before",))
-        place = _place(store, task, comparison, side, view.top) if query is not None else 0
+    removed = changes.intervention.removed_concepts(caching.task_space(store, task.task))
+    side = why_panel.side_in_view(changed, targets=True, key="_live_why_side")
     try:
+        if side == "change":
+            pair = why_panel.pair_in_view(comparison, key="_live_why_pair")
+            change = _change(store, task, comparison, view, pair, query, changes)
+            name = f"{store.name}-{task.task}-live-change-{pair}"
+            command = why_command_for(view, side)
+            why_panel.show_change(store, task, change, removed, name=name, command=command)
+            return
+        place = _place(store, task, comparison, side, view.top) if query is not None else 0
         if query is None:
             found, words = _of_the_data(store, task, view, changes.intervention, side)
         else:
@@ -52,7 +59,6 @@ def section(
     except AnalysisError as error:
         st.caption(safe.sentence(error))
         return
-    removed = changes.intervention.removed_concepts(caching.task_space(store, task.task))
     why_panel.show(
         why_panel.Pair(store, task, found, words, removed),
         name=f"{store.name}-{task.task}-live-why-{side}",
@@ -60,15 +66,20 @@ def section(
     )
 
 
-def _side(sides: tuple[str, ...]) -> str:
-    wanted = (state.get(state.WHY) or "").split("-")[0]
-    side = wanted if wanted in sides else sides[-1]
-    st.session_state["_live_why_side"] = side
-    st.segmented_control(
-        "Explain the list", sides, key="_live_why_side", required=True, label_visibility="collapsed",
-        format_func=_WORDS.__getitem__, on_change=_remember,
+def _change(
+    store: Store, task: Task, comparison: Comparison, view: LiveView, pair: str, query: LiveQuery | None, changes: Applied
+) -> Change:  # fmt: skip
+    """Of a query that a model read by its own embeddings, else by those that the store holds."""
+    if query is None:
+        lab = caching.lab(store, task.task)
+        both = Comparison(
+            lab.lists(BASE), lab.lists(changes.intervention), lab.space.qrels, int(view.query or 0)
+        )  # fmt: skip
+        return explain_change(lab, both, changes.intervention, pair)
+    fitted = [caching.fitted(store, task.task, method) for method in (BASE, changes.fitted)]
+    return explain_live_change(
+        fitted[0], fitted[1], comparison, query.embedding(), query.embedding(changes.mask), pair
     )  # fmt: skip
-    return side
 
 
 def _place(store: Store, task: Task, comparison: Comparison, side: str, top: int) -> int:
@@ -80,19 +91,20 @@ def _place(store: Store, task: Task, comparison: Comparison, side: str, top: int
     place = int(wanted) if wanted.isdigit() and int(wanted) in rows else (targets or [2])[0]
     st.session_state["_live_why_place"] = place
     st.selectbox(
-        "Compare the first with", list(rows), key="_live_why_place", width=420, on_change=_remember,
+        "Compare the first with", list(rows), key="_live_why_place", width=420, on_change=_remember, args=(True,),
         format_func=lambda rank: f"{rank} · {caching.description(store, rows[rank])}",
     )  # fmt: skip
     return place
 
 
-def _remember() -> None:
+def _remember(changed: bool) -> None:
     """The address carries whether two candidates are compared, and which."""
     if not st.session_state["_live_why"]:
         state.put(state.WHY, None)
         return
-    place, side = st.session_state.get("_live_why_place"), st.session_state.get("_live_why_side", "after")
-    state.put(state.WHY, side if place is None else f"{side}-{place}")
+    place, side = st.session_state.get("_live_why_place"), st.session_state.get("_live_why_side")
+    side = side or ("change" if changed else "before")
+    state.put(state.WHY, side if place is None or side == "change" else f"{side}-{place}")
 
 
 def _of_the_data(

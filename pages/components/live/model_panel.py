@@ -24,18 +24,18 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
-    """One row: model, device, number format; whether it is loaded, how large it is, Load or Unload.
+    """Model, device, number format behind one button; whether it is loaded, how large it is, Load or Unload.
 
     The store's own backbone, run as the store's was, unless another one is chosen. Returns the request, and what a page
     calls after a query, which may have loaded the model: the row then says so.
     """
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.popover("Model", icon=":material/memory:", help="Which model reads the query, where, in which numbers"):
         request = _chosen(store)
-        holder = st.empty()
+    holder = st.empty()
     before = _ready(request)
 
     def draw() -> bool:
-        with holder.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+        with holder.container(gap="small"):
             return _state(request)
 
     def redraw() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from analysis.query.applied import Applied, applied
 from analysis.query.compatibility import fusion_note, precision_note, statistics_note
+from analysis.query.distance import distance_note
 from analysis.query.masks import NO_MASK, TokenMask
 from analysis.query.query import LiveQuery
 from analysis.query.reproduce import LiveView, command_for, python_for
@@ -17,9 +19,20 @@ from analysis.retrieval.interventions import BASE, Intervention
 from analysis.store import Store
 from analysis.store.finding import Lists
 from analysis.store.read import Task
-from pages.components.live import asking, live_reasons, strongest, token_strip
+from pages.components.live import asking, live_reasons, opening, strongest, token_strip
 from pages.components.live.asking import Asked
-from pages.components.shared import caching, commands, gallery, layout, method_builder, pins, ranked_lists, safe, state
+from pages.components.shared import (
+    caching,
+    commands,
+    downloads,
+    gallery,
+    layout,
+    method_builder,
+    pins,
+    ranked_lists,
+    safe,
+    state,
+)
 from pages.components.shared.errors import guard
 
 K = 8
@@ -70,20 +83,19 @@ class Live:
         )  # fmt: skip
 
 
-@st.fragment
-def show(live: Live) -> None:
-    """Everything below the query. A fragment: a click on a token or a slider runs nothing above it."""
+def show(live: Live, settings: Any) -> None:
+    """What follows from the query: the lists first; what is left out and what is done to it are chosen in `settings`."""
     if live.query is not None:
         token_strip.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
     mask, intervention = token_strip.left_out(live.store, live.query, method_builder.current(live.store))
     concept = strongest.looked_at(live.store)
-    notes = st.container()
-    inputs, lists = st.columns([5, 7], gap="medium")
+    opening.words(live.store, live.task.task, live.asked.position, intervention.spec)
+    notes, lists = st.container(), st.container()
     changes, h_after = None, None  # a mask that leaves nothing is said once, where the ranking would be
     with lists, guard("The ranking", stop=False):
         changes = live.changes(mask, intervention)
         _, h_after = live.embeddings(changes)
-    with inputs:
+    with settings:
         with guard("The tokens", stop=False):
             if live.query is not None:
                 shaded = None if h_after is None else concept
@@ -115,7 +127,7 @@ def _builder(live: Live) -> method_builder.Builder:
     """What is left out of a query that has tokens is chosen at its tokens, so the step is about the candidates alone."""
     tokens = live.query is not None and live.query.maskable
     pooled = ("candidates",) if tokens else ("queries", "candidates")
-    return method_builder.Builder(live.store, "live_method", pooled=pooled)
+    return method_builder.Builder(live.store, "live_method", pooled=pooled, kept=("embeddings",))
 
 
 def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
@@ -127,7 +139,8 @@ def _lists(live: Live, comparison: Comparison, changes: Applied) -> None:
         titles=("Before", f"After: {gallery.escape(changes.label) or 'nothing changed yet'}"),
     )  # fmt: skip
     st.caption(f"{len(live.task.candidate_rows):,} candidates of {live.task.task}. {safe.words(live.store.caption)}")
-    pins.button("live-lists", _pin(live, comparison, changes, sentence))
+    with st.container(horizontal=True, gap="small"):
+        downloads.keep("live-lists", _pin(live, comparison, changes, sentence))
 
 
 def _pin(live: Live, comparison: Comparison, changes: Applied, sentence: str) -> pins.Pin:
@@ -184,7 +197,7 @@ def _concepts(live: Live, changes: Applied, h_after: np.ndarray, concept: int | 
 
 def _reproduction(live: Live, changes: Applied) -> None:
     view = live.view(changes)
-    layout.refresh(command_for(view))
+    layout.refresh(command_for(view), lacks=" ".join(_missing_from_the_link(live, view)))
     with st.expander("Reproduce this ranking", icon=":material/terminal:"):
         for sentence in _missing_from_the_link(live, view):
             st.caption(safe.sentence(sentence))
@@ -195,13 +208,22 @@ def _reproduction(live: Live, changes: Applied) -> None:
 
 def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:
     sentences = []
-    if view.picture and live.asked.position is None:
+    lacks = asking.lacks(live.asked)
+    if lacks:
         sentences.append(
-            f"Save your picture as `{view.picture}` in the project's folder: the command names it, a link cannot hold it."
+            f"{lacks} Save it as `{view.picture}` in the project's folder for the command, which names it so."
         )
     if len(view.text) > asking.LINKED_TEXT and live.asked.position is None:
         sentences.append(f"A link holds the first {asking.LINKED_TEXT} characters of the text, the command all of it.")
     return sentences
+
+
+def _unlike(live: Live, query: LiveQuery) -> str:
+    """Whether a visitor's query is unlike the store's own; one of the data is not asked."""
+    if live.asked.position is not None:
+        return ""
+    name = live.task.task
+    return distance_note(caching.task_space(live.store, name), caching.usual_queries(live.store, name), query)
 
 
 def _notes(live: Live, changes: Applied) -> None:
@@ -210,6 +232,7 @@ def _notes(live: Live, changes: Applied) -> None:
     notes = (
         live.asked.note,
         fusion_note(live.query),
+        _unlike(live, live.query),
         precision_note(live.store, live.query),
         statistics_note(live.task.task, live.query, changes),
     )

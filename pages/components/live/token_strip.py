@@ -120,14 +120,17 @@ def _roles_of(modality: str) -> np.ndarray:
 
 
 def forget(query: tuple[str, ...]) -> None:
-    """Another query than the one before: roles stay masked, single tokens do not, they would be other words by now."""
+    """Another query than the one before: roles stay masked; patches too where the picture is the same; single words do not,
+    they would be other words by now. query: what it is made of, its picture and its text last."""
     before, st.session_state[_MASKED] = st.session_state.get(_MASKED), query
     if before in (None, query):
         return
     with suppress(AnalysisError):  # what cannot be read is said by `current_mask`
         mask = parse_mask(state.get(state.MASK) or "")
-        if mask.tokens:
-            _put(replace(mask, tokens=()))
+        same = before[:-1] == query[:-1]
+        kept = tuple(part for part in mask.parts if same and part[0] == "image")
+        if mask.tokens or kept != mask.parts:
+            _put(replace(mask, tokens=(), parts=kept))
 
 
 def pin(store: Store, query: LiveQuery, mask: TokenMask) -> pins.Pin:
@@ -220,7 +223,7 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
         _put(mask.toggled(freed, False, roles).toggled(added, True, roles))
 
     def pooling_changed() -> None:
-        _put(TokenMask(mask.roles, mask.tokens, st.session_state["_live_pooling"]))
+        _put(replace(mask, pooling=st.session_state["_live_pooling"]))
 
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.session_state["_live_roles"] = [role for role in present if role in mask.roles]
@@ -233,7 +236,7 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
         st.session_state["_live_pooling"] = mask.pooling
         st.segmented_control(
             "Pool", POOLINGS, key="_live_pooling", on_change=pooling_changed, required=True,
-            format_func={"mean": "mean of the rest", "last": "last of the rest"}.__getitem__,
+            format_func={"mean": "mean", "last": "last token"}.__getitem__,
         )  # fmt: skip
         st.button("Clear", on_click=_put, args=(NO_MASK,), disabled=not mask, icon=":material/backspace:")
 

@@ -22,7 +22,7 @@ def card(store: Store, name: str) -> None:
         state.page_link("concepts", "Concepts", icon=":material/grid_view:", store=caching.store_id(store))
         state.page_link("retrieval_lab", "Retrieval lab", icon=":material/science:", store=caching.store_id(store))
         pin = pins.Pin(
-            sentence=f"What {name} is, and how well its SAE explains it", stores=[store], command=commands.LIST
+            sentence=f"What {name} is, and how well its SAE explains it", stores=[store], command=commands.stores()
         )
         pins.button(f"card-{caching.store_id(store)}", pins.table(lambda: facts(store), pin))
 

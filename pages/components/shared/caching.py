@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,18 +21,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.concepts import examples
+from analysis import CACHE, CACHE_VARIABLE
+from analysis.concepts import browse, examples
 from analysis.errors import AnalysisError, StoreError
 from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open_store, verify
 from analysis.store.notebook import Label, label_stamp, labels_since
 from analysis.store.notebook import labels as read_labels
-from pages.components.concepts import browse
 from pages.components.overview import sentences
 from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.search import Index
     from analysis.concepts.twins import Shared, Twins
+    from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
@@ -42,18 +44,40 @@ if TYPE_CHECKING:
     from analysis.sae.checkpoint import Sae
     from analysis.store.read import Task
 
-CACHE_VARIABLE = "RETRIEVALLENS_CACHE"
 _NEAR = 50  # strongest samples looked through for each picture that is shown, before all are
+SWEEP_SECONDS = 600.0
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
 def cache_dir() -> Path:
     """The folder with the stores: $RETRIEVALLENS_CACHE, or `cache` in the working directory."""
-    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "cache")).absolute()
+    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or CACHE)).absolute()
 
 
 def notes_dir() -> Path:
     return cache_dir() / "notes"
+
+
+def uploads_dir() -> Path:
+    """Where the pictures of live queries are kept; from the first call on, what is over its time is deleted."""
+    folder = cache_dir() / "uploads"
+    _sweeper(str(folder))
+    return folder
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _sweeper(folder: str) -> threading.Thread:
+    """Deletes pictures whose time is over, also while nobody comes."""
+    from analysis.query import uploads
+
+    def run() -> None:
+        while True:
+            uploads.sweep(Path(folder))
+            time.sleep(SWEEP_SECONDS)
+
+    thread = threading.Thread(target=run, daemon=True, name="uploads")
+    thread.start()
+    return thread
 
 
 def store_id(store: Store | StoreRef) -> str:
@@ -132,14 +156,14 @@ def task(store: Store, name: str, pool: str) -> Task:
 
 def task_space(store: Store, task: str, pool: str = "local") -> RetrievalSpace:
     """Queries, candidates and qrels of one task, ready for search and interventions."""
-    return (_small_space if _is_small(store, task, pool) else _space)(store, task, pool)
+    return (_small_space if is_small(store, task, pool) else _space)(store, task, pool)
 
 
 SMALL = 32_000_000  # bytes of a task's embeddings and similarities up to which many tasks are kept in memory
 
 
 @st.cache_resource(max_entries=512, show_spinner=False, hash_funcs=BY_KEY)
-def _is_small(store: Store, name: str, pool: str) -> bool:
+def is_small(store: Store, name: str, pool: str = "local") -> bool:
     """Whether many such tasks may be kept: visitors of a small cache look at all of its tasks, and each that was put away
     meanwhile is read and compared anew while others wait."""
     found = task(store, name, pool)
@@ -161,9 +185,17 @@ def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
     return space_from_store(store, task, pool)
 
 
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+def usual_queries(store: Store, task: str) -> Usual | None:
+    """How far from each other the queries of a task are, and what the SAE leaves of them; None for few queries."""
+    from analysis.query.distance import usual
+
+    return usual(task_space(store, task))
+
+
 def fitted(store: Store, task: str, method: Intervention) -> Fitted:
     """An intervention fitted to one task: transformed candidates, and what transforms another query."""
-    return (_small_fit if _is_small(store, task, "local") else _fit)(store, task, method)
+    return (_small_fit if is_small(store, task, "local") else _fit)(store, task, method)
 
 
 @st.cache_resource(max_entries=48, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
@@ -663,7 +695,7 @@ def plugin_problems() -> tuple[str, ...]:
 
 def lab(store: Store, task: str, pool: str = "local") -> Lab:
     """One task with its similarities in memory. A hybrid's partner is named by its store id."""
-    return (_small_lab if _is_small(store, task, pool) else _large_lab)(store, task, pool)
+    return (_small_lab if is_small(store, task, pool) else _large_lab)(store, task, pool)
 
 
 @st.cache_resource(max_entries=24, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)

@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from analysis import CACHE
+from analysis.concepts.browse import RELEVANCE, Filters
 from analysis.store import Store
+from pages.components.shared import caching
 
 if TYPE_CHECKING:
     from analysis.retrieval.interventions import Intervention
 
-LIST = "python -m analysis list"
-DEMO = "python -m analysis demo"
-NOTES = "python -m analysis notes list"
-BUILD = "python -m analysis build --backbone qwen2-vl-7b --dataset PATH/TO/COCO"
+PYTHON = ".venv/bin/python"  # the project's environment: what a fresh shell finds from the project's folder
+ANALYSIS = f"{PYTHON} -m analysis"
+_FILTERS = {
+    "--modality": "modality", "--loudest": "top_energy", "--frequency": "frequency", "--score": "score",
+    "--percentile": "percentile", "--named": "named", "--density": "density", "--effect": "effect",
+}  # fmt: skip
 
 
-def build(backbone: str, demo: bool) -> str:
+def cache() -> str:
+    """` --cache DIR` where the app reads another folder than a fresh shell would."""
+    shown = place(caching.cache_dir())
+    return "" if shown == CACHE else f" --cache {shlex.quote(shown)}"
+
+
+def stores() -> str:
+    """The stores of the app's cache."""
+    return f"{ANALYSIS} list{cache()}"
+
+
+def notes() -> str:
+    """Collections and findings."""
+    return f"{ANALYSIS} notes list{cache()}"
+
+
+def build(backbone: str = "qwen2-vl-7b", demo: bool = False) -> str:
     """The command that makes a store of a known model."""
-    return DEMO if demo else f"python -m analysis build --backbone {backbone} --dataset PATH/TO/COCO"
+    made = "demo" if demo else f"build --backbone {backbone} --dataset PATH/TO/COCO"
+    return f"{ANALYSIS} {made}{cache()}"
 
 
 def place(path: Path) -> str:
@@ -30,14 +56,14 @@ def place(path: Path) -> str:
 
 
 def verify(path: Path) -> str:
-    return f"python -m analysis verify {shlex.quote(place(path))}"
+    return f"{ANALYSIS} verify {shlex.quote(place(path))}"
 
 
 def retrieve(
     store: Store, task: str, methods: tuple[Intervention, ...] = (), query: int | None = None, *, pool: str = "local"
 ) -> str:
     """Recall of a task with the given interventions, or one query's ranking."""
-    parts = [f"python -m analysis retrieve {shlex.quote(place(store.path))} --task {task}"]
+    parts = [f"{ANALYSIS} retrieve {shlex.quote(place(store.path))} --task {task}"]
     parts += [f"--method {shlex.quote(method.spec)}" for method in methods]
     parts += [] if pool == "local" else [f"--pool {pool}"]
     parts += [] if query is None else [f"--query {query}"]
@@ -58,7 +84,7 @@ def twins(store: Store, other: Store) -> str:
 def concept_effects(store: Store, task: str = "") -> str:
     """What the removal of each concept alone does to recall: measured, kept with the store and printed."""
     tasks = f" --tasks {task}" if task else ""
-    return f"python -m analysis concept-effects {shlex.quote(place(store.path))}{tasks}"
+    return f"{ANALYSIS} concept-effects {shlex.quote(place(store.path))}{tasks}"
 
 
 def results(store: Store, task: str) -> str:
@@ -79,10 +105,35 @@ def concept_examples(store: Store, concept: int) -> str:
     )
 
 
-def concepts_table(store: Store, sort: str, ascending: bool) -> str:
-    """The table of concepts, sorted as on screen."""
-    by = f'"{sort}", ascending={ascending}'
-    return _python(f'print(open_store("{place(store.path)}").concepts.sort_values({by}).head(50).to_string())')
+@dataclass(frozen=True)
+class Listed:
+    """A list of concepts as on screen. example: options that name what they fire on; only: ids chosen in a picture, in
+    their order; skip: concepts of the pages before."""
+
+    filters: Filters
+    sort: str = "energy"
+    ascending: bool = False
+    example: Mapping[str, str] = field(default_factory=dict)
+    only: np.ndarray | None = None
+    skip: int = 0
+
+
+def concepts(store: Store, listed: Listed) -> str:
+    """The list of concepts with its search, filters, order and page."""
+    filters, plain = listed.filters, Filters()
+    words = ["concepts", place(store.path)]
+    words += ["--search", filters.words] if filters.words else []
+    for option, name in _FILTERS.items():
+        value = getattr(filters, name)
+        if value != getattr(plain, name):
+            words += [option, *(str(part) for part in (value if isinstance(value, tuple) else (value,)))]
+    words += [] if filters.alive else ["--dead"]
+    words += ["--sort", listed.sort] if listed.sort != (RELEVANCE if filters.words else "energy") else []
+    words += ["--ascending"] if listed.ascending else []
+    words += [part for pair in listed.example.items() for part in pair]
+    words += [] if listed.only is None else ["--only", ",".join(map(str, listed.only.tolist()))]
+    words += ["--skip", str(listed.skip)] if listed.skip else []
+    return f"{ANALYSIS} {shlex.join(words)}{cache()}"
 
 
 def modality_density(store: Store, weighting: str) -> str:
@@ -115,13 +166,13 @@ def overlap(store: Store, share: float, bridge: str) -> str:
 
 def deck(collection: str) -> str:
     """A collection of findings as slides."""
-    return f"python -m analysis deck --collection {shlex.quote(collection)} --out deck.html"
+    return f"{ANALYSIS} deck --collection {shlex.quote(collection)} --out deck.html{cache()}"
 
 
 def reproduce(store: Store, kind: str = "md") -> str:
     """Every published number beside the one of a store."""
-    return f"python -m analysis reproduce --store {shlex.quote(place(store.path))} --format {kind}"
+    return f"{ANALYSIS} reproduce --store {shlex.quote(place(store.path))} --format {kind}"
 
 
 def _python(body: str, imports: str = "") -> str:
-    return f"python -c {shlex.quote(f'from analysis.store import open_store; {imports}{body}')}"
+    return f"{PYTHON} -c {shlex.quote(f'from analysis.store import open_store; {imports}{body}')}"

@@ -1,20 +1,23 @@
-"""A figure on a page: the chart, its caption, SVG and PNG from the browser, its data as CSV, the command behind it, its pin."""
+"""A figure on a page: the chart, its caption, a picture of it at slide size, its data as CSV, its command, its pin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from analysis.errors import AnalysisError
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
+from analysis.report.browser import chromium
+from analysis.report.stills import FORMATS, MIME, still
+from analysis.store.finding import Finding
 from pages.components.shared import pins, safe, state
 from pages.components.shared.pins import Pin
-
-FORMATS = ("svg", "png")
 
 
 def figure(
@@ -32,9 +35,8 @@ def figure(
     name: of the files, and the chart's key. select: what a visitor may pick; a pick reruns the page or fragment.
     table: other data than what is plotted for the CSV. pin: what the page says about it, see pins.Pin.
     """
-    kind = st.session_state.get(f"_format_{name}") or FORMATS[0]
     look: dict[str, Any] = {
-        "theme": "streamlit", "config": chart_config(name, kind=kind), "key": f"figure_{name}", "alt": caption_of(chart),
+        "theme": "streamlit", "config": chart_config(name), "key": f"figure_{name}", "alt": caption_of(chart),
     }  # fmt: skip
     if select:
         event: Any = st.plotly_chart(chart, on_select="rerun", selection_mode=tuple(select), **look)
@@ -65,14 +67,14 @@ def save(
             return table().to_csv(index=False)
         return figure_csv(chart) if chart is not None else ""
 
+    kept = pins.figure(chart, pin, title=caption_of(chart), command=command) if chart is not None else None
+    if kept is None and table is not None:
+        kept = pins.table(table, pin, title=name, command=command)
     with st.popover(
         "Save", icon=":material/download:", type="tertiary", help="Files, and the command behind these numbers"
     ):
-        if chart is not None:
-            st.segmented_control(
-                "Picture", FORMATS, default=FORMATS[0], required=True, key=f"_format_{name}", persist_state="session",
-                help="What the camera in the chart's toolbar saves: SVG is sharp at any size, PNG has three times the size.",
-            )  # fmt: skip
+        if kept is not None:
+            _pictures(name, kept, FORMATS if chart is not None else FORMATS[1:])
         st.download_button(
             "Data as CSV",
             data,
@@ -85,7 +87,35 @@ def save(
         if command:
             st.caption("The command that reproduces these numbers:")
             st.code(command, language="bash", wrap_lines=True)
-    if chart is not None:
-        pins.button(name, pins.figure(chart, pin, title=caption_of(chart), command=command))
-    elif table is not None:
-        pins.button(name, pins.table(table, pin, title=name, command=command))
+    if kept is not None:
+        pins.button(name, kept)
+
+
+def keep(name: str, pin: Pin) -> None:
+    """Save and Pin of a list or a table that is no figure: its picture at slide size, and the finding."""
+    with st.container(horizontal=True, gap="small", width="content"):
+        if not state.bare():
+            with st.popover("Save", icon=":material/download:", type="tertiary", help="As a picture at slide size"):
+                _pictures(name, pin, FORMATS[1:])
+        pins.button(name, pin)
+
+
+def _pictures(name: str, pin: Pin, kinds: Sequence[str]) -> None:
+    """A button a format. The picture is drawn when it is pressed, as the slide of a deck would be."""
+    try:
+        chromium()
+    except AnalysisError as error:
+        st.caption(safe.sentence(error))
+        return
+    st.caption("A picture at slide size, with title, caption and data inside; drawing takes some seconds.")
+    made = pins.still(pin)
+    with st.container(horizontal=True, gap="small"):
+        for kind in kinds:
+            st.download_button(
+                kind.upper(), partial(_drawn, made, kind), f"{name}.{kind}", MIME[kind], key=f"{kind}_{name}",
+                icon=":material/image:", on_click="ignore",
+            )  # fmt: skip
+
+
+def _drawn(made: Callable[[], Finding], kind: str) -> bytes:
+    return still(made(), kind)

@@ -14,6 +14,7 @@ from analysis.store.read import DEMO_NOTE
 from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
+_LACKS = "_lacks_slot"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
 
 
@@ -63,10 +64,40 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
     state.place_notices(st.container())
 
 
+@contextmanager
+def rail(page: str, question: str) -> Iterator[Controls]:
+    """As `header` and `controls`, for a page whose result is to stand in view at once: the title and the three actions on one
+    line, the controls in the rail at the left, which folds away for a talk.
+
+    with layout.rail("retrieval_lab", "What helps retrieval?") as row:
+        store = pickers.store()
+    """
+    state.enter(page)
+    state.begin_notices()
+    for problem in caching.plugin_problems():
+        state.notice(problem)
+    row, bare = Controls(title=state.PAGES[page].title), st.empty() if state.bare() else None
+    if bare is not None:  # the widgets run, and nothing of them is seen
+        with bare.container():
+            yield row
+            actions(page, row)
+        bare.empty()
+    else:
+        line = st.container(horizontal=True, vertical_alignment="center", gap="small")
+        with line:
+            st.title(question, anchor=False, width="stretch")
+        with st.sidebar:
+            yield row
+        with line:
+            actions(page, row)
+    state.place_notices(st.container())
+
+
 def actions(page: str, row: Controls) -> None:
     """Copy link, copy command, pin (where the view may be one): small, at the end of a row."""
     with st.popover("Link", icon=":material/link:", type="tertiary", help="Copy the link to this view"):
         st.caption("This view, with everything chosen in it:")
+        st.session_state[_LACKS] = st.empty()
         link = st.empty()
         st.caption("For an iframe, without header and controls, add `&bare=1&embed=true` to it.")
     with st.popover(
@@ -75,16 +106,19 @@ def actions(page: str, row: Controls) -> None:
         st.caption("The same numbers without the app, from the project's folder:")
         st.session_state[_COMMAND] = st.empty()
     state.place_link(page, link)
-    refresh(row.command or commands.LIST)
+    refresh(row.command or commands.stores())
     if row.pinnable:
         pins.whole_view(row.title, row.command, row.facts)
 
 
-def refresh(command: str) -> None:
-    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns."""
+def refresh(command: str, *, lacks: str = "") -> None:
+    """Write link and command of the row anew. A fragment calls it, because the row is not drawn again by its reruns. lacks:
+    what the link cannot hold, said before it is copied."""
     if state.bare():
         return
     state.write_link()
+    if lacks:
+        st.session_state[_LACKS].caption(f":material/link_off: **{safe.sentence(lacks)}**")
     st.session_state[_COMMAND].code(command, language="bash", wrap_lines=True)
 
 
@@ -94,11 +128,21 @@ def caption(text: str) -> None:
 
 def store_line(store: Store) -> None:
     """Data, split, N, model and tap of what is on screen; demo label and a warning about a poor SAE."""
+    store_facts(store)
+    store_warnings(store)
+
+
+def store_facts(store: Store) -> None:
+    """Data, split, N, model, tap and demo label, in one line."""
     pins.in_view([store])
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if store.is_demo:
             demo_badge()
         st.caption(safe.words(store.caption.removesuffix(f" · {DEMO_NOTE}")))
+
+
+def store_warnings(store: Store) -> None:
+    """What a reader of the numbers has to know of the store."""
     if store.older:
         st.info(safe.sentence(store.older_note), icon=":material/update:")
     warn_poor_sae(store)
@@ -163,7 +207,7 @@ def empty_cache(refs: Sequence[StoreRef]) -> None:
                 f"There is no store in `{commands.place(caching.cache_dir())}`. A store holds one model on one data set."
             )
         st.caption("Rebuild the embedded demo (small models, CPU):")
-        st.code(commands.DEMO, language="bash")
+        st.code(commands.build(demo=True), language="bash")
         st.caption("Or build one from your own pictures and captions:")
-        st.code(commands.BUILD, language="bash")
+        st.code(commands.build(), language="bash")
     st.stop()

@@ -1,5 +1,6 @@
-"""The intervention of a view, put together from chips. Its text form in the URL is the only state: widgets are set from
-it at every run, and write it anew when they change. Which chips and settings there are the steps say themselves."""
+"""The intervention of a view: one method is chosen, a further step is added on purpose. Its text form in the URL is the
+only state: widgets are set from it at every run, and write it anew when they change. Which methods and settings there are
+the steps say themselves."""
 
 from __future__ import annotations
 
@@ -15,18 +16,20 @@ from analysis.store import Store
 from pages.components.shared import method_fields, safe, state
 
 DEFAULT = "removal:attribution,share=0.01"
+NOTHING = "Base: nothing is done"
 DEFAULTS = {"live_query": "base"}  # there a mask is to be seen by itself first
 
 
 @dataclass(frozen=True)
 class Builder:
-    """What a builder may offer: the store, other stores of the same candidates for a hybrid, and the sides whose stored
-    masks and poolings can be chosen here."""
+    """What a builder may offer: the store, other stores of the same candidates for a hybrid, the sides whose stored masks
+    and poolings can be chosen here, and what stays when another method is chosen."""
 
     store: Store
     key: str = "method"
     partners: tuple[str, ...] = ()
     pooled: tuple[str, ...] = ("queries", "candidates")
+    kept: tuple[str, ...] = ()  # stages of steps that stay when another method is chosen
 
     @property
     def offer(self) -> Offer:
@@ -89,24 +92,52 @@ def remove_only(concept: int) -> None:
 
 
 def build(builder: Builder, intervention: Intervention) -> None:
-    """Draw the chips and the settings of what is on."""
+    """One method to choose, its settings, and what follows it: a further step is added on purpose."""
     chips = builder.chips
-    on = [family_of(step).name for step in intervention.steps]
-    chips_key = f"_{builder.key}_chips"
-    st.session_state[chips_key] = [chip for chip in chips if chip in on]
-    st.pills(
-        "After: what is done to the embeddings", list(chips), selection_mode="multi",
-        format_func=lambda chip: chips[chip][0].title, key=chips_key, on_change=_switch, args=(builder, chips_key), wrap=True,
-        help="\n\n".join(f"**{family.title}**: {family.help}" for family, _ in chips.values()),
-    )  # fmt: skip
     drawn = [(place, step) for place, step in enumerate(intervention.steps) if family_of(step).name in chips]
-    for place, step in drawn[:-1]:
-        with _row():
+    on = [family_of(step).name for _, step in drawn]
+    first = next((place for place, step in drawn if step.acts not in builder.kept), None)
+    key = f"_{builder.key}_chosen"
+    st.session_state[key] = "base" if first is None else family_of(intervention.steps[first]).name
+    st.selectbox(
+        "Method", ["base", *chips], format_func=lambda name: chips[name][0].title if name in chips else NOTHING, key=key,
+        on_change=_choose, args=(builder, key),
+        help="What is done to the embeddings, one method at a time.\n\n"
+        + "\n\n".join(f"**{family.title}**: {family.help}" for family, _ in chips.values()),
+    )  # fmt: skip
+    for place, step in drawn:
+        if place == first:
             _settings(builder, place, step, on)
-    with _row():  # what is done in words and as text stands beside the last settings, so that the lists stand higher
-        for place, step in drawn[-1:]:
-            _settings(builder, place, step, on)
-        _as_text(builder, intervention)
+        else:
+            _further(builder, place, step, on, before=first is None or place < first)
+    if intervention.steps:
+        _and_then(builder, on)
+    _as_text(builder, intervention)
+
+
+def _further(builder: Builder, place: int, step: Step, on: Sequence[str], *, before: bool) -> None:
+    """Another step of the chain, with the way to take it away again. before: it acts before the one that was chosen."""
+    with st.container(border=True, gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            name = safe.words(family_of(step).title)
+            st.markdown(f"first **{name}**" if before else f"and then **{name}**", width="stretch")
+            st.button(
+                "Take it away", key=f"_{builder.key}_away_{place}", icon=":material/close:", type="tertiary",
+                on_click=_drop, args=(place,),
+            )  # fmt: skip
+        _settings(builder, place, step, on)
+
+
+def _and_then(builder: Builder, on: Sequence[str]) -> None:
+    """The one way in which a second step joins the first."""
+    chips = builder.chips
+    key = f"_{builder.key}_then"
+    st.session_state[key] = None
+    st.selectbox(
+        "And then", [chip for chip in chips if chip not in on], index=None, key=key, placeholder="and then ...",
+        format_func=lambda chip: chips[chip][0].title, label_visibility="collapsed", on_change=_add, args=(builder, key),
+        help="Adds a step to the method: both are done, and the number is that of both together.",
+    )  # fmt: skip
 
 
 def _settings(builder: Builder, place: int, step: Step, on: Sequence[str]) -> None:
@@ -124,33 +155,36 @@ def _settings(builder: Builder, place: int, step: Step, on: Sequence[str]) -> No
     )
 
 
-def _row() -> Any:
-    return st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-
-
 def _as_text(builder: Builder, intervention: Intervention) -> None:
-    label = f"**{safe.words(intervention.label)}**" if intervention.steps else "Nothing: they stay as they are."
-    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", width="stretch"):
-        with st.popover("As text", type="tertiary", icon=":material/code:"):
-            # A field of its own for every method: a closed popover takes no new value, and the browser would send the one
-            # of its last opening as if the visitor had typed it.
-            text_key = f"_{builder.key}_text_{intervention.spec}"
-            st.text_input(
-                "The same as text, as links and commands write it", intervention.spec, key=text_key, max_chars=480,
-                on_change=_typed, args=(text_key, intervention.spec),
-            )  # fmt: skip
-            st.caption("Steps are joined by +, e.g. `removal:energy,share=0.02,r=16+realign:alpha=0.1`. Order counts.")
-        st.caption(label)
+    if intervention.steps:
+        st.caption(f"**{safe.words(intervention.label)}**")
+    with st.popover("As text", type="tertiary", icon=":material/code:"):
+        # A field of its own for every method: a closed popover takes no new value, and the browser would send the one
+        # of its last opening as if the visitor had typed it.
+        text_key = f"_{builder.key}_text_{intervention.spec}"
+        st.text_input(
+            "The same as text, as links and commands write it", intervention.spec, key=text_key, max_chars=480,
+            on_change=_typed, args=(text_key, intervention.spec),
+        )  # fmt: skip
+        st.caption("Steps are joined by +, e.g. `removal:energy,share=0.02,r=16+realign:alpha=0.1`. Order counts.")
 
 
-def _switch(builder: Builder, chips_key: str) -> None:
-    """A chip was switched on or off: keep the other steps in their order, append what is new."""
-    wanted: Sequence[str] = st.session_state[chips_key] or []
-    chips = builder.chips
-    steps = [step for step in current().steps if (name := family_of(step).name) in wanted or name not in chips]
-    known = {family_of(step).name for step in steps}
-    steps += [chips[chip][1][0].start(builder.offer) for chip in wanted if chip not in known]
-    _put_steps(steps)
+def _choose(builder: Builder, key: str) -> None:
+    """A method was chosen: it takes the place of the whole chain, but for what the page keeps."""
+    chosen: str = st.session_state[key]
+    steps = [step for step in current().steps if step.acts in builder.kept and family_of(step).name != chosen]
+    _put_steps(steps if chosen == "base" else [*steps, builder.chips[chosen][1][0].start(builder.offer)])
+
+
+def _add(builder: Builder, key: str) -> None:
+    chosen: str | None = st.session_state[key]
+    if chosen:
+        _put_steps([*current().steps, builder.chips[chosen][1][0].start(builder.offer)])
+
+
+def _drop(place: int) -> None:
+    steps = current().steps
+    _put_steps([*steps[:place], *steps[place + 1 :]])
 
 
 def _change(builder: Builder, place: int, name: str, value: Any) -> None:

@@ -98,6 +98,19 @@ def button(name: str, pin: Pin) -> None:
         _open(pin)
 
 
+def still(pin: Pin) -> Callable[[], Finding]:
+    """What a picture of it shows; made when it is asked for, when this visit may not be at hand any more."""
+    stores, page = list(pin.stores or _here().stores), state.page_in_view()
+
+    def made() -> Finding:
+        parts = tuple(pin.parts())
+        return Finding(
+            page, _unmarked(pin.title), {}, sentence=_unmarked(pin.sentence), caption=_caption(pin, stores), parts=parts
+        )  # fmt: skip
+
+    return made
+
+
 def whole_view(title: str, command: str, facts: Mapping[str, Any]) -> None:
     """The button at the end of the controls: the view under its own title, with the first picture or table on it."""
     if st.button(

@@ -36,6 +36,8 @@ def side_by_side(
         if behind:
             with column, st.container(key=f"pinned_{side}", border=True, gap="small"):
                 _rows(store, rows, behind, side=side)
+    if any(_beside(store, int(rows[place.candidate])) for place in comparison.places("before", k)):
+        st.caption("Beside each caption: the picture that it describes.")
 
 
 def frozen(
@@ -69,8 +71,6 @@ def frozen(
 def one_list(store: Store, rows: np.ndarray, places: Sequence[Place], *, side: str) -> None:
     """One list. The "after" list says how far each candidate moved, the "before" list where it went. A caption stands
     beside the picture that it describes."""
-    if any(_beside(store, int(rows[place.candidate])) for place in places):
-        st.caption("Beside each caption: the picture that it describes.")
     _rows(store, rows, places, side=side)
 
 

@@ -36,6 +36,7 @@ WHY = "why"  # which list the why-panel of the lab explains: before | after
 CURVE = "curve"  # what the curve of recall runs over: r | share | alpha | ...
 MASK = "mask"  # text form of the masked tokens, see analysis.query.masks
 TEXT = "text"  # of a live query
+UPLOAD = "upload"  # of a live query: identity of its picture, see analysis.query.uploads
 SOURCE = "source"  # of a live query: upload | camera | data
 RUN = "run"  # of a live query from the data: 1 when the model runs on it
 BESIDE = "beside"  # of a live query: stores of other models whose lists stand beside, comma-separated
@@ -44,6 +45,9 @@ DEVICE = "device"
 DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
+TAB = "tab"  # of the retrieval lab
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
+WORDS = "words"
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -54,10 +58,7 @@ EVERY_METHOD = "every_method"  # of the overview: all rows of the stored results
 RELATIVE = "relative"  # cumulative energy over the share of the dictionary instead of a number of concepts
 K = "k"  # cut-off of recall
 KS = "ks"  # all cut-offs that are measured
-TAB = "tab"  # of the retrieval lab
 FIND = "find"  # words in the queries that are listed, or the number of one
-VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
-WORDS = "words"
 MODALITY = "modality"
 ENERGY = "energy"
 FREQUENCY = "frequency"
@@ -101,6 +102,7 @@ OWNED = (
     WHY,
     MASK,
     TEXT,
+    UPLOAD,
     SOURCE,
     RUN,
     BESIDE,
@@ -109,12 +111,17 @@ OWNED = (
     DTYPE,
     COLLECTION,
     FINDING,
+    TAB,
+    VIEW,
+    WORDS,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES = "_notices"
+_NAMED, _RETURNED, _SEEN = "_named_in_address", "_returned", "_seen_views"
+MOST_VIEWS = 200  # addresses of a visit whose view comes back as it was
 _BOUND = "_bound_values"
 _LINK = "_link_slot"
 
@@ -138,8 +145,9 @@ PAGES: dict[str, PageInfo] = {
     ),
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
-        "All concepts of one model: table, map, histogram and effect, with search and filters.", (STORE, TASK),
-        (VIEW, WORDS, SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
+        "All concepts of one model: table, map, histogram and effect, with search and filters.",
+        (STORE, TASK, VIEW, WORDS),
+        (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
          SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
@@ -155,12 +163,12 @@ PAGES: dict[str, PageInfo] = {
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",
         "Recall before and after an intervention, per query and over all.",
-        (STORE, TASK, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
+        (STORE, TASK, TAB, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
     ),
     "live_query": PageInfo(
         "Live query", ":material/image_search:",
         "Your own picture and text: mask tokens, remove concepts, whiten, and watch the ranking.",
-        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
+        (STORE, TASK, QUERY, CONCEPT, METHOD, MASK, WHY, TEXT, UPLOAD, SOURCE, RUN, BESIDE, MODEL, DEVICE, DTYPE),
     ),
     "findings": PageInfo(
         "Findings", ":material/keep:",
@@ -201,12 +209,14 @@ def put(key: str, value: object) -> None:
     """Choose a value: write it to the URL and to the session's memory. None removes it from both."""
     if value is None:
         _memory().pop(key, None)
+        _named().discard(key)
         if key in st.query_params:
             del st.query_params[key]
         return
     text = str(value)
     if st.query_params.get(key) != text:
         st.query_params[key] = text
+    _named().add(key)
     _memory()[key] = text
 
 
@@ -260,6 +270,11 @@ def enter(page: str) -> None:
     st.session_state.pop(_SHOWN, None)
     if previous != page:
         st.session_state.pop(_BOUND, None)
+    _follow(page, previous)
+    st.session_state[_NAMED] = {key for key in st.query_params if key in OWNED}
+    for key in PAGES[page].params:  # other pages go on from what this one shows
+        if key in st.query_params:
+            _memory()[key] = st.query_params[key][:LONGEST]
     kept = PAGES[page].kept
     if previous not in (None, page) and not any(key in st.query_params for key in kept):
         values = {key: st.session_state[key] for key in kept if key in st.session_state}
@@ -270,6 +285,44 @@ def enter(page: str) -> None:
         if key not in PAGES[page].params and key in st.query_params:
             _memory()[key] = st.query_params[key]
             del st.query_params[key]
+
+
+def _follow(page: str, previous: str | None) -> None:
+    """Make what the session remembers agree with the address. A view that was shown before, which the browser's buttons
+    lead to, is shown as it was. What an address of the same page no longer says does not hold any more. Coming from
+    another page by its name alone, the visitor brings along what was chosen there, and the address says so."""
+    params, memory = PAGES[page].params, _memory()
+    dropped = _named() - set(st.query_params) if previous == page else set()
+    st.session_state[_RETURNED] = bool(dropped)
+    seen = st.session_state.get(_SEEN, {}).get(_address(page)) if len(st.query_params) else None
+    if seen is not None:
+        for key in params:
+            memory.pop(key, None)
+        memory.update(seen)
+        return
+    for key in dropped:
+        memory.pop(key, None)
+    brought = {key: memory[key] for key in params if key in memory}
+    if previous not in (None, page) and not len(st.query_params) and brought:
+        put_together(brought)
+
+
+def returned() -> bool:
+    """Whether the browser's way back led to this address from a fuller one of the same page: nothing is to be added to it,
+    or there would be no way back beyond it."""
+    return bool(st.session_state.get(_RETURNED))
+
+
+def _address(page: str) -> tuple[str, ...]:
+    return page, *(f"{key}={value}" for key in sorted(st.query_params) for value in st.query_params.get_all(key))
+
+
+def _remember_view(page: str) -> None:
+    """What the session remembers of the page's keys belongs to its address, whatever is chosen later."""
+    seen: dict[tuple[str, ...], dict[str, str]] = st.session_state.setdefault(_SEEN, {})
+    seen[_address(page)] = {key: _memory()[key] for key in PAGES[page].params if key in _memory()}
+    while len(seen) > MOST_VIEWS:
+        seen.pop(next(iter(seen)))
 
 
 def bare() -> bool:
@@ -285,6 +338,11 @@ def page_in_view() -> str:
     return st.session_state.get("_page", "")
 
 
+def _named() -> set[str]:
+    """Owned keys that the address of this page carried when it was last drawn or written."""
+    return st.session_state.setdefault(_NAMED, set())
+
+
 def _memory() -> dict[str, str]:
     return st.session_state.setdefault(_MEMORY, {})
 
@@ -297,6 +355,26 @@ def bound(key: str, words: Callable[[Any], str] = str) -> dict[str, Any]:
     """
     st.session_state.setdefault(_BOUND, {})[key] = words
     return {"key": key, "bind": "query-params"}
+
+
+def placed(
+    key: str, default: str, options: Sequence[str] = (), then: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Arguments of a widget whose value is a place of its own, a step of the browser's back button; the value of a bound one
+    replaces the address instead. options: what it may be, anything where there are none; then: after a change."""
+    value = get(key)
+    if value is None or (options and value not in options):
+        value = default
+    st.session_state[key] = value
+    st.session_state.setdefault(_BOUND, {})[key] = str
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(key, None if chosen in (None, "", default) else chosen)
+        if then is not None:
+            then()
+
+    return {"key": key, "on_change": changed}
 
 
 def _bound_params() -> dict[str, list[str]]:
@@ -383,6 +461,8 @@ def place_link(page: str, slot: Any) -> None:
 def write_link() -> None:
     """Write the link anew: widgets further down the page stand in it as well, and a fragment changes some of them."""
     page, slot = st.session_state.get(_LINK, ("", None))
+    if page and page == page_in_view():
+        _remember_view(page)
     if slot is not None and page == page_in_view() and not bare():  # a page without a row of controls has none
         slot.code(here(page), language=None, wrap_lines=True)
 

@@ -1,4 +1,4 @@
-"""From filters to concept ids: which concepts the browser shows, in which order. Pure functions, no Streamlit."""
+"""From filters to concept ids: which concepts a list shows, in which order."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""Thirty steps through the app, back and forth again: wherever the browser's buttons lead, address and page agree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.conftest import FLAGS, settled
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+PATIENCE = 120_000  # milliseconds
+STORE = "qwen2-vl-mini"
+
+
+def test_thirty_steps_back_and_forth(chromium: str, app: str) -> None:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{app}/concepts?store={STORE}")
+        start = address(page)
+        seen = {start: shown(page)}
+        for step in steps(page):
+            step()
+            settled(page)
+            seen[address(page)] = shown(page)
+        assert len(seen) >= 25, "the steps lead to different places"
+        last, wrong, met = address(page), [], set()
+        for way in (page.go_back, page.go_forward):
+            for _ in range(60):
+                way()
+                settled(page)
+                here = address(page)
+                if here in seen:
+                    met.add(here)
+                    if shown(page) != seen[here]:
+                        wrong.append((here, seen[here], shown(page)))
+                if here == (last if way == page.go_forward else start):
+                    break
+        assert not wrong, wrong[:3]
+        assert len(met) >= len(seen) - 3
+        browser.close()
+
+
+def steps(page: Any) -> list[Any]:
+    """What a visitor does, one thing at a time."""
+
+    def choose(label: str, option: str) -> Any:
+        def go() -> None:
+            page.get_by_role("combobox", name=re.compile(label)).first.click()
+            page.keyboard.type(option)
+            page.get_by_role("option", name=option, exact=True).or_(page.get_by_role("option")).first.wait_for()
+            page.keyboard.press("Enter")
+
+        return go
+
+    def press(name: str, role: str = "button") -> Any:
+        return lambda: page.get_by_role(role, name=name, exact=True).first.click()
+
+    def link(name: str) -> Any:
+        return lambda: page.get_by_test_id("stTopNavLink").get_by_text(name, exact=True).click()
+
+    def find(words: str) -> Any:
+        def go() -> None:
+            page.get_by_role("textbox", name="Search").fill(words)
+            page.keyboard.press("Enter")
+
+        return go
+
+    return [
+        find("dog"), press("map", "radio"), press("table", "radio"), find("snow"), find(""),
+        choose("Sort by", "attribution"), choose("Order", "ascending"),
+        link("Concept"), press("Next"), press("Next"), press("Previous"),
+        link("Retrieval lab"), choose("Method", "ReAlign"), choose("Method", "Centring"), choose("Task", "t2i"),
+        press("Query by query", "tab"), press("Next"), press("Next"), press("all", "radio"), press("Previous"),
+        press("Why it works or not", "tab"), press("All queries", "tab"), choose("Method", "Removal"),
+        link("Live query"), choose("Task", "i2t"), choose("Method", "ReAlign"), press("Another"), press("Another"),
+        choose("Method", "Centring"), link("Overview"),
+    ]  # fmt: skip
+
+
+def address(page: Any) -> str:
+    parts = urlsplit(page.url)
+    return f"{parts.path}?{parts.query}"
+
+
+def shown(page: Any) -> tuple[str, str]:
+    """What tells one place from another: the title, what was chosen, and the words of the page."""
+    settled(page)
+    chosen = page.evaluate(
+        "() => ['stSelectbox', 'stNumberInput', 'stTextInput']"
+        ".flatMap(id => [...document.querySelectorAll(`[data-testid=${id}]`)])"
+        ".map(box => box.innerText.replace(/\\s+/g, ' ') + (box.querySelector('input')?.value || '')).join('|')"
+        "+ [...document.querySelectorAll('[aria-checked=true],[aria-selected=true]')].map(e => e.innerText)"
+    )
+    title = page.locator("h1").first.inner_text()
+    words = page.evaluate(
+        "() => [...document.querySelectorAll('[data-testid=stMain] [data-testid=stMarkdown]')].map(e => e.innerText)"
+        ".join(' ').replace(/\\s+/g, ' ').slice(0, 1500)"
+    )
+    return title, re.sub(r"\s*\d+/100", "", f"{chosen} {words}")  # letters of the field that has the focus
