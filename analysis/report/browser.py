@@ -14,7 +14,6 @@ import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from analysis.report.slides import ReportError
 
@@ -30,10 +29,11 @@ _FIGURES = """window.ready.then(() => {
     const layout = {...box.layout, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'};
     const drawn = await Plotly.toImage({data: box.data, layout}, {format: 'svg', ...size});
     const svg = decodeURIComponent(drawn.slice(drawn.indexOf(',') + 1)).replace('>', `><style>${faces}</style>`);
+    if (!SCALE) return svg;
     const image = new Image(), canvas = document.createElement('canvas');
     image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
     await image.decode();
-    [canvas.width, canvas.height] = [size.width * %d, size.height * %d].map(Math.round);
+    [canvas.width, canvas.height] = [size.width * SCALE, size.height * SCALE].map(Math.round);
     canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
     return canvas.toDataURL('image/png');
   }));
@@ -100,15 +100,13 @@ def figure_pictures(html: str, *, scale: int = 4) -> list[bytes]:
     """PNG of every figure of a deck's HTML, in order, at `scale` times its size. No browser is started without figures."""
     if 'class="figure"' not in html:
         return []
-    found = _run(_evaluated(html, _FIGURES % (scale, scale)))
+    found = _run(_evaluated(html, _FIGURES.replace("SCALE", str(scale))))
     return [base64.b64decode(str(uri).split(",", 1)[1]) for uri in found]
 
 
 def figure_svg(html: str) -> str:
     """The first figure of a deck's HTML as SVG, at the size of its slide."""
-    script = _FIGURES.replace("format: 'png', scale: %d,", "format: 'svg',")
-    uri = str(_run(_evaluated(html, script))[0])
-    return unquote(uri.split(",", 1)[1])
+    return str(_run(_evaluated(html, _FIGURES.replace("SCALE", "0")))[0])
 
 
 def slide_png(html: str, number: int, *, scale: int = 2) -> bytes:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from html import escape
 
 from analysis.figures.palette import GROUND, INK
+from analysis.report import fitting
 from analysis.report.browser import figure_svg, printed, slide_png
-from analysis.report.deck_html import CAPTION_LETTERS, LINE, QUIET, TITLE_LETTERS, TITLE_LINE, deck_html, typeface
+from analysis.report.deck_html import QUIET, deck_html
+from analysis.report.fitting import LINE, TEXT
 from analysis.report.slides import ReportError, Slide, deck_of
 from analysis.store.finding import Figure, Finding
 
@@ -19,6 +21,7 @@ FORMATS = ("svg", "png", "pdf")
 MIME = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
 PATIENCE = 60.0  # seconds that somebody waits for the pictures of others
 _EDGE, _WIDTH, _HEIGHT = 40, 1280, 720
+_LETTER = 0.56  # of its size a letter is wide, on average
 _FONT = "'Plex Sans', 'IBM Plex Sans', Arial, sans-serif"
 _turn = threading.Lock()  # one Chromium at a time
 
@@ -49,22 +52,28 @@ def still(finding: Finding, kind: str, *, mode: str = "light") -> bytes:
 
 def _svg(slide: Slide, figure: str, mode: str) -> str:
     """Title, figure and caption one below the other, letters as letters."""
-    title = textwrap.wrap(slide.title, TITLE_LETTERS)[:3]
-    caption = textwrap.wrap(slide.caption, CAPTION_LETTERS)
-    top = _EDGE + TITLE_LINE * len(title)
+    frame = fitting.frame(slide.title, slide.caption)
+    line = 41 if frame.title == 34 else 32
+    title = _wrapped(fitting.fitted_title(slide.title), frame.title)[: fitting.TITLE_LINES]
+    caption = _wrapped(fitting.fitted_caption(slide.caption), TEXT)
+    top = _EDGE + line * len(title)
     room = _HEIGHT - top - LINE * len(caption) - _EDGE // 2
     tag, _, inside = figure[figure.index("<svg") :].partition(">")
     placed = f'<svg x="{_EDGE}" y="{top}" width="{_WIDTH - 2 * _EDGE}" height="{room}"'
     inner = f"{placed}{re.sub(r' (?:width|height)=.[0-9.]+.', '', tag.removeprefix('<svg'))}>{inside}"
-    written = [_line(words, _EDGE + TITLE_LINE * n, f'font-size="32" font-weight="600" fill="{INK[mode]}"')
+    written = [_line(words, _EDGE + line * n, f'font-size="{frame.title}" font-weight="600" fill="{INK[mode]}"')
                for n, words in enumerate(title)]  # fmt: skip
-    written += [_line(words, _HEIGHT - _EDGE // 2 - LINE * n, f'font-size="22" fill="{QUIET[mode]}"')
+    written += [_line(words, _HEIGHT - _EDGE // 2 - LINE * n, f'font-size="{TEXT}" fill="{QUIET[mode]}"')
                 for n, words in enumerate(reversed(caption))]  # fmt: skip
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'font-family="{_FONT}"><style>{typeface()}</style><rect width="{_WIDTH}" height="{_HEIGHT}" fill="{GROUND[mode]}"/>'
+        f'font-family="{_FONT}"><rect width="{_WIDTH}" height="{_HEIGHT}" fill="{GROUND[mode]}"/>'
         f"{''.join(written)}{inner}</svg>"
     )
+
+
+def _wrapped(text: str, size: int) -> list[str]:
+    return textwrap.wrap(text, int(fitting.WIDTH / (_LETTER * size)))
 
 
 def _line(words: str, y: int, look: str) -> str:
