@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`. The rest is for people who work on the code.
-# Variables: PYTHON_VERSION (3.11 or 3.12), PORT, MODELS (of the demo), and uv's own settings, e.g. UV_TORCH_BACKEND=cpu for CPU builds of torch.
+# Variables: PYTHON_VERSION (3.11 to 3.13), PORT, MODELS (of the demo), and uv's own settings, e.g. UV_TORCH_BACKEND=cpu for CPU builds of torch.
 SHELL := /bin/sh
-PYTHON_VERSION ?= >=3.11,<3.13
+PYTHON_VERSION ?= >=3.11,<3.14
 PORT ?= 8501
 HOST ?= 0.0.0.0
 NAMES ?=

@@ -34,6 +34,8 @@ def test_both_definitions_equal_their_formulas(monkeypatch):
 
 def test_scalar_definition_is_overcompletes():
     import torch
+
+    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
     from overcomplete.metrics import r2_score
 
     sae, h, codes = case()

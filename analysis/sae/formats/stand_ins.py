@@ -10,6 +10,13 @@ from typing import Any
 
 import numpy as np
 
+_PATHS = (
+    "PosixPath",
+    "WindowsPath",
+    "PurePosixPath",
+    "PureWindowsPath",
+    "Path",
+)  # Python 3.13 calls their module _local
 _NUMBERS = "biufc"  # kinds of NumPy's types that are numbers
 
 
@@ -78,7 +85,7 @@ ALLOWED: list[Any] = [
     (list, "builtins.list"),
     (Plain, "argparse.Namespace"),
     (Plain, "types.SimpleNamespace"),
-    *((path, f"pathlib.{name}") for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")),
+    *((path, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name in _PATHS),
     (Type, "numpy.dtype"),
     (Array, "numpy.ndarray"),
     *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
