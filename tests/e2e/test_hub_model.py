@@ -86,11 +86,13 @@ def test_a_model_that_does_not_fit_is_refused_without_a_download(page, hub, stor
 def test_a_hub_model_is_estimated_fetched_in_sight_used_and_unloaded(page, hub, stores, shots):
     store = stores["tiny-qwen"]
     assert store.config["backbone"]["revision"] == COMMIT
-    page.goto(f"/live_query?store=tiny-qwen/{store.name}&task=t2i&model=clip-vit-b32")
+    page.goto(f"/live_query?store=tiny-qwen/{store.name}&task=t2i&source=upload&model=clip-vit-b32")
     page.get_by_text("What is not here comes from the hub first.").wait_for()
-    chosen = page.get_by_role("combobox", name="Model")
+    page.get_by_role("button", name="Model", exact=True).click()
+    chosen = page.get_by_role("combobox", name="Model", exact=True)
     chosen.fill(HUB_ID)
     chosen.press("Enter")
+    page.keyboard.press("Escape")
     page.get_by_text("is not known before its weights are here").wait_for()
     page.screenshot(path=shots / "live-hub-before.png")
     assert weights_fetched(hub) == 0

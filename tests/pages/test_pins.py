@@ -55,7 +55,7 @@ def test_a_pinned_figure_is_the_one_on_screen(tmp_path: Path, monkeypatch: pytes
     assert one.command in said
     score = store.concepts["modality_score"].to_numpy()
     live = score[score == score]
-    assert one.facts["live concepts with a score above 0.5 (%)"] == pytest.approx(100 * (live > 0.5).mean(), abs=1e-4)
+    assert one.facts["live concepts with a score from 0.65 (%)"] == pytest.approx(100 * (live >= 0.65).mean(), abs=1e-4)
     assert one.collection == "Group meeting"
 
 
