@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from analysis.concepts.metrics import TEXT_FROM
 from analysis.figures import overview as figures
 from analysis.figures.palette import backbone_styles
 from analysis.figures.recall import recall_bars
@@ -58,7 +59,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
     with words:
         st.markdown(sentences.text_sentence(safe.every(names), [caching.modality_shares(store) for store in stores]))
         sentence = sentences.text_sentence(names, [caching.modality_shares(store) for store in stores])
-        st.caption(f"{scores.SCORES['modality_score'].help} Text: from {sentences.TEXT_FROM:g} on.")
+        st.caption(f"{scores.SCORES['modality_score'].help} Text: from {TEXT_FROM:g} on.")
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
         weighting = st.segmented_control(
             "Weighted by", ["concepts", "energy"], default="concepts", required=True, **state.bound(state.WEIGHTING),
@@ -73,7 +74,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
         ]
         chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
         command = "\n".join(commands.modality_density(store, weighting) for store in stores)
-        pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, **{"from": sentences.TEXT_FROM}))
+        pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, **{"from": TEXT_FROM}))
         downloads.figure(chart, "modality-scores", command=command, pin=pin)
 
 

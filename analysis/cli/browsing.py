@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cli.options import UserPath, cache_option, read_picture
-from analysis.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters, order, said_by, select
+from analysis.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters, order, ranks, said_by, select
 from analysis.errors import DataError, one_of
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def run_concepts(
     if filters.words:
         index = build_index(postings.offsets, postings.sample_rows, postings.values, texts, table["name"].astype(str))
         fits = index.search(filters.words, {concept: label.text for concept, label in labels.items()})
-    energy = table["energy"].to_numpy(float)
-    rank = np.empty(len(table), np.int64)
-    rank[np.argsort(-np.nan_to_num(energy, nan=-np.inf), kind="stable")] = np.arange(1, len(table) + 1)
-    ids = select(table, rank, filters, None if fits is None else fits > 0)
+    ids = select(table, ranks(table["energy"].to_numpy(float)), filters, None if fits is None else fits > 0)
     ids = order(table, ids, sort, descending=not ascending, relevance=fits)
     shown = pd.DataFrame(index=range(store.n_concepts))
     shown["name"] = [labels[i].text if i in labels else str(name or "") for i, name in enumerate(table["name"])]
@@ -138,10 +135,8 @@ def _fires(store: Store, sample: int | None, text: str, image: Path | None) -> n
 
 def _said(samples: pd.DataFrame) -> np.ndarray:
     """(N,) what each sample says: its text, or the first caption of its picture."""
-    from analysis.concepts.examples import TEXT, kinds
+    from analysis.concepts.examples import TEXT, first_of_pairs, kinds
 
     pair_id = samples["pair_id"].to_numpy()
     captions = np.flatnonzero(kinds(samples["modality"].to_numpy(), pair_id) == TEXT)
-    first = np.full(int(pair_id.max(initial=-1)) + 1, -1, np.int64)
-    first[pair_id[captions][::-1]] = captions[::-1]
-    return said_by(samples["text"].to_numpy(object), pair_id, first)
+    return said_by(samples["text"].to_numpy(object), pair_id, first_of_pairs(captions, pair_id))

@@ -101,6 +101,13 @@ def order(
     return ids[np.lexsort((ids, -values if descending else values, missing))]
 
 
+def ranks(values: np.ndarray) -> np.ndarray:
+    """(K,) rank of every concept by a score, 1 = largest, equal ones by id; 0 where the score is missing."""
+    rank = np.empty(len(values), np.int64)
+    rank[np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")] = np.arange(1, len(values) + 1)
+    return np.where(np.isnan(values), 0, rank)
+
+
 def said_by(texts: np.ndarray, pair_id: np.ndarray, first_caption: np.ndarray) -> np.ndarray:
     """(N,) what each sample says in words: its own text, a picture's first caption, "" for one without."""
     source = np.where((texts == "") & (pair_id >= 0), first_caption[pair_id], np.arange(len(texts)))

@@ -38,6 +38,13 @@ def kinds(modality: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
     return kind
 
 
+def first_of_pairs(rows: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
+    """(P,) the first of some rows in each pair, -1 for a pair without; rows ascend and each belongs to a pair."""
+    first = np.full(int(pair_id.max(initial=-1)) + 1, -1, np.int64)
+    first[pair_id[rows][::-1]] = rows[::-1]
+    return first
+
+
 def split(rows: np.ndarray, values: np.ndarray, kind: np.ndarray) -> tuple[Firing, Firing]:
     """(pictures, captions) among the samples on which a concept fires, order kept."""
     which = kind[rows]

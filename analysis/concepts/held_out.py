@@ -14,11 +14,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.concepts.evidence import Evidence
+from analysis.concepts.metrics import IMAGE_TO, TEXT_FROM
 from analysis.concepts.names import same_noun
 from analysis.sae.codes import Codes
 
 FIRES = 0.5  # of its maximum: what counts as firing when a word is judged
-OF_IMAGES, OF_TEXTS = 0.35, 0.65  # modality scores up to, and from, which a concept is judged on one modality
 SUPPORTED_F1, SUPPORTED_AUROC = 0.5, 0.75  # what a word must reach on samples that did not choose it, to be a name
 CANDIDATES = 3  # best words of each half that may become part of a name
 _CELLS = 2**24  # of a block concepts x words
@@ -43,7 +43,7 @@ class HeldOut:
 
 def place_of(modality: np.ndarray) -> np.ndarray:
     """(K,) where a concept is judged, from its modality score: 0 = pictures, 1 = captions, 2 = both (also without a score)."""
-    return np.where(modality <= OF_IMAGES, 0, np.where(modality >= OF_TEXTS, 1, 2))
+    return np.where(modality <= IMAGE_TO, 0, np.where(modality >= TEXT_FROM, 1, 2))
 
 
 def hold_out(codes: Codes, evidence: Evidence, modality: np.ndarray) -> HeldOut:

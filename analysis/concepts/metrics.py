@@ -15,6 +15,8 @@ from analysis.sae.codes import Codes
 __all__ = [
     "CONSTANT",
     "DENSE",
+    "IMAGE_TO",
+    "TEXT_FROM",
     "Attribution",
     "Bridge",
     "attribution_score",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 BLOCK = 8192  # samples at a time
+IMAGE_TO, TEXT_FROM = 0.35, 0.65  # modality scores of image and text concepts; between them a concept is of both
 CONSTANT, DENSE = 0.9, 0.3  # a concept that fires on more than this share of a modality
 COMPILED_FROM = 5 * 10**8  # multiplications; below this compiling a kernel costs more than it saves
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import analysis
 from analysis.data import (
     arrow,
     coco_json,
@@ -26,7 +27,7 @@ from analysis.data.samples import TASKS, PairSet, RetrievalSet
 from analysis.errors import DataError
 
 log = logging.getLogger(__name__)
-CACHE = Path("cache")
+CACHE = Path(analysis.CACHE)
 # Datasets that a command of ours builds: name -> (folder below the cache, that command).
 BUILT = {"emoji-scenes": ("datasets/emoji-scenes", ".venv/bin/python -m analysis demo")}
 # Format -> (what finds its files in a path, what loads them), in the order in which they are tried.

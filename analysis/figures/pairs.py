@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from analysis.figures.palette import HATCH, LOST, NEUTRAL, TARGET, rgba
 from analysis.figures.style import TICK_SIZE, concept_label, finish, plain, score, sentence
-from analysis.retrieval.attribution import UNEXPLAINED_WORDS
+from analysis.retrieval.attribution import UNEXPLAINED_WORDS, signed
 
 OTHERS = "all other concepts"
 TOTAL = "<b>similarity = sum</b>"
@@ -175,15 +175,11 @@ def lead_waterfall(
     figure.update_xaxes(range=[low - 0.3 * room, high + room], zeroline=True, zerolinecolor=NEUTRAL, nticks=6)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     what = (
-        f"Lead of the {captions[0]} over the {captions[1]}, cosine similarities: {_signed(before)} before, {_signed(after)} "
+        f"Lead of the {captions[0]} over the {captions[1]}, cosine similarities: {signed(before)} before, {signed(after)} "
         "after, and what each part of both similarities changes"
     )
     x = f"lead of the {captions[0]} over the {captions[1]}"
     return finish(figure, caption=sentence(what, data), x=x, height=110 + 30 * len(rows), legend=False)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _bars(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.retrieval.ranking.rows import unit_rows
+
 if TYPE_CHECKING:
     from analysis.query.query import LiveQuery
     from analysis.retrieval.task import RetrievalSpace
@@ -36,7 +38,7 @@ def usual(space: RetrievalSpace, *, seed: int = 0) -> Usual | None:
         h = np.asarray(space.rows("queries", "mean")[chosen], np.float32)
     else:
         h = np.asarray(space.read_rows("queries", "mean", chosen), np.float32)
-    rows = _unit(h)
+    rows = unit_rows(h)[0]
     nearest = np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
         cosines = rows[start : start + _CHUNK] @ rows.T
@@ -52,7 +54,7 @@ def distance_note(space: RetrievalSpace, known: Usual | None, query: LiveQuery) 
     if known is None or space.task.split("2")[0] != SHORT[query.modality]:
         return ""
     h = np.asarray(query.embedding(), np.float32)[None]
-    away, left = float(1 - (known.rows @ _unit(h)[0]).max()), float(_left(space, h)[0])
+    away, left = float(1 - (known.rows @ unit_rows(h)[0][0]).max()), float(_left(space, h)[0])
     said = []
     if away > known.distance:
         said.append(
@@ -73,7 +75,3 @@ def _left(space: RetrievalSpace, h: np.ndarray) -> np.ndarray:
 
     rest = h - np.asarray(decode(space.sae, space.encode(h)), np.float32)
     return np.linalg.norm(rest, axis=1) / np.maximum(np.linalg.norm(h, axis=1), 1e-12)
-
-
-def _unit(h: np.ndarray) -> np.ndarray:
-    return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)

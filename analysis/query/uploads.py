@@ -73,9 +73,12 @@ def load(folder: Path, name: str) -> bytes | None:
     """The picture; None for one that is not, or no longer, kept here, and for what is no identity."""
     if not _ID.fullmatch(name) or not days():
         return None
-    sweep(folder)
+    file = place(folder, name)
     try:
-        png = place(folder, name).read_bytes()
+        if file.stat().st_mtime <= _oldest():
+            file.unlink(missing_ok=True)
+            return None
+        png = file.read_bytes()
     except OSError:
         return None
     return png if identity(png) == name else None
@@ -93,9 +96,14 @@ def place(folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
 
 
+def _oldest() -> float:
+    """When a picture that is still kept was given, at the earliest."""
+    return time.time() - 86_400 * days()
+
+
 def sweep(folder: Path) -> int:
     """Delete what is older than its time, and the oldest beyond TOTAL_BYTES; how many pictures that were."""
-    oldest, gone, held = time.time() - 86_400 * days(), 0, 0
+    oldest, gone, held = _oldest(), 0, 0
     found = []
     for path in folder.glob("*.p*"):  # pictures, and what an interrupted write left
         try:

@@ -32,9 +32,10 @@ _NARROW, _WIDE = frozenset("iljtfrI.,:;'|()[]! -"), frozenset("mwMW@%")
 
 @dataclass(frozen=True)
 class Frame:
-    """Where things stand on a slide, in pixels. title: its letters; height: of the parts."""
+    """Where things stand on a slide, in pixels. title: its letters, line: of a line of them; height: of the parts."""
 
     title: int
+    line: int
     top: int
     height: int
     caption_top: int
@@ -111,10 +112,11 @@ def fitted_caption(text: object) -> str:
 def frame(title: str, caption: str) -> Frame:
     """Where the parts of a slide stand."""
     large = lines(title, WIDTH, _TITLE) <= 2
-    tall = lines(title, WIDTH, _TITLE) * 41 if large else min(TITLE_LINES, lines(title, WIDTH, _LONG_TITLE)) * 32
+    letters, line = (34, 41) if large else (26, 32)
+    tall = line * (lines(title, WIDTH, _TITLE) if large else min(TITLE_LINES, lines(title, WIDTH, _LONG_TITLE)))
     below = min(CAPTION_LINES, lines(f"{caption} live view", _CAPTION)) * LINE
     top, caption_top = _TOP + tall + _BELOW_TITLE, 720 - _BOTTOM - below
-    return Frame(34 if large else 26, top, caption_top - _BELOW_PARTS - top, caption_top)
+    return Frame(letters, line, top, caption_top - _BELOW_PARTS - top, caption_top)
 
 
 def fitted_title(text: object) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from analysis.concepts.metrics import cumulative_energy
+from analysis.concepts.metrics import TEXT_FROM, cumulative_energy
 from analysis.errors import AnalysisError, StoreError
 from analysis.report.reproduce import overlap_row
 from analysis.report.slides import ReportError
@@ -142,7 +142,7 @@ def _identity(ref: StoreRef) -> str:
 # --- measures -----------------------------------------------------------------------------------------------------
 def _modality(how: Mapping[str, Any], store: Store, _: Sources) -> Facts:
     """Text concepts: those with a modality score above `how["above"]`, or from `how["from"]` on."""
-    low, word = (float(how["above"]), "above") if "above" in how else (float(how.get("from", 0.65)), "from")
+    low, word = (float(how["above"]), "above") if "above" in how else (float(how.get("from", TEXT_FROM)), "from")
     score, energy = (store.concepts[name].to_numpy(float) for name in ("modality_score", "energy"))
     live, known = ~np.isnan(score), np.nan_to_num(score)
     text = known > low if word == "above" else known >= low

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.concepts.metrics import cumulative_energy, jaccard, top_concepts
+from analysis.concepts.metrics import TEXT_FROM, cumulative_energy, jaccard, top_concepts
 from analysis.report.published import paper, published, statements
 from analysis.store.read import Store, find_stores, open_store
 
@@ -164,7 +164,7 @@ def _statement(entry: dict[str, str], store: Store | None) -> dict[str, object]:
 def _said(table: str, store: Store) -> str:
     energy = store.concepts["energy"].to_numpy(float)
     if table == "figure2":
-        text = store.concepts["modality_score"].to_numpy(float) >= 0.65
+        text = store.concepts["modality_score"].to_numpy(float) >= TEXT_FROM
         return f"{100 * energy[text].sum() / max(energy.sum(), 1e-300):.1f} % of the energy in text concepts (score from .65)"
     if table == "figure3":
         half = int((cumulative_energy(energy) < 0.5 - 1e-12).sum()) + 1

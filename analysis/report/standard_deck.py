@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.concepts.kde import modality_density
-from analysis.concepts.metrics import cumulative_energy, top_concepts
+from analysis.concepts.metrics import TEXT_FROM, cumulative_energy, top_concepts
 from analysis.figures import overview as figures
 from analysis.figures.pairs import pair_attribution
 from analysis.figures.palette import backbone_styles
@@ -47,7 +47,6 @@ from analysis.store.finding import (
 from analysis.store.read import DEMO_NOTE, Store
 
 K = 10
-TEXT_FROM, IMAGE_TO = 0.65, 0.35  # what counts as a text or an image concept; between them it is shared
 SHARE = 0.01
 METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")

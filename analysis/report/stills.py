@@ -53,15 +53,14 @@ def still(finding: Finding, kind: str, *, mode: str = "light") -> bytes:
 def _svg(slide: Slide, figure: str, mode: str) -> str:
     """Title, figure and caption one below the other, letters as letters."""
     frame = fitting.frame(slide.title, slide.caption)
-    line = 41 if frame.title == 34 else 32
     title = _wrapped(fitting.fitted_title(slide.title), frame.title)[: fitting.TITLE_LINES]
     caption = _wrapped(fitting.fitted_caption(slide.caption), TEXT)
-    top = _EDGE + line * len(title)
+    top = _EDGE + frame.line * len(title)
     room = _HEIGHT - top - LINE * len(caption) - _EDGE // 2
     tag, _, inside = figure[figure.index("<svg") :].partition(">")
     placed = f'<svg x="{_EDGE}" y="{top}" width="{_WIDTH - 2 * _EDGE}" height="{room}"'
     inner = f"{placed}{re.sub(r' (?:width|height)=.[0-9.]+.', '', tag.removeprefix('<svg'))}>{inside}"
-    written = [_line(words, _EDGE + line * n, f'font-size="{frame.title}" font-weight="600" fill="{INK[mode]}"')
+    written = [_line(words, _EDGE + frame.line * n, f'font-size="{frame.title}" font-weight="600" fill="{INK[mode]}"')
                for n, words in enumerate(title)]  # fmt: skip
     written += [_line(words, _HEIGHT - _EDGE // 2 - LINE * n, f'font-size="{TEXT}" fill="{QUIET[mode]}"')
                 for n, words in enumerate(reversed(caption))]  # fmt: skip

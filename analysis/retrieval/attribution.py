@@ -153,3 +153,8 @@ def _encode(sae: Any, pair: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], 
 
     codes = encode(sae, pair.astype(np.float32), batch_size=2, device="cpu")
     return (codes.indices[0], codes.values[0]), (codes.indices[1], codes.values[1])
+
+
+def signed(value: float) -> str:
+    """A contribution as words say it: three significant digits under a sign."""
+    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")

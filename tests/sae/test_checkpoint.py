@@ -20,6 +20,7 @@ from analysis.sae.checkpoint import (
     to_overcomplete_state_dict,
 )
 from analysis.sae.encode import decode, encode
+from tests.sae import needs_overcomplete
 
 
 def small_sae(seed=0, n_concepts=40, width=12, top_k=5):
@@ -48,7 +49,7 @@ def authors_checkpoint(n_concepts=40, width=12, seed=0):
 
 
 def overcomplete_codes(state, x, top_k):
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.sae import TopKSAE  # 8 seconds, hence here
 
     n_concepts, width = state["dictionary._weights"].shape
@@ -211,7 +212,7 @@ def test_plain_state_dicts_half_precision_prefixes_and_old_files_import(tmp_path
 
 
 def test_multiplier_is_folded_without_changing_the_reconstruction(tmp_path):
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.sae import TopKSAE
 
     torch.manual_seed(0)
@@ -227,7 +228,7 @@ def test_multiplier_is_folded_without_changing_the_reconstruction(tmp_path):
 
 
 def test_batch_top_k_codes_equal_overcomplete_in_eval(tmp_path):
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.sae import BatchTopKSAE
 
     torch.manual_seed(0)

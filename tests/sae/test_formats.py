@@ -17,6 +17,7 @@ from analysis.errors import CheckpointError
 from analysis.sae.checkpoint import Sae, import_checkpoint, load_sae, save_sae
 from analysis.sae.encode import decode, encode
 from analysis.sae.export import export_overcomplete, export_saelens
+from tests.sae import needs_overcomplete
 from tests.sae.foreign import CASES, TOP_K, Case, D, K, Parts, tensors
 
 X = np.random.default_rng(9).standard_normal((400, D)).astype(np.float32) * 2
@@ -67,7 +68,7 @@ def test_what_was_imported_is_saved_and_exported_without_loss(case: Case, tmp_pa
 
 def overcomplete_models() -> dict[str, Any]:
     """overcomplete's own classes in eval mode, beside the options that its state dict needs."""
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.sae import SAE, BatchTopKSAE, JumpSAE, RAJumpSAE, RATopKSAE, TopKSAE  # 8 seconds, hence here
 
     torch.manual_seed(0)
@@ -150,7 +151,7 @@ def test_overcomplete_s_own_classes(models: dict[str, Any], name: str, tmp_path:
 
 
 def _load_into_overcomplete(constructor: str, state: dict[str, torch.Tensor]) -> Any:
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     import overcomplete.sae as library
 
     kind, arguments = constructor.rstrip(")").split("(")

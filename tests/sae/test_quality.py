@@ -5,6 +5,7 @@ from analysis.errors import DataError
 from analysis.sae.checkpoint import Sae
 from analysis.sae.encode import decode, encode
 from analysis.sae.quality import reconstruction
+from tests.sae import needs_overcomplete
 
 
 def case(n=300):
@@ -35,7 +36,7 @@ def test_both_definitions_equal_their_formulas(monkeypatch):
 def test_scalar_definition_is_overcompletes():
     import torch
 
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.metrics import r2_score
 
     sae, h, codes = case()

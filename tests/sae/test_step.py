@@ -6,6 +6,7 @@ import torch
 
 from analysis.sae.step import CpuStep, Rule, State
 from analysis.sae.step_torch import TorchStep
+from tests.sae import needs_overcomplete
 
 
 def start(seed=0, n_concepts=96, width=20):
@@ -73,7 +74,7 @@ def assert_same(step, losses, mine, expected, atol=1e-5):
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "torch"])
 def test_steps_follow_overcomplete(name):
-    pytest.importorskip("overcomplete", reason="overcomplete 0.3.0 does not install on Python 3.13")
+    needs_overcomplete()
     from overcomplete.sae import TopKSAE
 
     weight, bias, dictionary = start()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.attribution import signed
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.why import TIE, UNEXPLAINED, Explained, Explanation, explained, stored
@@ -137,11 +138,6 @@ def _change(sides: list[tuple], comparison: Comparison, pair: str) -> Change:
 def _check(method: Intervention) -> None:
     if reason := method.unexplained():
         raise RetrievalError(reason)
-
-
-def signed(value: float) -> str:
-    """Three significant digits under a sign."""
-    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _lead(first: str, second: str, gap: float) -> str:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.concepts.metrics import jaccard, top_concepts
+from analysis.concepts.metrics import IMAGE_TO, TEXT_FROM, jaccard, top_concepts
 from analysis.figures.style import percent, points
 
 LEVELS = (0.5, 0.9, 0.99)
-TEXT_FROM, IMAGE_TO = 0.65, 0.35  # modality scores of text and image concepts; between them a concept is of both
 MAIN_METHODS = ("base", "removal", "random", "realign")
 
 

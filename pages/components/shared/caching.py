@@ -352,9 +352,7 @@ def corpus(store: Store) -> Corpus:
     kind = examples.kinds(samples["modality"].to_numpy(), pair_id)
     n_pairs = int(pair_id.max(initial=-1)) + 1
     images, texts = (np.flatnonzero(kind == which) for which in (examples.IMAGE, examples.TEXT))
-    first, picture_of = (np.full(n_pairs, -1, np.int64) for _ in range(2))
-    first[pair_id[texts][::-1]] = texts[::-1]
-    picture_of[pair_id[images][::-1]] = images[::-1]
+    first, picture_of = (examples.first_of_pairs(rows, pair_id) for rows in (texts, images))
     counts = [np.bincount(pair_id[rows], minlength=n_pairs) for rows in (images, texts)]
     words = samples["text"].to_numpy(object)
     return Corpus(kind, pair_id, words, len(images), len(texts), counts[0], counts[1], first, picture_of)
@@ -364,14 +362,7 @@ def corpus(store: Store) -> Corpus:
 def ranks(store: Store) -> dict[str, np.ndarray]:
     """Score -> (K,) rank of every concept, 1 = largest; 0 where the score is missing."""
     table = store.concepts
-    found = {}
-    for column in scores.SCORES:
-        values = table[column].to_numpy(float)
-        order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
-        rank = np.empty(len(values), np.int64)
-        rank[order] = np.arange(1, len(values) + 1)
-        found[column] = np.where(np.isnan(values), 0, rank)
-    return found
+    return {column: browse.ranks(table[column].to_numpy(float)) for column in scores.SCORES}
 
 
 def untrained_median(store: Store, score: str) -> float | None:

@@ -47,9 +47,7 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
         store = pickers.store()
         row.command = commands.concept_row(store, 5)
     """
-    state.begin_notices()
-    for problem in caching.plugin_problems():
-        state.notice(problem)
+    _begin_notices()
     bare = st.empty() if state.bare() else None  # the widgets run, and nothing of them is seen
     place = st if bare is None else bare.container()
     line = place.container(horizontal=True, vertical_alignment="bottom", gap="small")
@@ -73,9 +71,7 @@ def rail(page: str, question: str) -> Iterator[Controls]:
         store = pickers.store()
     """
     state.enter(page)
-    state.begin_notices()
-    for problem in caching.plugin_problems():
-        state.notice(problem)
+    _begin_notices()
     row, bare = Controls(title=state.PAGES[page].title), st.empty() if state.bare() else None
     if bare is not None:  # the widgets run, and nothing of them is seen
         with bare.container():
@@ -91,6 +87,13 @@ def rail(page: str, question: str) -> Iterator[Controls]:
         with line:
             actions(page, row)
     state.place_notices(st.container())
+
+
+def _begin_notices() -> None:
+    """Notices of this run, what is wrong with a plugin first."""
+    state.begin_notices()
+    for problem in caching.plugin_problems():
+        state.notice(problem)
 
 
 def actions(page: str, row: Controls) -> None:

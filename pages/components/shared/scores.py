@@ -3,6 +3,7 @@ a modality score, and the reductions of a bridge matrix that the overview lets o
 
 from __future__ import annotations
 
+from analysis.concepts.metrics import IMAGE_TO, TEXT_FROM
 from analysis.concepts.scores import SCORES, Score, at, by_label
 
 __all__ = ["MODALITY_WORDS", "REDUCTIONS", "SCORES", "Score", "at", "by_label", "modality_words"]
@@ -16,8 +17,8 @@ REDUCTIONS: dict[str, str] = {
 
 MODALITY_WORDS = (
     (0.05, "image only"),
-    (0.35, "mostly image"),
-    (0.65, "both modalities"),
+    (IMAGE_TO, "mostly image"),
+    (TEXT_FROM, "both modalities"),
     (0.95, "mostly text"),
     (1.01, "text only"),
 )
@@ -28,4 +29,4 @@ def modality_words(score: float) -> tuple[str, str]:
     if score != score:  # NaN: never active
         return "never active", "gray"
     words = next(words for bound, words in MODALITY_WORDS if score <= bound)
-    return words, "blue" if score <= 0.35 else "violet" if score <= 0.65 else "red"
+    return words, "blue" if score <= IMAGE_TO else "violet" if score <= TEXT_FROM else "red"
