@@ -1,4 +1,5 @@
-"""`--engine ray`: the shards of an extraction mapped over a Ray cluster, one backbone a worker.
+"""`--engine ray`: the shards of an extraction mapped over a Ray cluster, one backbone a worker, and the spans of a pass over
+a task that is larger than memory.
 
 Every worker reads the data and the weights itself and writes its shards where the local engine would, so the work folder
 must lie on a file system that all machines share. The shard function is the local engine's; a worker that dies is
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,11 @@ from analysis.build.files import remove_partial
 from analysis.build.plan import Config, DataPlan, ModelPlan
 from analysis.build.shards import ShardJob, extract_shard, open_backbone
 from analysis.errors import AnalysisError, BackboneError, DataError
+from analysis.retrieval.ranking.passes import Over, Span, Sums
 
 RESTARTS = 3  # of one worker, and of one shard
 OBJECT_STORE = 128 << 20  # bytes of a local cluster's object store; only shard numbers travel
+SUMS_STORE = 1 << 30  # of one for passes: queries travel, and a covariance of 103 MB a worker
 # Of Ray processes that are started here: nobody is told about them, and a worker may take minutes to start, as it does on
 # a busy machine or from a slow file system (Ray's own limit is one minute).
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_register_timeout_seconds": "600"}
@@ -82,21 +87,14 @@ def run_ray(
 
     Raises AnalysisError when Ray is not installed, no worker can start, or a shard failed more than RESTARTS times.
     """
-    try:
-        import ray
-        from ray.exceptions import RayActorError, RayError, RayTaskError
-        from ray.util import ActorPool
-    except ImportError as error:
-        raise AnalysisError("The ray engine needs Ray: run `make cluster`, or use --engine local.") from error
     import torch
 
     job = work.job
-    remove_partial(job.folder)
-    missing = job.missing()
-    started_here = not ray.is_initialized()
-    if started_here:
-        _start(address)
-    try:
+    with _cluster(address, "shard") as ray:
+        from ray.util import ActorPool
+
+        remove_partial(job.folder)
+        missing = job.missing()
         resources = _worker_resources(work.model.device, ray.cluster_resources())
         count = max(1, min(workers or resources["fit"], resources["fit"], len(missing)))  # one more would wait for ever
         actor: Any = ray.remote(
@@ -108,13 +106,53 @@ def run_ray(
         for shard in pool.map_unordered(lambda worker, shard: worker.run.remote(shard), missing):
             done += job.span(shard).stop - job.span(shard).start
             progress(done, job.n_samples)
+
+
+@contextmanager
+def over_ray(*, address: str | None, workers: int | None) -> Iterator[Over]:
+    """How the spans of a pass over a task are computed on a Ray cluster, the one at `address` or a local one: a core each,
+    at most `workers` at a time. Every worker opens the store itself, on a file system that all machines share."""
+    with _cluster(address, "span", object_store=SUMS_STORE) as ray:
+        at_once = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        compute = ray.remote(num_cpus=1, max_retries=RESTARTS)(_called)
+
+        def over(function: Callable[[Span], Sums], spans: Iterable[Span]) -> Iterator[Sums]:
+            held = ray.put(function)
+            waiting: deque[Any] = deque()
+            for span in spans:
+                waiting.append(compute.remote(held, span))
+                if len(waiting) == at_once:
+                    yield ray.get(waiting.popleft())
+            while waiting:
+                yield ray.get(waiting.popleft())
+
+        yield over
+
+
+def _called(function: Callable[[Span], Sums], span: Span) -> Sums:
+    return function(span)
+
+
+@contextmanager
+def _cluster(address: str | None, unit: str, *, object_store: int = OBJECT_STORE) -> Iterator[Any]:
+    """Ray, connected. What goes wrong with one `unit` of the work or with the cluster is one sentence."""
+    try:
+        import ray
+        from ray.exceptions import RayActorError, RayError, RayTaskError, WorkerCrashedError
+    except ImportError as error:
+        raise AnalysisError("The ray engine needs Ray: run `make cluster`, or use --engine local.") from error
+    started_here = not ray.is_initialized()
+    if started_here:
+        _start(address, object_store)
+    try:
+        yield ray
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, AnalysisError) else None
-        raise AnalysisError(f"A shard failed on the cluster: {cause or str(error).splitlines()[-1]}") from error
-    except RayActorError as error:
+        raise AnalysisError(f"A {unit} failed on the cluster: {cause or str(error).splitlines()[-1]}") from error
+    except (RayActorError, WorkerCrashedError) as error:
         raise AnalysisError(
             f"A worker could not start, or died more than {RESTARTS} times ({_last_line(error)}); look at its machine's "
-            "memory, then run the command again: finished shards are kept."
+            f"memory, then run the command again: finished {unit}s are kept."
         ) from error
     except RayError as error:
         raise AnalysisError(f"The Ray cluster failed ({str(error).splitlines()[0]}); run the command again.") from error
@@ -123,12 +161,12 @@ def run_ray(
             ray.shutdown()
 
 
-def _start(address: str | None) -> None:
+def _start(address: str | None, object_store: int = OBJECT_STORE) -> None:
     """Connect to a cluster, or start one here."""
     import ray
 
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-    local: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    local: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": object_store}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # a node that starts too slowly is a bare Exception of Ray's

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import Bars, cache_option
+from analysis.cli.options import Bars, cache_option, engine_options
 from analysis.models.families import TAPS
 from analysis.models.prompts import PROMPTS
 from analysis.models.specs import find_spec
@@ -72,10 +72,7 @@ def build_options(function: Callable) -> Callable:
         click.option("--thumb-side", type=click.IntRange(min=32), default=256, show_default=True),
         click.option("--thumb-quality", type=click.IntRange(1, 100), default=80, show_default=True),
         click.option("--shard-size", type=click.IntRange(min=1), default=256, show_default=True),
-        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-                     help="Where shards are computed; ray needs `make cluster`."),
-        click.option("--ray-address", default=None, help="A running Ray cluster; a local one by default."),
-        click.option("--workers", type=click.IntRange(min=1), default=None, help="Ray workers, one backbone each."),
+        engine_options("shards"),
         click.option("--batch-tokens", type=click.IntRange(min=1), default=None, help="Tokens in one batch."),
         cache_option,
     ]  # fmt: skip

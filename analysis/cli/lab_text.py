@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.cli.task_lab import Asked, task_lab
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.change import Change, contenders, explain_change
 from analysis.retrieval.evaluation.comparison import Comparison
@@ -23,8 +23,8 @@ from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import changed, movement
 from analysis.retrieval.evaluation.why import Explanation, explain
 from analysis.retrieval.interventions import BASE, Intervention, parse
-from analysis.retrieval.task import RetrievalSpace, space_from_store, task_in_pool
-from analysis.store.read import Store, open_store
+from analysis.retrieval.task import RetrievalSpace, task_in_pool
+from analysis.store.read import Store
 
 DIAGNOSTICS = (
     "modality_gap", "matched_cosine", "random_cosine", "random_spread", "distance_in_spreads", "effective_rank", "hubness",
@@ -35,14 +35,11 @@ LEVELS = "level lines, whatever the setting"
 
 
 def run_lab(
-    store: Path,
-    task: str,
+    asked: Asked,
     methods: Sequence[str],
     *,
-    pool: str = "local",
     ks: Sequence[int] = (1, 5, 10),
     definition: str = "hit",
-    partner: Path | None = None,
     curve: str | None = None,
     diagnose: bool = False,
     change: str | None = None,
@@ -52,26 +49,24 @@ def run_lab(
 ) -> str:
     """Text or JSON of one view of the lab: `curve` against a setting, `diagnose`, the queries that a `change` names at the
     last k, or else why the winner of one query's list (`why`: "before" or "after") wins."""
-    opened = open_store(store)
-    other = None if partner is None else space_from_store(open_store(partner), task, pool)
-    lab = Lab(space_from_store(opened, task, pool), None if other is None else lambda _: other)
     interventions = [parse(method) for method in methods]
     if len(interventions) > 1 and not diagnose:
         raise RetrievalError(f"{len(interventions)} methods were given; expected one, to stand beside the base.")
     after = interventions[0] if interventions else BASE
-    if curve is not None:
-        found = curve_tables(lab, curve, after, ks=ks, definition=definition)
-    elif diagnose:
-        texts = opened.samples["text"].to_numpy()[task_in_pool(opened, task, pool).candidate_rows]
-        found = diagnosis_tables(lab, texts, interventions, k=ks[-1], definition=definition)
-    elif change is not None:
-        before, now = (lab.measure(step).ranks[0] for step in (BASE, after))
-        moved = movement(before, now, ks[-1])
-        found = {f"{change} at k = {ks[-1]}: {after.label}": changed(moved, change)}
-    elif query is not None:
-        found = why_tables(lab, opened, query, after, why)
-    else:
-        raise RetrievalError("Nothing was asked of the lab; expected a curve, diagnostics, a change or a query.")
+    with task_lab(asked) as (opened, lab):
+        if curve is not None:
+            found = curve_tables(lab, curve, after, ks=ks, definition=definition)
+        elif diagnose:
+            texts = opened.samples["text"].to_numpy()[task_in_pool(opened, asked.task, asked.pool).candidate_rows]
+            found = diagnosis_tables(lab, texts, interventions, k=ks[-1], definition=definition)
+        elif change is not None:
+            before, now = (lab.measure(step).ranks[0] for step in (BASE, after))
+            moved = movement(before, now, ks[-1])
+            found = {f"{change} at k = {ks[-1]}: {after.label}": changed(moved, change)}
+        elif query is not None:
+            found = why_tables(lab, opened, query, after, why)
+        else:
+            raise RetrievalError("Nothing was asked of the lab; expected a curve, diagnostics, a change or a query.")
     return printed(found, as_json)
 
 

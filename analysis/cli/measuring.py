@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import UserPath, cache_option, plugin_option
+from analysis.cli.options import UserPath, cache_option, engine_options, plugin_option
 
 
 @click.command()
@@ -59,6 +59,15 @@ from analysis.cli.options import UserPath, cache_option, plugin_option
     help="With --query: split into concepts what changed, or the similarities of its target and its winner in a list.",
 )
 @click.option("--plan", is_flag=True, help="Say what would be read, the memory and the time, and stop.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0, max=1e6),
+    default=None,
+    metavar="GB",
+    help="A task that needs more is measured in blocks; half of what is free by default.",
+)
+@click.option("--work", type=UserPath(file_okay=False), default=None, help="Where a task in blocks keeps what it has.")
+@engine_options("blocks")
 @click.option("--run-file", type=UserPath(), help="Write the ranking of the (one) method as a TREC run.")
 @click.option("--qrels-file", type=UserPath(), help="Write the relevant pairs as TREC qrels.")
 @click.option("--mteb-file", type=UserPath(), help="Write recall as JSON of the shape that mteb has.")
@@ -68,7 +77,8 @@ from analysis.cli.options import UserPath, cache_option, plugin_option
 def retrieve(
     store: Path, task: str, methods: tuple[str, ...], ks: str, definition: str, query: int | None, top: int,
     partner: Path | None, pool: str, curve: str | None, diagnose: bool, changed: str | None, why: str | None, as_json: bool,
-    plan: bool, run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
+    plan: bool, memory: float | None, work: Path | None, engine: str, ray_address: str | None, workers: int | None,
+    run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
 ) -> None:  # fmt: skip
     """Recall of interventions on STORE, a curve, diagnostics or single queries: what the Retrieval lab shows."""
     try:
@@ -81,7 +91,9 @@ def retrieve(
         from analysis.retrieval.task import space_from_store
         from analysis.store import open_store
 
-        found = forecast(space_from_store(open_store(store), task, pool), [parse(method) for method in methods])
+        space = space_from_store(open_store(store), task, pool)
+        bytes_free = None if memory is None else int(memory * 1e9)
+        found = forecast(space, [parse(method) for method in methods], memory=bytes_free)
         click.echo("\n".join(found.lines()))
         return
     asked = [
@@ -97,32 +109,26 @@ def retrieve(
     if len(asked) > 1 or (why and query is None):
         wrong = f"{' and '.join(asked)} exclude each other" if len(asked) > 1 else "--why needs --query"
         raise click.UsageError(f"{wrong}; ask for one view at a time, a query's reasons with --query N --why before.")
+    from analysis.cli.task_lab import Asked
+
+    of = Asked(store, task, pool, partner, memory, engine, ray_address, workers, work)
     files = {"run_file": run_file, "qrels_file": qrels_file, "mteb_file": mteb_file, "import_run": import_run}
     if any(files.values()):
         if asked:
             raise click.UsageError(f"{asked[0]} prints a view; give --run-file and the like without it.")
         from analysis.cli.reporting import run_exchange
 
-        click.echo(run_exchange(store, task, methods, cuts, definition, pool, partner, as_json, **files))
+        click.echo(run_exchange(of, methods, cuts, definition, as_json, **files))
         return
-    common: dict[str, Any] = {
-        "pool": pool,
-        "ks": cuts,
-        "definition": definition,
-        "query": query,
-        "partner": partner,
-        "as_json": as_json,
-    }
+    common: dict[str, Any] = {"ks": cuts, "definition": definition, "query": query, "as_json": as_json}
     if curve or diagnose or changed or why:
         from analysis.cli.lab_text import run_lab
 
-        click.echo(
-            run_lab(store, task, methods, curve=curve, diagnose=diagnose, change=changed, why=why or "", **common)
-        )
+        click.echo(run_lab(of, methods, curve=curve, diagnose=diagnose, change=changed, why=why or "", **common))
         return
     from analysis.cli.recall_text import run_retrieve
 
-    click.echo(run_retrieve(store, task, methods, top=top, **common))
+    click.echo(run_retrieve(of, methods, top=top, **common))
 
 
 @click.command()

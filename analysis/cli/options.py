@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def plugin_option(function: Callable) -> Callable:
         expose_value=False,
         help="A Python file with steps of your own; repeat for several. $RETRIEVALLENS_PLUGINS names them for good.",
     )(function)
+
+
+def engine_options(what: str) -> Callable[[Callable], Callable]:
+    """Where the parts of a long computation are computed. what: those parts, in the plural."""
+    chosen = (
+        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+                     help=f"Where {what} are computed; ray needs `make cluster`."),
+        click.option("--ray-address", default=None, help="A running Ray cluster; a local one by default."),
+        click.option("--workers", type=click.IntRange(min=1), default=None, help="Ray workers."),
+    )  # fmt: skip
+    return lambda function: reduce(lambda decorated, option: option(decorated), reversed(chosen), function)
 
 
 def read_picture(path: Path) -> bytes:

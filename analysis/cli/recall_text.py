@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analysis.cli.task_lab import Asked, task_lab
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.controls import with_first_stages
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import side_by_side
 from analysis.retrieval.interventions import BASE, Intervention, parse
-from analysis.retrieval.task import space_from_store, task_in_pool
-from analysis.store.read import Store, open_store
+from analysis.retrieval.task import task_in_pool
+from analysis.store.read import Store
 
 _INTERVALS = {  # what the numbers of a row in JSON mean
     "low, high": "95 % bootstrap interval over queries",
@@ -26,32 +26,26 @@ _INTERVALS = {  # what the numbers of a row in JSON mean
 
 
 def run_retrieve(
-    store: Path,
-    task: str,
+    asked: Asked,
     methods: Sequence[str],
     *,
     ks: Sequence[int],
     definition: str,
     query: int | None,
     top: int,
-    partner: Path | None,
     as_json: bool,
-    pool: str = "local",
 ) -> str:
     """Text (or JSON) of the recall table of `methods`, base first and the other model of a hybrid last, or of one query's
     candidates before and after."""
-    opened = open_store(store)
-    space = space_from_store(opened, task, pool)
-    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
-    lab = Lab(space, None if first is None else lambda _: first)
     interventions = [parse(method) for method in methods]
-    if query is not None:
-        return _one_query(opened, pool, lab, interventions, query, top, as_json)
-    table = evaluate(space, with_first_stages((BASE, *interventions)), ks=ks, definition=definition, lab=lab)
+    with task_lab(asked) as (opened, lab):
+        if query is not None:
+            return _one_query(opened, asked.pool, lab, interventions, query, top, as_json)
+        table = evaluate(lab.space, with_first_stages((BASE, *interventions)), ks=ks, definition=definition, lab=lab)
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         return json.dumps({**table.attrs, "intervals": _INTERVALS, "rows": rows}, indent=1)
-    return _table_text(table, ks, task)
+    return _table_text(table, ks, asked.task)
 
 
 def _table_text(table: pd.DataFrame, ks: Sequence[int], task: str) -> str:

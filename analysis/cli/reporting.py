@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import date as Date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from analysis.cli.options import UserPath, cache_option
+
+if TYPE_CHECKING:
+    from analysis.cli.task_lab import Asked
 
 _FORMATS = (".html", ".pptx", ".pdf")
 
@@ -173,46 +176,42 @@ def import_notes(cache: Path, source: Path) -> None:
 
 
 def run_exchange(
-    store: Path, task: str, methods: tuple[str, ...], ks: tuple[int, ...], definition: str, pool: str, partner: Path | None,
-    as_json: bool, *, run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
+    asked: Asked, methods: tuple[str, ...], ks: tuple[int, ...], definition: str, as_json: bool, *,
+    run_file: Path | None, qrels_file: Path | None, mteb_file: Path | None, import_run: Path | None,
 ) -> str:  # fmt: skip
     """What `retrieve` says when it writes or reads files of other tools: the recall table, then the files."""
     import json
 
+    from analysis.cli.task_lab import task_lab
     from analysis.errors import RetrievalError
     from analysis.report import exchange
     from analysis.report.files import write_whole
     from analysis.retrieval.evaluation.evaluate import evaluate
-    from analysis.retrieval.evaluation.lab import Lab
     from analysis.retrieval.interventions.intervention import BASE, parse
-    from analysis.retrieval.task import space_from_store
-    from analysis.store import open_store
 
-    opened = open_store(store)
-    space = space_from_store(opened, task, pool)
-    first = space_from_store(open_store(partner), task, pool) if partner is not None else None
     chosen = [parse(method) for method in methods]
     if run_file and len(chosen) > 1:
         raise RetrievalError(f"A run holds one ranking, {len(chosen)} methods were given; choose one --method.")
-    lab = Lab(space, None if first is None else lambda _: first)
-    table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, lab=lab)
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
-    if import_run:
-        base = lab.measure(BASE).hits(ks, definition)[0]
-        text = exchange.read_run(import_run)
-        found = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
-        rows += [part | {"method": f"imported: {import_run.name}"} for part in found]
     said = []
-    for path, make in (
-        (run_file, lambda: exchange.run_text(space, chosen[0] if chosen else BASE, first=first)),
-        (qrels_file, lambda: exchange.qrels_text(space)),
-        (mteb_file, lambda: json.dumps(exchange.mteb_json(
-            space, table, task=f"{opened.dataset} {task}", model=opened.backbone,
-            split=str(opened.config["data"].get("split") or "test"), ks=ks), indent=1)),
-    ):  # fmt: skip
-        if path:
-            write_whole(path, make().encode())
-            said.append(f"{path} written.")
+    with task_lab(asked) as (opened, lab):
+        space = lab.space
+        table = evaluate(space, [BASE, *chosen], ks=ks, definition=definition, lab=lab)
+        rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+        if import_run:
+            base = lab.measure(BASE).hits(ks, definition)[0]
+            text = exchange.read_run(import_run)
+            found = exchange.imported_recall(space, text, ks=ks, definition=definition, base=base)
+            rows += [part | {"method": f"imported: {import_run.name}"} for part in found]
+        for path, make in (
+            (run_file, lambda: exchange.run_text(lab, chosen[0] if chosen else BASE)),
+            (qrels_file, lambda: exchange.qrels_text(space)),
+            (mteb_file, lambda: json.dumps(exchange.mteb_json(
+                space, table, task=f"{opened.dataset} {asked.task}", model=opened.backbone,
+                split=str(opened.config["data"].get("split") or "test"), ks=ks), indent=1)),
+        ):  # fmt: skip
+            if path:
+                write_whole(path, make().encode())
+                said.append(f"{path} written.")
     if as_json:
         return json.dumps(rows, indent=1)
     words: dict[str, list[str]] = {}

@@ -30,13 +30,10 @@ DEPTH = 1000  # candidates a query, as trec_eval takes them
 _NAME = re.compile(r"[^\w.+@-]+")
 
 
-def run_text(
-    space: RetrievalSpace, method: Intervention, *, depth: int = DEPTH, first: RetrievalSpace | None = None
-) -> str:
+def run_text(lab: Lab, method: Intervention, *, depth: int = DEPTH) -> str:
     """A TREC run: `query Q0 candidate rank score tag`, the best `depth` candidates of every query."""
-    lists = Lab(space, None if first is None else lambda _: first).lists(method)
     tag = _NAME.sub("_", method.spec or "base") or "base"
-    return "".join(_run_lines(space, lists, min(depth, space.n_candidates), tag))
+    return "".join(_run_lines(lab.space, lab.lists(method), min(depth, lab.space.n_candidates), tag))
 
 
 def qrels_text(space: RetrievalSpace) -> str:

@@ -174,6 +174,18 @@ class RetrievalSpace:
         return {}
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """Some embeddings of a task of a store by (side, variant, positions). Sent to another process, it opens the store
+    there: rows do not travel."""
+
+    store: Any
+    rows: Mapping[str, np.ndarray]
+
+    def __call__(self, side: str, variant: str, positions: np.ndarray) -> np.ndarray:
+        return self.store.embeddings(variant, self.rows[side][positions])
+
+
 def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpace:
     """The space of one task of an open store; embeddings, codes and the SAE are read when they are first used. pool: the
     task's own candidates ("local") or those of all tasks ("global"), see `pools.task_in_pool`."""
@@ -197,7 +209,7 @@ def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpa
         missing_targets=int(facts.missing_targets),
         task=task,
         label=store.label,
-        read_rows=lambda side, variant, positions: store.embeddings(variant, rows[side][positions]),
+        read_rows=StoredRows(store, rows),
         missing_per_query=facts.missing_per_query,
     )
 

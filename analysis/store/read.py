@@ -106,6 +106,10 @@ class Store:
         self.derived = derived
         self._maps: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens it again: memory maps do not travel."""
+        return open_store, (self.path.absolute(),)
+
     # --- identity -------------------------------------------------------------------------------------------------
     @property
     def name(self) -> str:

@@ -2,18 +2,24 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from analysis.build import cluster
 from analysis.build.build import build
 from analysis.build.cluster import ShardWorker
+from analysis.cli import main
 from analysis.data.samples import Sample
 from analysis.errors import AnalysisError
+from analysis.retrieval.ranking.passes import Runner
 from analysis.store import open_store, verify
 from tests.build.folders import GOOD_PAIRS, small_plan
 from tests.data.writers import write_coco_json
+from tests.synthetic_store import make_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -152,3 +158,40 @@ def test_a_worker_that_finds_other_data_refuses(checkpoint, coco_folder, tmp_pat
     with pytest.raises(AnalysisError, match="dtype float32 instead of bfloat16; give --device, --dtype"):
         worker(corpus.config(plan.data), {**backbone, "dtype": "bfloat16"})
     assert isinstance(corpus.samples[0], Sample)
+
+
+class DyingOnce:
+    """Computes a span like anybody; the first that is asked dies on it as the system would kill it."""
+
+    def __init__(self, grave):
+        self.grave = grave
+
+    def __call__(self, span):
+        if not self.grave.exists():
+            self.grave.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"rows": np.arange(*span)}
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_a_cluster_computes_the_spans_of_a_task_in_order_although_a_worker_dies(ray_cluster, tmp_path):
+    spans = [(start, start + 7) for start in range(0, 70, 7)]
+    with cluster.over_ray(address=None, workers=2) as over:
+        parts = list(over(DyingOnce(tmp_path / "grave"), spans))
+    assert (tmp_path / "grave").read_text()
+    np.testing.assert_array_equal(np.concatenate([part["rows"] for part in parts]), np.arange(70))
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_retrieve_over_a_cluster_prints_the_table_of_one_machine(ray_cluster, tmp_path, monkeypatch):
+    store = make_store(tmp_path / "cache")
+    monkeypatch.setattr("analysis.cli.task_lab.Runner", partial(Runner, span=9))
+    asked = ["retrieve", str(store), "--task", "i2t", "--method", "realign:alpha=0.1+csls:k=4"]
+    here, there = (
+        CliRunner().invoke(main, [*asked, *more])
+        for more in ([], ["--engine", "ray", "--work", str(tmp_path / "work")])
+    )
+    assert there.exit_code == 0, there.output
+    assert there.stdout == here.stdout

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from analysis.cli import main
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.interventions import BASE, parse
+from analysis.retrieval.ranking.passes import Runner
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
 from tests.build.folders import GOOD_PAIRS, checkpoint_of, write_task
@@ -166,6 +167,30 @@ def test_retrieve_as_text_shows_percent(store):
     expected = evaluate(space_from_store(open_store(store), "t2i"), [BASE], ks=(1,))["recall"].item()
     assert f"{100 * expected:.1f} [" in done.output
     assert "60 queries, 30 candidates" in done.output
+
+
+def test_a_task_in_blocks_gives_the_same_lines_and_is_gone_on_with(store, tmp_path, monkeypatch):
+    asked = ["retrieve", store, "--task", "i2t", "--method", "realign:alpha=0.3", "--method", REMOVAL]
+    whole = run(*asked)
+    in_blocks = [*asked, "--memory", 0, "--work", tmp_path / "work"]
+    kept = Runner._keep
+
+    def killed(self, work, sums, done):
+        kept(self, work, sums, done)
+        if work.key.startswith("ranks of realign"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_keep", killed)
+        assert run(*in_blocks).exit_code == 1
+    (folder,) = (tmp_path / "work").iterdir()
+    assert len(list(folder.glob("*.npz"))) == 4  # ranks of the base, moments of two sides, ranks of ReAlign
+    done = run(*in_blocks)
+    table = whole.stdout.split("targets", 1)[1]
+    assert done.exit_code == 0, done.output
+    assert table in done.stdout
+    assert list((tmp_path / "work").iterdir()) == []
+    assert "in blocks" in run(*in_blocks, "--plan").stdout
 
 
 def test_retrieve_lists_the_candidates_of_one_query(store):

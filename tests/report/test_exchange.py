@@ -14,6 +14,7 @@ from analysis.cli import main
 from analysis.errors import DataError
 from analysis.report.exchange import imported_recall, mteb_json, qrels_text, run_text
 from analysis.retrieval.evaluation.evaluate import evaluate
+from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions.intervention import BASE, parse
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
@@ -44,7 +45,7 @@ def trec(run: str, qrels: str, measures: set[str]) -> dict[str, float]:
 @pytest.mark.parametrize("spec", ["base", "removal:attribution,share=0.1", "realign:alpha=0.3"])
 def test_trec_eval_measures_what_we_measure(space: RetrievalSpace, spec: str) -> None:
     method = BASE if spec == "base" else parse(spec)
-    found = trec(run_text(space, method), qrels_text(space), {"success.1,5,10", "recall.1,5,10"})
+    found = trec(run_text(Lab(space), method), qrels_text(space), {"success.1,5,10", "recall.1,5,10"})
     for definition, name in (("hit", "success"), ("fraction", "recall")):
         rows = evaluate(space, [method], ks=KS, definition=definition).set_index("k")["recall"]
         for k in KS:
@@ -62,7 +63,7 @@ def tied_space() -> RetrievalSpace:
 
 def test_ties_and_names_with_spaces_survive() -> None:
     space = tied_space()
-    run = run_text(space, BASE)
+    run = run_text(Lab(space), BASE)
     assert all(len(line.split()) == 6 for line in run.splitlines())
     assert trec(run, qrels_text(space), {"success.1,5"})["success_1"] == pytest.approx(0.25)
     assert imported_recall(space, run, ks=(1, 2))[1]["recall"] == pytest.approx(0.5)
@@ -71,14 +72,14 @@ def test_ties_and_names_with_spaces_survive() -> None:
 def test_an_exported_run_comes_back_with_the_same_numbers(space: RetrievalSpace) -> None:
     method = parse("realign:alpha=0.3")
     expected = evaluate(space, [method], ks=KS)
-    found = imported_recall(space, run_text(space, method), ks=KS)
+    found = imported_recall(space, run_text(Lab(space), method), ks=KS)
     for name in ("k", "recall", "low", "high"):
         assert [row[name] for row in found] == pytest.approx(expected[name].tolist(), abs=1e-12)
 
 
 def test_trec_eval_and_the_import_agree_on_a_foreign_run_with_ties(space: RetrievalSpace) -> None:
     random = np.random.default_rng(0)
-    full = [line.split() for line in run_text(space, BASE).splitlines()]
+    full = [line.split() for line in run_text(Lab(space), BASE).splitlines()]
     foreign = "\n".join(f"{q} Q0 {c} 0 {random.integers(0, 9)} other" for q, _, c, *_ in full)
     found = trec(foreign, qrels_text(space), {"success.1,5,10"})
     ours = imported_recall(space, foreign, ks=KS)
@@ -88,7 +89,7 @@ def test_trec_eval_and_the_import_agree_on_a_foreign_run_with_ties(space: Retrie
 
 def test_a_query_without_a_line_is_a_miss_even_where_k_exceeds_the_pool() -> None:
     space = tied_space()
-    one = run_text(space, BASE).splitlines()[0]
+    one = run_text(Lab(space), BASE).splitlines()[0]
     assert imported_recall(space, one, ks=(1, 50))[1]["recall"] == pytest.approx(0.25)
 
 
@@ -104,7 +105,7 @@ def test_a_query_without_a_line_is_a_miss_even_where_k_exceeds_the_pool() -> Non
 )
 def test_strange_runs_are_refused_with_the_line(space: RetrievalSpace, change, words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DataError, match=f"{words}.*expected"):
-        imported_recall(space, change(run_text(space, BASE).splitlines()[0]))
+        imported_recall(space, change(run_text(Lab(space), BASE).splitlines()[0]))
 
 
 def test_mteb_calls_the_papers_recall_a_hit_rate(space: RetrievalSpace) -> None:

@@ -49,8 +49,9 @@ class Forecast:
         ]
 
 
-def forecast(space: RetrievalSpace, methods: Sequence[Intervention]) -> Forecast:
-    """Reads one row and times one product; nothing of the task is ranked. RetrievalError for a task without queries."""
+def forecast(space: RetrievalSpace, methods: Sequence[Intervention], *, memory: int | None = None) -> Forecast:
+    """Reads one row and times one product; nothing of the task is ranked. memory: bytes that may be taken, default half of
+    what is free. RetrievalError for a task without queries."""
     if space.read_rows is None or not space.n_queries or not space.n_candidates:
         raise RetrievalError("This task holds nothing to plan for; expected queries and candidates in a store.")
     row = space.read_rows("queries", "mean", np.zeros(1, np.int64))
@@ -58,7 +59,7 @@ def forecast(space: RetrievalSpace, methods: Sequence[Intervention]) -> Forecast
     measurements = 1 + sum(len(method.seeds()) for method in methods)
     flops = _rate(width)
     work = 2.0 * space.n_queries * space.n_candidates * width * measurements
-    held = fits_in_memory(space)
+    held = fits_in_memory(space, memory=memory)
     reads = 1 if held else measurements  # what is held whole is read once
     return Forecast(
         space.n_queries, space.n_candidates, width, measurements,

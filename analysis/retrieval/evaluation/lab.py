@@ -25,7 +25,8 @@ from analysis.retrieval.ranking.corrected import CorrectedScores, measure_bias
 from analysis.retrieval.ranking.engine import LabEngine
 from analysis.retrieval.ranking.lists import Lists, ScoreLists
 from analysis.retrieval.ranking.low_rank import Projection
-from analysis.retrieval.ranking.ranks import TargetRanks, target_ranks
+from analysis.retrieval.ranking.passes import Runner
+from analysis.retrieval.ranking.ranks import RankCounter, RankPass, Splittable, TargetRanks, target_ranks
 from analysis.retrieval.ranking.similarities import Scores
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
@@ -68,10 +69,12 @@ class Lab:
         *,
         device: str = "cpu",
         memory: int | None = None,
+        runner: Runner | None = None,
     ) -> None:
         """partner: gives the space of another backbone by the name that a hybrid step carries. memory: bytes that may be
-        taken; default half of what is free."""
+        taken; default half of what is free. runner: of the passes over a task that is measured in blocks."""
         self.space, self.device = space, device
+        self._runner = runner or Runner()
         self.in_blocks = not fits_in_memory(space, memory=memory)
         self._partner = partner
         self._stages: OrderedDict[str, Scores] = OrderedDict()
@@ -143,7 +146,8 @@ class Lab:
         intervention = intervention.seeds()[0].without_hybrid()
         with self._lock:
             if self.in_blocks:
-                return self._scores_in_blocks(intervention)[0]
+                in_blocks, _ = self._scores_in_blocks(intervention)
+                return in_blocks
             single = intervention.single_projection
             if not intervention.steps:
                 return self.engine.scores()
@@ -206,8 +210,9 @@ class Lab:
         """(ranks of all targets, how many queries have no direction: those rank behind every candidate)."""
         qrels = self.space.qrels
         if self.in_blocks:
-            scores, void = self._scores_in_blocks(single)
-            return target_ranks(scores, qrels).losing(void), int(void.sum())
+            rows, void = self._scores_in_blocks(single)
+            counting = RankPass(rows, RankCounter(rows, qrels), f"ranks of {single.spec}", single.label)
+            return counting.ranks(self._runner.run(counting)).losing(void), int(void.sum())
         step, hybrid = single.single_projection, single.hybrid
         if step is not None:
             projection, r = self.projection(step)
@@ -223,8 +228,8 @@ class Lab:
             ranks = hybrid.ranks(self.first_stage(hybrid.first), scores, qrels)
         return ranks.losing(void), int(void.sum())
 
-    def _scores_in_blocks(self, intervention: Intervention) -> tuple[Scores, np.ndarray]:
-        cosines, void = fit_blocks(intervention, self.space)
+    def _scores_in_blocks(self, intervention: Intervention) -> tuple[Splittable, np.ndarray]:
+        cosines, void = fit_blocks(intervention, self.space, self._runner)
         step = intervention.correction
         if step is None:
             return cosines, void

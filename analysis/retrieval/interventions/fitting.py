@@ -16,6 +16,7 @@ from analysis.retrieval.interventions.registry import blame
 from analysis.retrieval.interventions.step import MapsRows, Step, WeighsConcepts
 from analysis.retrieval.ranking.blocks import BlockRows
 from analysis.retrieval.ranking.corrected import CandidateBias, CorrectedScores, measure_bias
+from analysis.retrieval.ranking.passes import Runner
 from analysis.retrieval.ranking.rows import Side, unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
 from analysis.retrieval.ranking.transforms import Transform
@@ -148,8 +149,11 @@ def fit(
     return Fitted(intervention, space, queries.rows, queries.void, of_queries, of_candidates, candidates)
 
 
-def fit_blocks(intervention: Intervention, space: RetrievalSpace) -> tuple[RowScores, np.ndarray]:
-    """(cosines of all queries with candidates that are never held together, which queries have no direction).
+def fit_blocks(
+    intervention: Intervention, space: RetrievalSpace, runner: Runner | None = None
+) -> tuple[RowScores, np.ndarray]:
+    """(cosines of all queries with candidates that are never held together, which queries have no direction). runner: of
+    the passes over the rows of either side.
 
     RetrievalError for steps that need all candidates at once.
     """
@@ -161,9 +165,14 @@ def fit_blocks(intervention: Intervention, space: RetrievalSpace) -> tuple[RowSc
         )
     variants = intervention.pool.queries, intervention.pool.candidates
     sides = [BlockRows.of(space, side, variant) for side, variant in zip(SIDES, variants, strict=True)]
-    for step in intervention.linear:
+    for n, step in enumerate(intervention.linear):
         if step.looks_at_rows:
-            context = BlockContext(space, sides[0].moments(), sides[1].moments(), variants)
+            before = Intervention(intervention.linear[:n]).spec
+            moments = [
+                rows.moments(runner, f"moments of {side}, {variant}, after {before}")
+                for rows, side, variant in zip(sides, SIDES, variants, strict=True)
+            ]
+            context = BlockContext(space, moments[0], moments[1], variants)
             pair = guarded(step, step.fit_moments, context)
         else:
             pair = guarded(step, step.fit, Context(space, _no_rows(sides[0].width), _no_rows(sides[1].width)))

@@ -82,6 +82,11 @@ def load_plugin(path: str | Path) -> tuple[str, ...]:
     return _loaded[file]
 
 
+def plugin_files() -> tuple[Path, ...]:
+    """The files whose steps are registered."""
+    return tuple(_loaded)
+
+
 def load_named_plugins() -> list[str]:
     """Register the files named in $RETRIEVALLENS_PLUGINS; gives one sentence for each that cannot be used."""
     problems = []

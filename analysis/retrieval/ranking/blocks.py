@@ -5,7 +5,8 @@ Nothing of size C x D or Q x C is held: statistics are summed in one pass over t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ import psutil
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.ranking.length_series import length_series
+from analysis.retrieval.ranking.passes import Runner, Span, Sums
 from analysis.retrieval.ranking.rows import Moments, Rows, unit_rows
 from analysis.retrieval.ranking.transforms import Transform
 from analysis.retrieval.realign import Statistics, statistics
@@ -105,20 +107,24 @@ class BlockRows(Rows):
             raise RetrievalError(f"Whitening was asked for with {sums.n} samples; expected two or more.")
         return Statistics(sums.mean, sums.covariance, sums.n)
 
-    def moments(self) -> Moments:
+    def moments(self, runner: Runner | None = None, key: str = "") -> Moments:
+        """One pass. key: what tells these rows from others of the task, where the runner keeps sums."""
+        return _moments((runner or Runner()).run(_MomentsPass(self, key)))
+
+    def moments_of(self, span: Span) -> Moments:
+        """Of the rows in a span that have a direction."""
         shift: np.ndarray | None = None
         n, total, scatter = 0, np.zeros(self._width), np.zeros((self._width, self._width))
-        for rows in self._live():
-            shift = rows.mean(axis=0) if shift is None else shift  # near the mean: nothing cancels in the covariance
-            centred = rows - shift
-            n, total = n + len(rows), total + centred.sum(axis=0)
-            scatter += centred.T @ centred
+        for start in range(*span, BLOCK):
+            rows, void = self._rows(np.arange(start, min(start + BLOCK, span[1])))
+            live = rows[~void] if void.any() else rows
+            if shift is None and len(live):
+                shift = live.mean(axis=0)  # near the mean: nothing cancels in the covariance
+            if shift is not None:
+                centred = live - shift
+                n, total = n + len(live), total + centred.sum(axis=0)
+                scatter += centred.T @ centred
         return Moments(n, np.zeros(self._width) if shift is None else shift, total, scatter)
-
-    def _live(self) -> Iterator[np.ndarray]:
-        for start, stop in self.spans(BLOCK):
-            rows, void = self._rows(np.arange(start, stop))
-            yield rows[~void] if void.any() else rows
 
     def _rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, void = unit_rows(self._read(ids), dtype=np.float64)
@@ -127,3 +133,31 @@ class BlockRows(Rows):
             void |= empty
             rows[void] = 0  # a step that adds something must not give a void row a direction
         return rows, void
+
+
+@dataclass(frozen=True)
+class _MomentsPass:
+    rows: BlockRows
+    key: str
+    title: str = "Mean and covariance"
+
+    @property
+    def n(self) -> int:
+        return len(self.rows)
+
+    def part(self, span: Span) -> Sums:
+        return _sums(self.rows.moments_of(span))
+
+    def joined(self, first: Sums, then: Sums) -> Sums:
+        one, other = _moments(first), _moments(then)
+        if not one.n or not other.n:  # no row with a direction: the shift is no mean of anything
+            return first if one.n else then
+        return _sums(one.joined(other))
+
+
+def _sums(found: Moments) -> Sums:
+    return {"n": np.array(found.n), "shift": found.shift, "total": found.total, "scatter": found.scatter}
+
+
+def _moments(sums: Sums) -> Moments:
+    return Moments(int(sums["n"]), sums["shift"], sums["total"], sums["scatter"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.ranking.passes import Span
 from analysis.retrieval.ranking.similarities import Scores, Tile, rounded
 from analysis.retrieval.search import best_candidates, similarities
 
@@ -89,6 +91,12 @@ class CorrectedScores:
         self._single = bias.values.astype(np.float32)
         self.n_queries, self.n_candidates = scores.n_queries, scores.n_candidates
         self.candidate_norm = scores.candidate_norm
+
+    def within(self, span: Span) -> Self:
+        """As `RowScores.within`; of corrected cosines that are compared in blocks."""
+        part = copy(self)
+        part._scores = self._scores.within(span)  # type: ignore[attr-defined]
+        return part
 
     def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
         groups = self._group if queries is None else self._group[queries]

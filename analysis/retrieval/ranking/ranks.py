@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.ranking.passes import Span, Sums
 from analysis.retrieval.ranking.rows import LARGE, worth_compiling
 from analysis.retrieval.ranking.similarities import Scores, Tile
 
@@ -108,6 +110,42 @@ def target_ranks(scores: Scores, qrels: sp.csr_array, *, exact_to: int | None = 
     return counter.ranks()
 
 
+class Splittable(Scores, Protocol):
+    """Scores of which a span of candidates can be looked at alone."""
+
+    def within(self, span: Span) -> Scores:
+        """The same, of which the tiles hold the candidates of a span alone."""
+
+
+@dataclass(frozen=True)
+class RankPass:
+    """The counting of `target_ranks` as a pass over the candidates. key: the intervention's text form."""
+
+    scores: Splittable
+    counter: RankCounter
+    key: str
+    title: str
+
+    @property
+    def n(self) -> int:
+        return self.scores.n_candidates
+
+    def part(self, span: Span) -> Sums:
+        counter = self.counter.fresh()
+        for tile in self.scores.within(span).tiles():
+            counter.add(tile)
+        return counter.sums()
+
+    def joined(self, first: Sums, then: Sums) -> Sums:
+        return {
+            name: first[name] + then[name] if name in ("above", "near") else np.concatenate([first[name], then[name]])
+            for name in first
+        }
+
+    def ranks(self, sums: Sums) -> TargetRanks:
+        return self.counter.fresh(sums).ranks()
+
+
 class RankCounter:
     """Counts, tile by tile, the rivals that certainly beat each target, and keeps the undecided ones for a second look."""
 
@@ -131,6 +169,20 @@ class RankCounter:
         norms = scores.candidate_norm
         self._norm = np.ones(len(self._query)) if norms is None else norms[self._candidate]
         self._count = _counting(n_pairs)
+
+    def fresh(self, sums: Sums | None = None) -> RankCounter:
+        """The same with these counts, or with none."""
+        other = copy(self)
+        other._above, other._near, other._pairs = np.zeros_like(self._above), np.zeros_like(self._near), []
+        if sums is not None:
+            other._above, other._near = sums["above"], sums["near"]
+            other._pairs = [(sums["target"], sums["candidate"])]
+        return other
+
+    def sums(self) -> Sums:
+        """What was counted; those of spans that follow each other add up."""
+        target, candidate = self._undecided()
+        return {"above": self._above, "near": self._near, "target": target, "candidate": candidate}
 
     def add(self, tile: Tile) -> None:
         queries = slice(tile.first, tile.first + len(tile.values))
@@ -170,14 +222,20 @@ class RankCounter:
         return TargetRanks(self._query, self._candidate, rank, self._scores.n_queries, self._scores.n_candidates)
 
     def _settle_pairs(self, rank: np.ndarray, chosen: np.ndarray) -> None:
-        target = np.concatenate([np.empty(0, np.int64), *(pair[0] for pair in self._pairs)])
-        candidate = np.concatenate([np.empty(0, np.int64), *(pair[1] for pair in self._pairs)])
+        target, candidate = self._undecided()
         target, candidate = target[chosen[target]], candidate[chosen[target]]
         own = self._exact(np.flatnonzero(chosen))
         similarity = self._scores.pairs(self._query[target], candidate)
         better = beats(similarity, candidate, own[target], self._candidate[target])
         count = np.bincount(target[better], minlength=len(rank))
         rank[chosen] = self._above[chosen] + 1 + count[chosen]
+
+    def _undecided(self) -> tuple[np.ndarray, np.ndarray]:
+        """(target, candidate) of every pair that waits for its second look."""
+        return (
+            np.concatenate([np.empty(0, np.int64), *(pair[0] for pair in self._pairs)]),
+            np.concatenate([np.empty(0, np.int64), *(pair[1] for pair in self._pairs)]),
+        )
 
     def _decide_rows(self, rank: np.ndarray, targets: np.ndarray) -> None:
         """Whole rows in float64, for data in which hundreds of candidates are as good as equal."""

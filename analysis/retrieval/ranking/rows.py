@@ -113,6 +113,13 @@ class Moments:
         offset = self.total / max(self.n, 1)
         return (self.scatter - self.n * np.outer(offset, offset)) / max(self.n - 1, 1)
 
+    def joined(self, other: Moments) -> Moments:
+        """Those of these rows and of others, about this shift."""
+        offset = other.shift - self.shift
+        crossed = np.outer(other.total, offset)
+        scatter = self.scatter + other.scatter + crossed + crossed.T + other.n * np.outer(offset, offset)
+        return Moments(self.n + other.n, self.shift, self.total + other.total + other.n * offset, scatter)
+
     def about(self, point: np.ndarray) -> np.ndarray:
         """sum (x - point)(x - point)^T."""
         offset = self.mean - point

@@ -9,12 +9,14 @@ tile treats two similarities that are closer than the bound as undecided, and as
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.ranking.passes import Span
 from analysis.retrieval.ranking.product import Products
 from analysis.retrieval.ranking.rows import LARGE, Rows, RowSource, worth_compiling
 
@@ -77,6 +79,13 @@ class RowScores:
         self.candidate_norm: np.ndarray | None = None
         self.device = device
         self._products = Products(device)
+        self._span = (0, self.n_candidates)
+
+    def within(self, span: Span) -> Self:
+        """The same, of which the tiles hold the candidates of a span alone, at the positions that they have."""
+        part = copy(self)
+        part._span = span
+        return part
 
     def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
         if queries is None:
@@ -89,11 +98,17 @@ class RowScores:
             ]
         reach = [largest_norm(rows, first, "query") for first, rows in groups]
         buffer = np.empty(QUERY_BLOCK * CANDIDATE_BLOCK, np.float32)
-        for start, stop in self.candidates.spans(CANDIDATE_BLOCK):
+        for start, stop in self._blocks():
             chunk = self.candidates.read(start, stop, np.float32)
             size = largest_norm(chunk, start, "candidate") * error_bound(self.candidates.width)
             for (first, rows), norm in zip(groups, reach, strict=True):
                 yield Tile(first, start, self._products(rows, chunk, buffer), norm * size)
+
+    def _blocks(self) -> Iterator[Span]:
+        first, last = self._span
+        for start, stop in self.candidates.spans(CANDIDATE_BLOCK):
+            if start < last and stop > first:
+                yield max(start, first), min(stop, last)
 
     def rough(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         parts = [*self.queries.parts, *self.candidates.parts]
