@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -189,6 +190,56 @@ def test_command_options(count: int, store: Path) -> None:
         words = [word for option, text in options for word in (option, text.replace("\0", ""))]
         with bounded():
             done = runner().invoke(main, ["retrieve", str(store), "--task", "t2i", *words])
+        assert done.exit_code in (0, 1, 2), done.output
+        assert done.exception is None or isinstance(done.exception, SystemExit | AnalysisError), repr(done.exception)
+        assert "Traceback" not in done.output
+
+    check()
+
+
+AT_ONCE = ("list", "verify", "retrieve", "concepts", "reproduce", "query", "report", "deck", "concept-effects")
+LONG = (
+    "build",
+    "extract",
+    "train-sae",
+    "encode",
+    "score",
+    "import-sae",
+    "import-embeddings",
+    "export-sae",
+)  # data: none
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """A command with a few of its own options; those that compute for minutes get data that do not exist."""
+    name = draw(st.sampled_from([*AT_ONCE, *LONG]))
+    known = [option for option in main.commands[name].params if isinstance(option, click.Option)]
+    words = []
+    for option in draw(st.lists(st.sampled_from(known), max_size=4)) if known else ():
+        if option.name not in ("dataset", "plugins", "cache"):  # files that run or are written
+            words.append(option.opts[-1])
+            if not option.is_flag:
+                choices = list(getattr(option.type, "choices", ()))
+                words.append(draw(st.one_of(st.sampled_from(choices or NUMBERS), value)).replace("\0", ""))
+    return [name, *words]
+
+
+@counts
+def test_options_of_every_command(count: int, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where relative paths of outputs end
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(store.parents[1]))
+    places = {"dataset": tmp_path / "nowhere", "store": store, "path": tmp_path / "none", "backbone": "clip-mini"}
+    assert {*AT_ONCE, *LONG} < set(main.commands)
+
+    @generated(count)
+    @given(command_lines())
+    def check(words: list[str]) -> None:
+        name, *options = words
+        needed = [param for param in main.commands[name].params if param.required and param.name in places]
+        for param in needed:
+            options += [*([] if isinstance(param, click.Argument) else [param.opts[-1]]), str(places[param.name])]
+        done = runner().invoke(main, [name, *options])
         assert done.exit_code in (0, 1, 2), done.output
         assert done.exception is None or isinstance(done.exception, SystemExit | AnalysisError), repr(done.exception)
         assert "Traceback" not in done.output

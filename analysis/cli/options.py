@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ class UserPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return super().convert(Path(value).expanduser(), param, ctx)
-        except RuntimeError as error:  # "~nobody/x": there is no such user
-            self.fail(f"{value!s}: {error}", param, ctx)
+            path = super().convert(Path(value).expanduser(), param, ctx)
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                os.stat(path)
+            return path
+        except (RuntimeError, ValueError, OSError) as error:  # "~nobody/x", a NUL, a name too long for the file system
+            self.fail(f"{str(value)[:80]!r} is no path: {getattr(error, 'strerror', None) or error}", param, ctx)
 
 
 def cache_option(function: Callable) -> Callable:

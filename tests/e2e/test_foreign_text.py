@@ -56,15 +56,11 @@ def quiet(page) -> None:
 def test_no_request_leaves_and_no_link_leads_away(name: str, tab) -> None:
     path = "/" if name == "overview" else f"/{name}"
     every = dict.fromkeys(sorted(state.KNOWN - {state.STORE, state.STORES}), POISON)
-    asked = [{"store": "qwen2-vl-mini", "source": "data", "concept": "0", "words": POISON}, every]
-    for params in [*asked, {"text": POISON}] if name == "live_query" else asked:
+    found = {"store": "qwen2-vl-mini", "source": "data", "concept": "0"}  # what leads to the texts of the store
+    for params in ({**every, **found}, {"text": POISON}) if name == "live_query" else ({**every, **found},):
         tab.goto(f"{path}?{urlencode(params)}")
         settle(tab)
-        if name not in (
-            "stores",
-            "findings",
-            "present",
-        ):  # these show neither a store's texts nor a link's by themselves
+        if name not in ("stores", "findings", "present"):  # these show no text of a store or a link by themselves
             tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL)
         quiet(tab)
     boxes = tab.locator("input[type=text]:visible, textarea:visible")
