@@ -22,6 +22,8 @@ def test_thirty_steps_back_and_forth(chromium: str, app: str) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE)
         page.goto(f"{app}/concepts?store={STORE}")
+        page.locator("h1").first.wait_for()
+        settled(page)
         start = address(page)
         seen = {start: shown(page)}
         for step in steps(page):
@@ -89,8 +91,7 @@ def address(page: Any) -> str:
 
 
 def shown(page: Any) -> tuple[str, str]:
-    """What tells one place from another: the title, what was chosen, and the words of the page."""
-    settled(page)
+    """What tells one place from another: the title, what was chosen, and the words of the page, which has settled."""
     chosen = page.evaluate(
         "() => ['stSelectbox', 'stNumberInput', 'stTextInput']"
         ".flatMap(id => [...document.querySelectorAll(`[data-testid=${id}]`)])"
