@@ -6,7 +6,7 @@ difference_low, difference_high to the base (paired). All shares in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -170,10 +170,17 @@ def levels(setting: str, intervention: Intervention) -> tuple[Intervention, ...]
 
 
 def control_band(
-    lab: Lab, setting: str, intervention: Intervention, *, ks: Sequence[int] = KS, definition: str = "hit"
+    lab: Lab,
+    setting: str,
+    intervention: Intervention,
+    *,
+    ks: Sequence[int] = KS,
+    definition: str = "hit",
+    along: Callable[[Step, tuple[float, ...]], np.ndarray] | None = None,
 ) -> pd.DataFrame | None:
     """The control of a curve over a set of concepts: as many random live concepts, ten seeds. Columns x, k, recall (mean of
-    the seeds), band_low, band_high. None for a step without such a control."""
+    the seeds), band_low, band_high. None for a step without such a control. along: `recall_along` of one seed, where
+    somebody keeps it."""
     step = step_of(setting, intervention)
     control = step.control(SEEDS)
     if control is None:
@@ -181,17 +188,22 @@ def control_band(
     picked = getattr(step, "concepts", ())
     if picked:  # as many random concepts as were picked by hand
         control = replace(control, share=len(picked) / len(lab.space.dictionary))  # type: ignore[type-var]
-    options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
-    values = places(lab, step.repeats()[0], setting)
-    recall = []
-    for drawn in control.repeats():
-        ranks = lab.ranks_along(Intervention((drawn,)), drawn, setting, values)
-        recall.append([options.hits(part).mean(axis=0) for part in ranks])
-    found = np.array(recall)  # (seeds, x, ks)
-    table = _grid(values, options.ks)
+    values = tuple(places(lab, step.repeats()[0], setting))
+    one = along or (lambda drawn, values: recall_along(lab, drawn, setting, values, ks=ks, definition=definition))
+    found = np.stack([one(drawn, values) for drawn in control.repeats()])  # (seeds, x, ks)
+    table = _grid(values, ks)
     for name, column in (("recall", found.mean(0)), ("band_low", found.min(0)), ("band_high", found.max(0))):
         table[name] = column.ravel()
     return table
+
+
+def recall_along(
+    lab: Lab, step: Step, setting: str, values: Sequence[float], *, ks: Sequence[int], definition: str
+) -> np.ndarray:
+    """(x, ks) recall of one step by itself while a setting moves."""
+    options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
+    ranks = lab.ranks_along(Intervention((step,)), step, setting, values)
+    return np.array([options.hits(part).mean(axis=0) for part in ranks])
 
 
 def places(lab: Lab, step: Step, setting: str) -> list[float]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from analysis.retrieval.evaluation.curves import Curves
     from analysis.retrieval.evaluation.diagnostics import Diagnostics
     from analysis.retrieval.evaluation.lab import Lab, Measured
-    from analysis.retrieval.interventions import Intervention
+    from analysis.retrieval.interventions import Intervention, Step
     from analysis.retrieval.interventions.fitting import Fitted
     from analysis.retrieval.task import RetrievalSpace
     from analysis.sae.checkpoint import Sae
@@ -715,17 +715,17 @@ def by_id(name: str, dataset: str) -> Store:
 
 
 def measured(store: Store, task: str, method: Intervention, pool: str = "local") -> Measured:
-    """Ranks of all targets under an intervention. Of several steps each random seed is fitted and kept by itself: a visitor
-    who moves on meanwhile waits for one seed, not for ten."""
+    """Ranks of all targets under an intervention. Each random seed is measured and kept by itself: a visitor who moves on
+    meanwhile waits for one seed, not for ten."""
     from analysis.retrieval.evaluation.lab import together
 
     seeds = method.seeds()
-    if len(seeds) == 1 or len(method.steps) == 1:
+    if len(seeds) == 1:
         return _measured(store, task, method, pool)
     return together(method, [_measured(store, task, seed, pool) for seed in seeds])
 
 
-@st.cache_resource(max_entries=256, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
+@st.cache_resource(max_entries=512, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
 def _measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
     return lab(store, task, pool).measure(method)
 
@@ -763,7 +763,6 @@ def lab_curves(
     return curves(lab(store, task, pool), setting, method, ks=ks, definition=definition)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
 def lab_band(
     store: Store,
     task: str,
@@ -773,10 +772,31 @@ def lab_band(
     definition: str,
     pool: str = "local",
 ) -> pd.DataFrame | None:
-    """The random control of a curve."""
+    """The random control of a curve; each seed is kept by itself, as in `measured`."""
     from analysis.retrieval.evaluation.curves import control_band
+    from analysis.retrieval.interventions import Intervention
 
-    return control_band(lab(store, task, pool), setting, method, ks=ks, definition=definition)
+    def along(drawn: Step, values: tuple[float, ...]) -> np.ndarray:
+        return _recall_along(store, task, setting, Intervention((drawn,)), values, ks, definition, pool)
+
+    return control_band(lab(store, task, pool), setting, method, ks=ks, definition=definition, along=along)
+
+
+@st.cache_resource(max_entries=256, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
+def _recall_along(
+    store: Store,
+    task: str,
+    setting: str,
+    control: Intervention,
+    values: tuple[float, ...],
+    ks: tuple[int, ...],
+    definition: str,
+    pool: str,
+) -> np.ndarray:
+    from analysis.retrieval.evaluation.curves import recall_along
+
+    (drawn,) = control.steps
+    return recall_along(lab(store, task, pool), drawn, setting, values, ks=ks, definition=definition)
 
 
 @st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
