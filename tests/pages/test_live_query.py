@@ -113,7 +113,7 @@ def test_an_uploaded_picture_is_decoded_once(folder: Path, monkeypatch: pytest.M
     assert decoded == ["mine.png"]
 
 
-@pytest.mark.parametrize("mask", ["", "image", "instruction,20-23"])
+@pytest.mark.parametrize("mask", ["", "image", "instruction,20-23", "instruction,image.!1-2"])
 def test_the_list_on_screen_is_the_librarys(
     folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, mask: str
 ) -> None:
@@ -142,6 +142,32 @@ def test_leaving_out_a_role_by_chip_changes_address_and_list(
     assert address(app, "mask") == "image"
     assert after_list(app) != before
     assert "w/o image" in words(app)
+
+
+def test_everything_but_a_region_is_one_button_and_stands_in_address_and_command(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask="image.0-1"), picture(3))
+    region = after_list(app)
+    next(button for button in app.button if button.label == "All but this region").click().run()
+    assert sentences(app) == ""
+    assert address(app, "mask") == "image.!0-1"
+    assert "all but 2 patches masked" in words(app)
+    first = expected(folder, store, mask="image.!0-1").places("after", 1)[0]
+    assert after_list(app).startswith(f"**{first.rank}**")
+    assert f"{first.similarity:.3f}".replace("-", "\N{MINUS SIGN}") in after_list(app).split("\n\n")[0]
+    assert any("--mask 'image.!0-1'" in code.value for code in app.code if "analysis query" in code.value)
+    next(button for button in app.button if button.label == "All but this region").click().run()
+    assert (address(app, "mask"), after_list(app)) == ("image.0-1", region)
+
+
+def test_a_mask_that_no_link_could_hold_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, mask="image"), picture(3))
+    monkeypatch.setattr("pages.components.shared.state.LONGEST", 10)
+    chips = next(group for group in app.pills if group.key == "_live_roles")
+    chips.set_value(["image", "instruction"]).run()
+    assert "take 17 characters to name and a link holds 10" in app.toast[0].value
+    assert address(app, "mask") == "image"
 
 
 def test_a_link_that_pools_queries_masks_the_visitors_query_and_shows_it_in_the_mask_row(
