@@ -137,4 +137,5 @@ def _carry_region(mine: TokenStates, theirs: TokenStates, chosen: np.ndarray, hi
 
 def _beside_grid(tokens: TokenStates) -> np.ndarray:
     """Positions of the image tokens that are no patch of the grid."""
-    return np.setdiff1d(np.flatnonzero(tokens.roles == Role.IMAGE), tokens.cells)
+    found = np.flatnonzero(tokens.roles == Role.IMAGE)
+    return found if tokens.cells is None else np.setdiff1d(found, tokens.cells)

@@ -80,8 +80,9 @@ def partners(store: Store, task: str) -> list[Store]:
 
 def _chosen(live: result.Live, others: dict[str, Store]) -> list[str]:
     """The stores beside the page's own, as the address names them; what it cannot mean is said and taken out of it."""
-    own = caching.store_id(live.store)
-    named = [key for key in dict.fromkeys((state.get(state.BESIDE) or "").split(",")) if key and key != own]
+    own, said = caching.store_id(live.store), (state.get(state.BESIDE) or "").split(",")
+    whole = (next((key for key in others if word in (key, *key.split("/"))), word) for word in said if word)
+    named = [key for key in dict.fromkeys(whole) if key != own]
     for key in named:
         if key not in others:
             state.notice(
@@ -222,16 +223,19 @@ def _summary(first: result.Live, columns: Sequence[Column]) -> None:
         if column.live is None or column.changes is None or column.comparison is None:
             rows.append(row | {"first place": "none, see below"})
             continue
+        row["done to it"] = column.changes.label or "nothing"
         best = column.comparison.best_targets
         if best is not None:
             row |= {"rank before": best[0].rank, "rank after": best[1].rank}
             said.append(f"{name} {best[0].rank:,} → {best[1].rank:,}")
         place = column.comparison.places("after", 1)[0]
         row["first place"] = caching.description(column.store, int(column.live.task.candidate_rows[place.candidate]))
-        rows.append(row | {"done to it": column.changes.label or "nothing"})
+        rows.append(row)
         if best is None:
             said.append(f"{name} puts “{str(row['first place'])[:60]}” first")
+    order = ("model", "rank before", "rank after", "done to it", "first place")
     table = pd.DataFrame(rows)
+    table = table[[name for name in order if name in table]]
     st.dataframe(table, hide_index=True, height="content", alt="The same query through several models")
     of = f"the query {first.asked.position:,}" if first.asked.position is not None else "a live query"
     ranked = any("rank after" in row for row in rows)
@@ -242,7 +246,8 @@ def _summary(first: result.Live, columns: Sequence[Column]) -> None:
         caption=f"{len(first.task.candidate_rows):,} candidates of {first.task.task}; each model in its own space.",
         command="\n".join(lines),
     )  # fmt: skip
-    downloads.save("live-models", table=lambda: table, command="\n".join(lines), pin=pin)
+    with st.container(horizontal=True, gap="small", width="content"):
+        downloads.save("live-models", table=lambda: table, command="\n".join(lines), pin=pin)
 
 
 def _show(column: Column) -> None:
