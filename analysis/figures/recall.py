@@ -124,22 +124,22 @@ def masked_recall(frame: pd.DataFrame, *, k: int, data: str = "", definition: st
         suffix = str(column + 1) if column else ""
         for model in models:
             style = styles[model]
-            rows = frame[(frame["side"] == side) & (frame["model"] == model)].set_index("mask").reindex(masks)
+            rows = frame[(frame["side"] == side) & (frame["model"] == model) & frame["recall"].notna()]
             value, low, high = (100 * rows[name].to_numpy(float) for name in ("recall", "low", "high"))
             traces.append(
                 go.Scatter(
-                    x=value, y=np.arange(len(masks)) + shift[model], xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                    mode="markers", name=plain(model), legendgroup=model, showlegend=column == 0,
+                    x=value, y=[masks.index(mask) + shift[model] for mask in rows["mask"]],
+                    xaxis=f"x{suffix}", yaxis=f"y{suffix}", mode="markers", name=plain(model), legendgroup=model, showlegend=column == 0,
                     marker={"color": style.color, "symbol": style.symbol, "size": 11, "line": {"width": 1.5}},
                     error_x={
                         "array": np.nan_to_num(high - value), "arrayminus": np.nan_to_num(value - low),
                         "color": style.color, "thickness": 1.5, "width": 4,
                     },
-                    customdata=[f"{mask}, {side}" for mask in masks],
+                    customdata=[f"{mask}, {side}" for mask in rows["mask"]],
                     hovertemplate="%{customdata}<br>R@" + str(k) + " %{x:.1f} %<extra>" + plain(model) + "</extra>",
                 )
             )  # fmt: skip
-            if not np.isnan(value[0]):
+            if len(rows) and rows["mask"].iloc[0] == masks[0]:
                 lines.append(
                     {
                         "type": "line", "xref": f"x{suffix}", "yref": f"y{suffix}", "layer": "below", "x0": value[0],
