@@ -129,7 +129,8 @@ def masked_recall(frame: pd.DataFrame, *, k: int, data: str = "", definition: st
             traces.append(
                 go.Scatter(
                     x=value, y=[masks.index(mask) + shift[model] for mask in rows["mask"]],
-                    xaxis=f"x{suffix}", yaxis=f"y{suffix}", mode="markers", name=plain(model), legendgroup=model, showlegend=column == 0,
+                    xaxis=f"x{suffix}", yaxis=f"y{suffix}", mode="markers",
+                    name=plain(model), legendgroup=model, showlegend=column == 0,
                     marker={"color": style.color, "symbol": style.symbol, "size": 11, "line": {"width": 1.5}},
                     error_x={
                         "array": np.nan_to_num(high - value), "arrayminus": np.nan_to_num(value - low),
