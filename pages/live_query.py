@@ -61,8 +61,10 @@ def main() -> None:
     live = _live(store, task, request, asked, settings)
     redraw()
     if live is not None:
-        result.show(live, settings)
-        other_models.section(live, request)
+        shown = result.show(live, settings)
+        if shown is not None:
+            with shown.beside, guard("The comparison", stop=False):
+                other_models.section(live, request, shown.mask, shown.intervention)
 
 
 def _command(store: Store, name: str | None) -> str:

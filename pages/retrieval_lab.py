@@ -6,11 +6,11 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.retrieval.interventions import BASE
-from pages.components.lab import concepts_meant, diagnosis, lab_view, query_lists, recall_curves, recall_table
+from pages.components.lab import concepts_meant, diagnosis, lab_view, masks, query_lists, recall_curves, recall_table
 from pages.components.shared import caching, layout, method_builder, pickers, safe, state
 from pages.components.shared.errors import guard
 
-TABS = ("All queries", query_lists.TAB, "Why it works or not")
+TABS = ("All queries", query_lists.TAB, "Why it works or not", "Masks, all models")
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
         frame = recall_table.measured(view)
         if frame is None:
             st.stop()
-    over_all, single, why = st.tabs(list(TABS), **state.placed(state.TAB, TABS[0], TABS))
+    over_all, single, why, masked = st.tabs(list(TABS), **state.placed(state.TAB, TABS[0], TABS))
     if over_all.open:
         with over_all:
             st.markdown(recall_table.headline(view, frame))
@@ -61,6 +61,9 @@ def main() -> None:
         with why:
             st.markdown(recall_table.headline(view, frame))
             diagnosis.section(view)
+    if masked.open:
+        with masked:
+            masks.section(view)
 
 
 def _facts(view: lab_view.LabView) -> dict[str, float]:

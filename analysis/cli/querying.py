@@ -105,7 +105,7 @@ def run_query(
     "--mask",
     default="",
     metavar="ROLES,TOKENS",
-    help="Tokens left out of pooling, e.g. instruction,image.4-7 (patches 4 to 7); last.",
+    help="Tokens left out of pooling, e.g. instruction,image.4-7 (patches 4 to 7), image.!4-7 (every other patch); last.",
 )
 @click.option("--method", default="base", show_default=True, metavar="SPEC", help="An intervention, as for `retrieve`.")
 @click.option("--device", default="auto", show_default=True)

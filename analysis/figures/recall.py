@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures.palette import NEUTRAL, method_style, rgba
+from analysis.figures.palette import NEUTRAL, backbone_styles, method_style, rgba
 from analysis.figures.style import Curve, band, finish, interval, line, plain, sentence, upright
 
 _LOG_SPAN = 50  # from this ratio of its ends on an axis without 0 is logarithmic
@@ -102,6 +102,72 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
     return finish(
         go.Figure(traces), caption=caption, height=90 + _ROW * max(2, len(methods)), legend=False, layout=layout
     )
+
+
+def masked_recall(frame: pd.DataFrame, *, k: int, data: str = "", definition: str = "hit") -> go.Figure:
+    """Recall@k of several models under the same masks, overlaid: one panel a side that is masked, one row a mask, one marker a
+    model with its interval; a dotted line marks each model's base.
+
+    frame: columns model, side, mask, recall, low, high (shares in [0, 1]; NaN = no number there); base is the first mask.
+    """
+    models, sides, masks = (list(dict.fromkeys(frame[name])) for name in ("model", "side", "mask"))
+    styles = dict(zip(models, backbone_styles(models), strict=True))
+    step = min(0.22, 0.72 / max(1, len(models)))
+    shift = {model: step * (place - (len(models) - 1) / 2) for place, model in enumerate(models)}
+    width = (1 - _GAP * (len(sides) - 1)) / max(1, len(sides))
+    reach = 100 * float(np.nanmax(frame["high"].fillna(frame["recall"]), initial=1e-11))
+    traces: list[go.Scatter] = []
+    axes: dict[str, dict[str, object]] = {}
+    lines: list[dict[str, object]] = []
+    titles: list[dict[str, object]] = []
+    for column, side in enumerate(sides):
+        suffix = str(column + 1) if column else ""
+        for model in models:
+            style = styles[model]
+            rows = frame[(frame["side"] == side) & (frame["model"] == model) & frame["recall"].notna()]
+            value, low, high = (100 * rows[name].to_numpy(float) for name in ("recall", "low", "high"))
+            traces.append(
+                go.Scatter(
+                    x=value, y=[masks.index(mask) + shift[model] for mask in rows["mask"]],
+                    xaxis=f"x{suffix}", yaxis=f"y{suffix}", mode="markers",
+                    name=plain(model), legendgroup=model, showlegend=column == 0,
+                    marker={"color": style.color, "symbol": style.symbol, "size": 11, "line": {"width": 1.5}},
+                    error_x={
+                        "array": np.nan_to_num(high - value), "arrayminus": np.nan_to_num(value - low),
+                        "color": style.color, "thickness": 1.5, "width": 4,
+                    },
+                    customdata=[f"{mask}, {side}" for mask in rows["mask"]],
+                    hovertemplate="%{customdata}<br>R@" + str(k) + " %{x:.1f} %<extra>" + plain(model) + "</extra>",
+                )
+            )  # fmt: skip
+            if len(rows) and rows["mask"].iloc[0] == masks[0]:
+                lines.append(
+                    {
+                        "type": "line", "xref": f"x{suffix}", "yref": f"y{suffix}", "layer": "below", "x0": value[0],
+                        "x1": value[0], "y0": -0.5, "y1": len(masks) - 0.5,
+                        "line": {"color": rgba(style.color, 0.6), "width": 1, "dash": "dot"},
+                    }
+                )  # fmt: skip
+        left = column * (width + _GAP)
+        axes[f"xaxis{suffix}"] = {
+            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, 1.08 * reach],
+            "title": {"text": f"R@{k} (%)"},
+        }  # fmt: skip
+        axes[f"yaxis{suffix}"] = {
+            "anchor": f"x{suffix}", "range": [len(masks) - 0.5, -0.5], "tickvals": list(range(len(masks))),
+            "ticktext": masks, "showticklabels": column == 0, "ticks": "",
+        }  # fmt: skip
+        titles.append({
+            "text": f"<b>{side}</b>", "x": left + width / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
+            "yanchor": "bottom", "showarrow": False,
+        })  # fmt: skip
+    what = "Recall" if definition == "hit" else "Recall (fraction of the targets)"
+    caption = sentence(
+        f"{what}@{k} of each model with these tokens left out of pooling, with 95 % bootstrap intervals over queries; dotted: "
+        "its base", data,
+    )  # fmt: skip
+    layout = {"annotations": titles, "shapes": lines, **axes, "legend": {"y": 1.09}, "margin": {"t": 64}}
+    return finish(go.Figure(traces), caption=caption, height=120 + 66 * len(masks), legend=True, layout=layout)
 
 
 def recall_table(frame: pd.DataFrame, *, base: str = "base") -> pd.DataFrame:

@@ -161,6 +161,31 @@ def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_say
     assert removed == query_command(store, picture, "image", spec)[: len(removed)]
     page.screenshot(path=shots / "live-removed.png")
 
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_url(lambda url: "mask=" not in url)
+    settled(page)
+    board = page.locator(".board .grid").first
+    board.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    columns = int(re.search(r"\d+ × (\d+) patches", page.locator(".strip .patches").first.inner_text()).group(1))
+    cell = board.bounding_box()["width"] / columns
+    left, top = (board.bounding_box()[name] for name in ("x", "y"))
+    page.mouse.move(left + cell / 2, top + cell / 2)
+    page.mouse.down()
+    for x, y in ((2.5, 0.5), (1.5, 1.5)):  # a detour: the rectangle lies between the ends of the drag
+        page.mouse.move(left + cell * x, top + cell * y)
+    page.mouse.up()
+    region = f"image.0-1,image.{columns}-{columns + 1}"
+    page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("mask") == [region])
+    settled(page)
+    assert ranking(page, "after") == query_command(store, picture, region, spec)[: len(removed)]
+    page.get_by_role("button", name="All but this region").click()
+    rest = region.replace("image.", "image.!")
+    page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("mask") == [rest])
+    settled(page)
+    assert ranking(page, "after") == query_command(store, picture, rest, spec)[: len(removed)]
+    page.screenshot(path=shots / "live-region.png")
+
 
 def test_the_lab_shows_recall_and_both_lists_as_the_command_line_says(page, app, shots, store):
     page.goto(f"{app}/retrieval_lab?store={store.backbone}/{store.name}&task=i2t&method=realign:alpha%3D0.1")

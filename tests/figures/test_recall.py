@@ -122,3 +122,27 @@ def test_the_axis_says_what_it_is_its_unit_and_its_scale():
     assert figure.layout.xaxis.title.text == "share of concepts (%), log scale"
     assert figure.layout.yaxis.title.text == "R@5 (%)"
     assert_sound(recall.recall_curve([], title="shrinkage", k=5))
+
+
+def test_models_are_overlaid_side_by_side_under_the_same_masks():
+    rows = [
+        {"model": model, "side": side, "mask": mask, "recall": value, "low": value - 0.05, "high": value + 0.1}
+        for model, start in (("clip-mini", 0.6), ("qwen2-vl-mini", 0.2))
+        for side in ("both sides", "queries")
+        for mask, value in (("base", start), ("w/o image", start / 2))
+    ]
+    rows[1] |= dict.fromkeys(("recall", "low", "high"), np.nan)  # a mask that leaves nothing out
+    figure = recall.masked_recall(pd.DataFrame(rows), k=10, data="it2t")
+    assert_sound(figure)
+    assert [(trace.name, trace.xaxis, trace.showlegend) for trace in figure.data] == [
+        ("clip-mini", "x", True), ("qwen2-vl-mini", "x", True), ("clip-mini", "x2", False), ("qwen2-vl-mini", "x2", False),
+    ]  # fmt: skip
+    first, second = figure.data[:2]
+    np.testing.assert_allclose(first.x, [60])
+    np.testing.assert_allclose(second.x, [20, 10])
+    np.testing.assert_allclose(second.error_x.array, [10, 10])
+    np.testing.assert_allclose(second.error_x.arrayminus, [5, 5])
+    assert set(first.y).isdisjoint(second.y)  # neither hides the other
+    assert first.marker.symbol != second.marker.symbol
+    assert list(figure.layout.yaxis.ticktext) == ["base", "w/o image"]
+    assert [shape.x0 for shape in figure.layout.shapes] == [60, 20, 60, 20]

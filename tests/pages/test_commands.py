@@ -25,8 +25,10 @@ VIEWS = (
     ("concepts", {"view": "map", "words": "dog"}), ("concepts", {"view": "histogram", "sort": "name"}),
     ("concepts", {"view": "by example", "sample": "3"}), ("concepts", {"view": "effect"}),
     ("retrieval_lab", {"tab": "Query by query", "query": "2"}), ("retrieval_lab", {"tab": "Why it works or not"}),
+    ("retrieval_lab", {"tab": "Masks, all models"}),
     ("retrieval_lab", {"pool": "global", "definition": "fraction", "method": "realign"}),
     ("live_query", {"source": "data", "query": "1", "method": "realign", "why": "after"}),
+    ("live_query", {"source": "data", "query": "1", "method": "realign", "beside": "clip-mini"}),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.cli import main
 from analysis.data.pictures import decode
+from analysis.errors import BackboneError
 from analysis.models.backbones import load_backbone
 from analysis.query.applied import rank_query
 from analysis.query.masks import parse_mask
@@ -36,7 +37,7 @@ METHOD = "removal:attribution,share=0.1+realign:alpha=0.3"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("live")
-    for family in ("qwen2_vl", "clip"):
+    for family in ("qwen2_vl", "clip", "paligemma"):
         make_live_store(folder / "cache", make_checkpoint(folder / f"tiny-{family}", family))
     make_store(folder / "cache", backbone="qwen2-vl-mini", tokens=True)
     return folder
@@ -113,7 +114,7 @@ def test_an_uploaded_picture_is_decoded_once(folder: Path, monkeypatch: pytest.M
     assert decoded == ["mine.png"]
 
 
-@pytest.mark.parametrize("mask", ["", "image", "instruction,20-23"])
+@pytest.mark.parametrize("mask", ["", "image", "instruction,20-23", "instruction,image.!1-2"])
 def test_the_list_on_screen_is_the_librarys(
     folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, mask: str
 ) -> None:
@@ -142,6 +143,32 @@ def test_leaving_out_a_role_by_chip_changes_address_and_list(
     assert address(app, "mask") == "image"
     assert after_list(app) != before
     assert "w/o image" in words(app)
+
+
+def test_everything_but_a_region_is_one_button_and_stands_in_address_and_command(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method=METHOD, mask="image.0-1"), picture(3))
+    region = after_list(app)
+    next(button for button in app.button if button.label == "All but this region").click().run()
+    assert sentences(app) == ""
+    assert address(app, "mask") == "image.!0-1"
+    assert "all but 2 patches masked" in words(app)
+    first = expected(folder, store, mask="image.!0-1").places("after", 1)[0]
+    assert after_list(app).startswith(f"**{first.rank}**")
+    assert f"{first.similarity:.3f}".replace("-", "\N{MINUS SIGN}") in after_list(app).split("\n\n")[0]
+    assert any("--mask 'image.!0-1'" in code.value for code in app.code if "analysis query" in code.value)
+    next(button for button in app.button if button.label == "All but this region").click().run()
+    assert (address(app, "mask"), after_list(app)) == ("image.0-1", region)
+
+
+def test_a_mask_that_no_link_could_hold_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = upload(run(folder, monkeypatch, mask="image"), picture(3))
+    monkeypatch.setattr("pages.components.shared.state.LONGEST", 10)
+    chips = next(group for group in app.pills if group.key == "_live_roles")
+    chips.set_value(["image", "instruction"]).run()
+    assert "take 17 characters to name and a link holds 10" in app.toast[0].value
+    assert address(app, "mask") == "image"
 
 
 def test_a_link_that_pools_queries_masks_the_visitors_query_and_shows_it_in_the_mask_row(
@@ -401,31 +428,110 @@ def test_looking_at_a_concept_shows_what_it_means(folder: Path, monkeypatch: pyt
     assert address(app, "method") == "removal:concepts=1"
 
 
-def test_the_same_query_through_another_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = upload(run(folder, monkeypatch, method="realign"), picture(3))
-    picker = next(box for box in app.selectbox if box.label == "Other model")
-    assert [option for option in picker.options if "tiny-clip" in option]
-    next(button for button in app.button if button.label == "Run").click().run()
+def plain(app: AppTest) -> str:
+    """What a visitor reads, without the signs that keep it from being markdown."""
+    return words(app).replace("\\", "")
+
+
+def beside(app: AppTest) -> list[list[str]]:
+    """The lists of the models side by side: those behind the page's own two."""
+    return ranked(app)[2:]
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> dict[str, str]:
+    """Backbone -> id of its store."""
+    found = (path.parent for path in (folder / "cache").glob("*/*/manifest.json"))
+    return {path.parent.name: str(path.relative_to(folder / "cache")) for path in found}
+
+
+def test_one_query_through_several_models_keeps_mask_and_method(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = upload(run(folder, monkeypatch, method="realign", mask="instruction,image.!1-2"), picture(3))
+    picker = app.multiselect(key="_live_beside")
+    assert len(picker.options) == 2  # of the same data
+    picker.set_value([keys["tiny-clip"], keys["tiny-paligemma"]]).run()
     assert sentences(app) == ""
-    assert "**tiny-clip · shapes**" in words(app)
-    lists = ranked(app)
-    assert len(lists) == 4
-    assert lists[1][0] == lists[2][0]  # this model's list, unmasked, stands in both places
+    own, *others = beside(app)
+    assert own == ranked(app)[1][:5]
+    assert len(others) == 2
+    assert "Not masked: tiny-clip is a dual encoder" in plain(app)
+    commands = [code.value for code in app.code if "tiny-paligemma" in code.value and "analysis query" in code.value]
+    command = next(line for line in "\n".join(commands).splitlines() if "tiny-paligemma" in line)
+    done = CliRunner().invoke(main, [*shlex.split(command)[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    assert "--mask 'instruction,image.!1-2'" in command  # as many patches as the page's own model has
+    for line, candidate in zip(others[1], json.loads(done.stdout)["candidates"], strict=False):
+        assert candidate["text"] in line
 
 
-def test_a_link_carries_the_comparison(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_carries_the_comparison_and_another_query_waits_for_the_button(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run(folder, monkeypatch, task="t2i", text=caption(4))
-    key = next(str(path.relative_to(folder / "cache")) for path in (folder / "cache/tiny-clip").iterdir())
-    next(button for button in first.button if button.label == "Run").click().run()
-    assert address(first, "beside") == key
-    assert any(f"beside={key}" in code.value for code in first.code)
-    app = run(folder, monkeypatch, task="t2i", text=caption(4), beside=key)
+    first.multiselect(key="_live_beside").set_value([keys["tiny-clip"]]).run()
+    assert address(first, "beside") == keys["tiny-clip"]
+    assert any(f"beside={keys['tiny-clip']}" in code.value for code in first.code)
+    app = run(folder, monkeypatch, task="t2i", text=caption(4), beside=keys["tiny-clip"])
     assert sentences(app) == ""
-    assert len(ranked(app)) == len(ranked(first)) == 4
-    app.text_area(key="_live_text").set_value("another text").run()  # is compared by the button alone
+    assert beside(app) == beside(first)
+    assert len(beside(app)) == 2
+    app.text_area(key="_live_text").set_value("another text").run()
     assert len(ranked(app)) == 2
-    assert "beside" not in app.query_params
-    assert "expected one of" in sentences(run(folder, monkeypatch, task="t2i", text=caption(4), beside="nobody"))
+    next(button for button in app.button if button.label == "Run 1 model").click().run()
+    assert len(beside(app)) == 2
+
+
+def test_a_stored_query_stands_side_by_side_without_a_model(
+    folder: Path, keys: dict[str, str], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages.components.live.model_panel.using", None)
+    params = {"source": "data", "query": "5", "method": "pool:queries=mean_no_image+removal:concepts=1"}
+    app = run(folder, monkeypatch, **params, beside=keys["tiny-clip"])
+    assert sentences(app) == ""
+    assert len(beside(app)) == 2
+    assert "Queries not “w/o image”: the embedding is the projected feature, no mean of tokens" in plain(app)
+    assert "its numbers name concepts of another SAE" in words(app)
+    space = space_from_store(open_store(folder / "cache" / keys["tiny-clip"]), "i2t")
+    similarity = fit(parse("base"), space)
+    target = int(space.qrels[[5]].indices[0])
+    scores = np.round(similarity.candidates @ similarity.queries[5], 12)
+    rank = 1 + int((scores > scores[target]).sum())
+    table = next(frame.value for frame in app.dataframe if "rank after" in frame.value).set_index("model")
+    assert table.loc["tiny-clip", "rank before"] == table.loc["tiny-clip", "rank after"] == rank
+    line = next(
+        line for code in app.code for line in code.value.splitlines() if "retrieve" in line and "tiny-clip" in line
+    )
+    done = CliRunner().invoke(main, [*shlex.split(line)[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["after"][0]["text"] in beside(app)[1][0]
+
+
+def test_models_that_cannot_stand_beside_a_query_are_one_sentence(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"source": "data", "query": "5"}
+    app = run(folder, monkeypatch, **params, beside=f"nobody,{keys['tiny-clip']}")
+    assert sentences(app).count("The link puts “nobody” beside the query, expected one of") == 1
+    assert address(app, "beside") == keys["tiny-clip"]
+    assert "expected one of" in sentences(run(folder, monkeypatch, **params, beside=keys["qwen2-vl-mini"]))
+    monkeypatch.setattr("pages.components.live.other_models.MOST", 2)
+    app = run(folder, monkeypatch, **params, beside=f"{keys['tiny-clip']},{keys['tiny-paligemma']}")
+    assert "3 models side by side, expected at most 2" in sentences(app)
+    assert len(beside(app)) == 2
+
+
+def test_a_model_that_fails_says_so_in_its_column(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise BackboneError("The weights are gone; fetch them again.")
+
+    monkeypatch.setattr("pages.components.live.other_models.embed_query", failing)
+    app = run(folder, monkeypatch, task="t2i", text=caption(4), beside=keys["tiny-clip"])
+    assert sentences(app) == "The weights are gone; fetch them again."
+    assert len(beside(app)) == 1
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -730,3 +730,44 @@ def test_the_link_follows_the_curve_that_is_chosen(cache: Path, monkeypatch: pyt
     choice = next(control for control in app.button_group if control.key == "_lab_curve")
     choice.set_value("share").run()
     assert any(code.value.startswith("?") and "curve=share" in code.value for code in app.code)
+
+
+MASKS = "Masks, all models"
+
+
+def test_the_masks_of_all_models_are_those_of_evaluate_and_of_the_command(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = run(cache, monkeypatch, tab=MASKS, k="5")
+    assert said(app) == ""
+    table = next(frame.value for frame in app.dataframe if "mask" in frame.value)
+    names = [name for name in table if name not in ("side", "mask")]
+    assert [name.split(" (N")[0] for name in names] == ["clip-mini", "qwen2-vl-mini"]
+    rows = table.set_index(["side", "mask"])
+    for name in names:
+        opened = open_store(next((cache / name.split(" (N")[0]).iterdir()))
+        space = space_from_store(opened, "i2t")
+        assert name.endswith(f"(N {space.n_queries:,})")
+        frame = evaluate(space, [BASE, parse("pool:queries=mean_no_image")], ks=[5])
+        for mask, row in zip(("base", "w/o image"), frame.itertuples(), strict=True):
+            assert rows.loc[("queries", mask), name].startswith(f"{100 * row.recall:.1f} [{100 * row.low:.1f}, ")
+        assert rows.loc[("candidates", "w/o image"), name] == "no such tokens"  # they are texts
+    assert rows.loc[("both sides", "w/o prompt"), names[1]] == "not stored"
+    codes = [line for code in app.code for line in code.value.splitlines()]
+    assert any("build --backbone qwen2-vl-mini" in line and "mean_no_prompt" in line for line in codes)
+    command = next(line for line in codes if "pool:queries=mean_no_image" in line and "qwen2-vl-mini" in line)
+    printed = {row["spec"]: row["recall"] for row in json.loads(invoke(command))["rows"]}
+    shown = float(rows.loc[("queries", "w/o image"), names[1]].split()[0])
+    assert shown == pytest.approx(100 * printed["pool:queries=mean_no_image"], abs=0.051)
+
+
+def test_stores_of_the_masks_are_in_the_link_and_nonsense_is_a_sentence(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = run(cache, monkeypatch, tab=MASKS, stores="clip-mini,nobody")
+    assert said(app).count("There is no store “nobody” in this cache") == 1
+    table = next(frame.value for frame in app.dataframe if "mask" in frame.value)
+    assert [name for name in table if "(N" in name] == [name for name in table if name.startswith("clip-mini")]
+    make_store(tmp_path, backbone="qwen2-vl-mini")
+    make_store(tmp_path, backbone="clip-mini", tasks=("t2i",))
+    assert "has no task i2t, only t2i; it is left out" in said(run(tmp_path, monkeypatch, tab=MASKS))

@@ -22,6 +22,11 @@ ROLES = np.array([1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 1, 0], np.int8)
         (TokenMask(("template",), (7,), "last"), "template,7,last"),
         (TokenMask(("text",), (), "mean", (("image", 4), ("image", 1), ("image", 2))), "text,image.1-2,image.4"),
         (TokenMask((), (9,), "last", (("instruction", 0),)), "instruction.0,9,last"),
+        (TokenMask(kept=(("image", 2), ("image", 1))), "image.!1-2"),
+        (TokenMask(("text",), kept=(("image", 9),)), "text,image.!9"),
+        (TokenMask(parts=tuple(("image", 16 * row + n) for row in range(3) for n in range(4, 8))), "image.4-7/16x3"),
+        (TokenMask(kept=tuple(("image", 8 * row) for row in range(8))), "image.!0/8x8"),
+        (TokenMask(tokens=(1, 3, 5, 6)), "1,3,5-6"),
     ],
 )
 def test_text_form_comes_back_as_the_same_mask(mask: TokenMask, spec: str) -> None:
@@ -118,3 +123,41 @@ def test_two_masks_together_leave_out_what_either_does() -> None:
 def test_only_roles_that_the_query_has_are_said_to_be_left_out() -> None:
     assert parse_mask("image,instruction").acting_on(WORDS).label == "w/o instruction"
     assert not parse_mask("image").acting_on(WORDS)
+
+
+def test_everything_but_a_region_is_the_region_exchanged() -> None:
+    region = NO_MASK.toggled([3, 4], True, ROLES)
+    rest = region.inverted("image", ROLES)
+    assert rest.spec == "image.!1-2"
+    np.testing.assert_array_equal(np.flatnonzero(rest.masked(ROLES)), [2, 5])
+    assert rest.label == "all but 2 patches masked"
+    assert rest.inverted("image", ROLES) == region
+    assert rest.toggled([3], True, ROLES).spec == "image.!2"  # a click keeps saying what is kept
+    assert rest.toggled([3, 4], True, ROLES).spec == "image"
+    assert rest.toggled([2, 5], False, ROLES) == NO_MASK
+    assert parse_mask("text").inverted("image", ROLES).spec == "image,text"
+    assert parse_mask("image.!1-2,image.1").spec == "image.!2"
+    assert parse_mask("image.!1,image.1").spec == "image"
+
+
+def test_two_masks_that_keep_a_region_keep_what_lies_in_both() -> None:
+    assert parse_mask("image.!0-2").joined(parse_mask("image.!2-3,text")).spec == "text,image.!2"
+    assert parse_mask("image.!0").joined(parse_mask("image.!3")).spec == "image"
+    assert parse_mask("image.!0-1").joined(parse_mask("image.1")).spec == "image.!0"
+    assert parse_mask("image.!0-1").joined(parse_mask("image")).spec == "image"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image.!9", "names image.9, the query has 4 such tokens"),
+        ("image.4-7/3x2", "overlaps itself"),
+        ("image.4-7/0x999999", "overlaps itself"),
+        ("image.4-7/60000x9", "names token"),
+        ("!4", "role '!4'"),
+        ("picture.!0", "role 'picture'"),
+    ],
+)
+def test_a_region_that_makes_no_sense_is_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(BackboneError, match=words):
+        parse_mask(text).masked(ROLES)

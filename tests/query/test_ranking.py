@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from analysis.data.samples import Sample
 from analysis.errors import BackboneError, RetrievalError
 from analysis.models.backbones import Backbone
-from analysis.query.applied import applied, compare, rank_query
+from analysis.models.results import TokenStates
+from analysis.query.applied import applied, carried_mask, compare, rank_query
 from analysis.query.compatibility import statistics_note
 from analysis.query.masks import parse_mask
 from analysis.query.query import LiveQuery, embed_query
@@ -171,3 +173,52 @@ def test_what_cannot_be_pooled_is_refused_in_a_sentence(
         rank_query(query, space, intervention=parse("pool:queries=last"))
     with pytest.raises(BackboneError, match="dual encoder"):
         rank_query(query, space, mask=parse_mask("image"))
+
+
+def read(grid: tuple[int, int] | None, words: str = "a dog", rest: int = 0, vector: bool = False) -> LiveQuery:
+    """A query as a model reads it: a template token, its patches, image tokens beside the grid, words, an instruction."""
+    patches = 0 if grid is None else grid[0] * grid[1]
+    strings = ["<s>", *[""] * (patches + rest), *words.split(), "In", "one", "word"]
+    roles = np.repeat(np.array([1, 2, 3, 4], np.int8), [1, patches + rest, len(words.split()), 3])
+    states = np.eye(len(roles), dtype=np.float32)
+    cells = None if grid is None else np.arange(1, patches + 1)
+    pooled = states[0] if vector else None
+    tokens = TokenStates(states, roles, np.zeros(len(roles)), strings, grid, pooled=pooled, cells=cells)
+    return LiveQuery(Sample("q", "text", words), tokens, {"key": "other"}, "uniform")
+
+
+@pytest.mark.parametrize(
+    ("mask", "grid", "rest", "carried"),
+    [
+        ("image,instruction", (2, 2), 0, "image,instruction"),
+        ("image.0-1/4x2", (4, 4), 0, "image.0-1,image.4-5"),  # the upper left quarter of 4 x 4 ...
+        ("image.0-1/4x2", (2, 2), 0, "image.0"),  # ... is one patch of 2 x 2
+        ("image.0-1/4x2", (8, 8), 0, "image.0-3/8x4"),
+        ("image.!0-1/4x2", (2, 2), 3, "image.!0"),  # the other image tokens go with the rest of the picture
+        ("image.0-1/4x2", (2, 2), 3, "image.0"),
+        ("image.!5", (2, 4), 0, "image.!1"),  # centres at 3/8 of the width, 1/4 of the height
+        ("text.1,last", (4, 4), 0, "text.1,last"),
+    ],
+)
+def test_a_region_is_carried_to_the_same_place_of_another_grid(
+    mask: str, grid: tuple[int, int], rest: int, carried: str
+) -> None:
+    other = read(grid, rest=rest)
+    found, notes = carried_mask(parse_mask(mask), read((4, 4)), other)
+    np.testing.assert_array_equal(found.masked(other.tokens.roles), parse_mask(carried).masked(other.tokens.roles))
+    assert ("under its centre" in " ".join(notes)) == (grid != (4, 4) and "image." in mask)
+
+
+def test_what_another_model_cannot_leave_out_is_said() -> None:
+    query, texts = read((4, 4)), read(None)
+    assert carried_mask(parse_mask("image"), query, read((2, 2), vector=True)) == (
+        parse_mask(""), ("Not masked: other was trained to give one vector: its embedding is not a mean of tokens.",)
+    )  # fmt: skip
+    for mask, words in (("image", "reads no image tokens"), ("image.3", "no place in the picture")):
+        found, notes = carried_mask(parse_mask(mask), query, texts)
+        assert not found.masked(texts.tokens.roles).any()
+        assert words in " ".join(notes)
+    found, notes = carried_mask(parse_mask("text.0,3"), query, read((2, 2), words="an old dog"))
+    assert not found
+    assert "cuts it into other tokens" in notes[0]
+    assert "by their place in the whole query" in notes[1]

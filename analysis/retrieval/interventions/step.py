@@ -223,6 +223,12 @@ class Step:
         return False
 
     @property
+    def names_concepts(self) -> bool:
+        """Whether it names concepts by their numbers, which are other concepts in another SAE."""
+        numbered = (name for name, setting in settings_of(type(self)).items() if setting.kind in ("concepts", "scales"))
+        return any(getattr(self, name) for name in numbered)
+
+    @property
     def unexplained(self) -> str:
         """Why similarities under this step do not split into concepts; "" when they do."""
         return ""

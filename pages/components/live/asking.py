@@ -211,7 +211,7 @@ def from_data(store: Store, task: Task) -> Asked:
     row = int(task.query_rows[position])
     text = str(store.samples["text"].iat[row])
     path = store.thumb_path(row)
-    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="medium"):
+    with st.container(gap="small"):  # below each other: the rail has no room for words beside a picture
         if path is not None:
             st.image(caching.picture(store, row), width=120, alt=gallery.alt(store, row))
         if text:

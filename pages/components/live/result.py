@@ -83,14 +83,24 @@ class Live:
         )  # fmt: skip
 
 
-def show(live: Live, settings: Any) -> None:
-    """What follows from the query: the lists first; what is left out and what is done to it are chosen in `settings`."""
+@dataclass(frozen=True)
+class Shown:
+    """What is done to the query in view, and where the lists of other models stand."""
+
+    mask: TokenMask
+    intervention: Intervention
+    beside: Any
+
+
+def show(live: Live, settings: Any) -> Shown | None:
+    """What follows from the query: the lists first; what is left out and what is done to it are chosen in `settings`. None
+    where that leaves nothing to rank."""
     if live.query is not None:
         token_strip.forget((caching.store_id(live.store), live.task.task, *live.asked.key))
     mask, intervention = token_strip.left_out(live.store, live.query, method_builder.current(live.store))
     concept = strongest.looked_at(live.store)
     opening.words(live.store, live.task.task, live.asked.position, intervention.spec)
-    notes, lists = st.container(), st.container()
+    notes, lists, beside = st.container(), st.container(), st.container()
     changes, h_after = None, None  # a mask that leaves nothing is said once, where the ranking would be
     with lists, guard("The ranking", stop=False):
         changes = live.changes(mask, intervention)
@@ -106,9 +116,10 @@ def show(live: Live, settings: Any) -> None:
         with guard("The settings", stop=False):
             method_builder.build(_builder(live), intervention)
     if changes is None or h_after is None:
-        return
+        return None
     with notes:
-        _notes(live, changes)
+        for sentence in notes_of(live, changes):
+            st.caption(f":material/info: {gallery.escape(sentence, 400)}")
     comparison = None
     with lists, guard("The ranking", stop=False):
         comparison = live.compare(changes)
@@ -121,6 +132,7 @@ def show(live: Live, settings: Any) -> None:
     with guard("The concepts", stop=False):
         _concepts(live, changes, h_after, concept)
         _reproduction(live, changes)
+    return Shown(mask, intervention, beside)
 
 
 def _builder(live: Live) -> method_builder.Builder:
@@ -226,9 +238,10 @@ def _unlike(live: Live, query: LiveQuery) -> str:
     return distance_note(caching.task_space(live.store, name), caching.usual_queries(live.store, name), query)
 
 
-def _notes(live: Live, changes: Applied) -> None:
+def notes_of(live: Live, changes: Applied) -> list[str]:
+    """What to know about a query that a model read, a sentence each."""
     if live.query is None:
-        return
+        return []
     notes = (
         live.asked.note,
         fusion_note(live.query),
@@ -236,5 +249,4 @@ def _notes(live: Live, changes: Applied) -> None:
         precision_note(live.store, live.query),
         statistics_note(live.task.task, live.query, changes),
     )
-    for sentence in (*live.query.notes, *filter(None, notes)):
-        st.caption(f":material/info: {gallery.escape(sentence, 400)}")
+    return [*live.query.notes, *filter(None, notes)]

@@ -128,9 +128,11 @@ def forget(query: tuple[str, ...]) -> None:
     with suppress(AnalysisError):  # what cannot be read is said by `current_mask`
         mask = parse_mask(state.get(state.MASK) or "")
         same = before[:-1] == query[:-1]
-        kept = tuple(part for part in mask.parts if same and part[0] == "image")
-        if mask.tokens or kept != mask.parts:
-            _put(replace(mask, tokens=(), parts=kept))
+        parts, kept = (
+            tuple(part for part in found if same and part[0] == "image") for found in (mask.parts, mask.kept)
+        )
+        if mask.tokens or (parts, kept) != (mask.parts, mask.kept):
+            _put(replace(mask, tokens=(), parts=parts, kept=kept))
 
 
 def pin(store: Store, query: LiveQuery, mask: TokenMask) -> pins.Pin:
@@ -231,7 +233,8 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
             "Leave out", present, selection_mode="multi", key="_live_roles", on_change=roles_changed, wrap=True,
             format_func=lambda role: f"w/o {_WORDS[role]}",
             help="w/o image and w/o prompt (text and instruction together) are the masks of the paper's Fig. 4. Single "
-            "tokens and patches: click them, or drag over patches. Hidden states are kept, so nothing is computed anew.",
+            "tokens and patches: click them. A region: drag a rectangle over the picture. Hidden states are kept, so nothing "
+            "is computed anew.",
         )  # fmt: skip
         st.session_state["_live_pooling"] = mask.pooling
         st.segmented_control(
@@ -239,6 +242,12 @@ def _chips(query: LiveQuery, mask: TokenMask) -> None:
             format_func={"mean": "mean", "last": "last token"}.__getitem__,
         )  # fmt: skip
         st.button("Clear", on_click=_put, args=(NO_MASK,), disabled=not mask, icon=":material/backspace:")
+        patches = query.tokens.roles == Role.IMAGE
+        if 0 < mask.masked(query.tokens.roles)[patches].sum() < patches.sum():
+            st.button(
+                "All but this region", on_click=_put, args=(mask.inverted("image", query.tokens.roles),),
+                icon=":material/invert_colors:", help="Leaves out the rest of the picture instead, and pools this region.",
+            )  # fmt: skip
 
 
 def _toggle(query: LiveQuery, mask: TokenMask) -> None:
@@ -248,6 +257,14 @@ def _toggle(query: LiveQuery, mask: TokenMask) -> None:
 
 
 def _put(mask: TokenMask) -> None:
+    """The mask into the address. One that no link could hold is refused: cut short it would be another mask."""
+    if len(mask.spec) > state.LONGEST:
+        st.toast(
+            f"These tokens take {len(mask.spec):,} characters to name and a link holds {state.LONGEST:,}: drag a rectangle "
+            "over the patches, or leave out fewer single ones.",
+            icon=":material/link_off:",
+        )
+        return
     state.put(state.MASK, mask.spec or None)
 
 

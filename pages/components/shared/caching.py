@@ -747,6 +747,20 @@ def recall(
     return recall_frame(base, others, ks=ks, definition=definition)
 
 
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+def masking(store: Store, task: str, k: int, definition: str, pool: str) -> tuple[pd.DataFrame, pd.Series | None]:
+    """Recall under the masks of the paper's Figure 4, and the prompt's mask beside the image's, see `masking_table`."""
+    from analysis.retrieval.evaluation.masking import image_or_prompt, masking_table
+
+    def ranks(method: Intervention) -> Measured:
+        return measured(store, task, method, pool)
+
+    space = task_space(store, task, pool)
+    return masking_table(space, ranks, k=k, definition=definition), image_or_prompt(
+        space, ranks, k=k, definition=definition
+    )
+
+
 @st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
 def lab_curves(
     store: Store,

@@ -49,6 +49,15 @@ def build(backbone: str = "qwen2-vl-7b", demo: bool = False) -> str:
     return f"{ANALYSIS} {made}{cache()}"
 
 
+def build_with(store: Store, variants: tuple[str, ...]) -> str:
+    """The command that makes a store like this one with these poolings; where its data lies only its owner knows."""
+    made_by, data = store.config["backbone"], store.config["data"]
+    words = ["build", "--backbone", str(made_by["key"]), "--dataset", f"PATH/TO/{data['name']}"]
+    words += ["--split", str(data["split"])] if data.get("split") else []
+    words += ["--sae", place(caching.cache_dir() / store.config["sae"]["path"]), "--variants", ",".join(variants)]
+    return f"{ANALYSIS} {shlex.join(words)}{cache()}"
+
+
 def place(path: Path) -> str:
     """A folder as one types it: relative to the working directory where that is shorter."""
     relative = os.path.relpath(path)

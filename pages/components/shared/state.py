@@ -163,7 +163,7 @@ PAGES: dict[str, PageInfo] = {
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",
         "Recall before and after an intervention, per query and over all.",
-        (STORE, TASK, TAB, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY),
+        (STORE, TASK, TAB, QUERY, METHOD, ALSO, CHANGED, CURVE, WHY, STORES),
     ),
     "live_query": PageInfo(
         "Live query", ":material/image_search:",

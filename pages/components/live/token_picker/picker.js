@@ -1,6 +1,6 @@
 // Draws the strip and the patch grid of one query, repaints the cells when only masks or shades change, and sends one
-// message a gesture: {positions: [...], mask: true | false}. A drag over patches gives all of them the state that the
-// first one gets.
+// message a gesture: {positions: [...], mask: true | false}. A drag over patches gives the rectangle between its ends the
+// state that the first one gets; a drag over tokens all that it passes.
 const WORDS = { template: "template", image: "image", text: "your text", instruction: "instruction" };
 
 export default function (component) {
@@ -146,30 +146,61 @@ export default function (component) {
         : document.elementFromPoint(event.clientX, event.clientY);
       return hit && hit.dataset && hit.dataset.position !== undefined ? hit.dataset.position : null;
     };
-    const touch = (key) => {
-      if (key === null || gesture.keys.has(key)) return;
-      gesture.keys.add(key);
-      of(key).forEach((position) => (gesture.mask ? masked.add(position) : masked.delete(position)));
+    const set = (key, hidden) => {
+      of(key).forEach((position) => (hidden ? masked.add(position) : masked.delete(position)));
       paint(key);
+    };
+    const begun = (key) => ({
+      mask: !of(key).every((position) => masked.has(position)), keys: new Set(), before: new Set(masked),
+      from: cells.get(key).classList.contains("patch") ? data.cells.indexOf(Number(key)) : null,
+    });
+    const touch = (keys) => {
+      gesture.keys.forEach((key) => keys.has(key) || set(key, of(key).every((position) => gesture.before.has(position))));
+      keys.forEach((key) => gesture.keys.has(key) || set(key, gesture.mask));
+      gesture.keys = keys;
       summarise();
     };
-    const begun = (key) => ({ mask: !of(key).every((position) => masked.has(position)), keys: new Set() });
+    // The patch nearest to the pointer, which may have left the picture.
+    const nearest = (event) => {
+      const area = frame.querySelector(".grid").getBoundingClientRect();
+      const line = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+      return line((event.clientY - area.top) / area.height, data.grid[0]) * data.grid[1]
+        + line((event.clientX - area.left) / area.width, data.grid[1]);
+    };
+    const rectangle = (one, other) => {
+      const width = data.grid[1];
+      const ends = (a, b) => [Math.min(a, b), Math.max(a, b)];
+      const [top, bottom] = ends(Math.floor(one / width), Math.floor(other / width));
+      const [left, right] = ends(one % width, other % width);
+      const inside = data.cells.filter((position, place) => {
+        const row = Math.floor(place / width), column = place % width;
+        return row >= top && row <= bottom && column >= left && column <= right;
+      });
+      return new Set(inside.map(String));
+    };
     const down = (event) => {
       const key = at(event);
       if (key === null || event.button > 0) return;
       gesture = { ...begun(key), x: event.clientX, y: event.clientY };
-      touch(key);
+      touch(new Set([key]));
       event.preventDefault();
     };
-    // A quick drag is reported at few points: every cell on the line between two of them counts.
+    // A quick drag over the strip is reported at few points: every token on the line between two of them counts.
     const move = (event) => {
       if (!gesture) return;
+      if (gesture.from !== null) {
+        touch(rectangle(gesture.from, nearest(event)));
+        return;
+      }
       const { x, y } = gesture;
       const steps = Math.ceil(Math.hypot(event.clientX - x, event.clientY - y) / 6);
+      const passed = new Set(gesture.keys);
       for (let step = 1; step <= steps; step += 1) {
         const part = step / steps;
-        touch(at({ clientX: x + part * (event.clientX - x), clientY: y + part * (event.clientY - y) }));
+        const key = at({ clientX: x + part * (event.clientX - x), clientY: y + part * (event.clientY - y) });
+        if (key !== null && !cells.get(key).classList.contains("patch")) passed.add(key);
       }
+      touch(passed);
       gesture.x = event.clientX;
       gesture.y = event.clientY;
     };
@@ -184,16 +215,16 @@ export default function (component) {
       if (position === undefined) return;
       event.preventDefault();
       gesture = begun(position);
-      touch(position);
+      touch(new Set([position]));
       up();
     };
     frame.addEventListener("pointerdown", down);
-    frame.addEventListener("pointermove", move);
+    window.addEventListener("pointermove", move);
     window.addEventListener("pointerup", up);
     frame.addEventListener("keydown", key);
     return () => {
       frame.removeEventListener("pointerdown", down);
-      frame.removeEventListener("pointermove", move);
+      window.removeEventListener("pointermove", move);
       window.removeEventListener("pointerup", up);
       frame.removeEventListener("keydown", key);
     };
