@@ -81,7 +81,7 @@ def curve_tables(
     tables = dict(found.curves)
     band = control_band(lab, kind, after, ks=ks, definition=definition)
     if band is not None:
-        tables["random concepts, 10 seeds"] = band
+        tables[f"random concepts, {band.attrs['seeds']} seeds"] = band
     tables[LEVELS] = recall_frame(flat[0], flat, ks=ks, definition=definition)[["method", "k", "recall", "low", "high"]]
     if found.choice:
         tables["r chosen on one half of the queries, reported on the other"] = pd.DataFrame(

@@ -91,7 +91,16 @@ def address(page: Any) -> str:
 
 
 def shown(page: Any) -> tuple[str, str]:
-    """What tells one place from another: the title, what was chosen, and the words of the page, which has settled."""
+    """What tells one place from another: the title, what was chosen, and the words of the page, once they stand still."""
+    before = None
+    while (found := read(page)) != before:
+        before = found
+        page.wait_for_timeout(250)
+        settled(page)
+    return found
+
+
+def read(page: Any) -> tuple[str, str]:
     chosen = page.evaluate(
         "() => ['stSelectbox', 'stNumberInput', 'stTextInput']"
         ".flatMap(id => [...document.querySelectorAll(`[data-testid=${id}]`)])"

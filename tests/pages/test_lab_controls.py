@@ -119,7 +119,7 @@ def test_on_a_large_task_the_control_is_of_the_removal_alone_and_says_so(
 ) -> None:
     small = lab(cache, monkeypatch, f"{REMOVAL}+realign")
     assert "of the removal alone" not in words(small)
-    monkeypatch.setattr(lab_view, "WHOLE_PAIRS", 100)
+    monkeypatch.setattr(lab_view, "LARGE", 100)
     app = lab(cache, monkeypatch, f"{REMOVAL}+realign")
     assert "random concepts, 20 % (10 seeds)" in app.dataframe[0].value["method"].tolist()
     assert "the random control is of the removal alone" in words(app)

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable
 
 from analysis.retrieval.interventions import BASE, Centring, Intervention, PrincipalComponents, ReAlign, Removal, Step
 
-SEEDS = 10
+SEEDS, FEW_SEEDS = 10, 3
+LARGE = 20_000_000  # query-candidate pairs from which on every seed takes a second
+
+
+def seeds_for(pairs: int) -> int:
+    """How many random sets a control has on a task of so many query-candidate pairs, where somebody waits for it."""
+    return SEEDS if pairs <= LARGE else FEW_SEEDS
 
 
 def random_control(step: Step, *, within: Intervention = BASE, seeds: int = SEEDS) -> Intervention:

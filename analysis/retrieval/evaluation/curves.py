@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval
-from analysis.retrieval.evaluation.controls import first_stage_alone
+from analysis.retrieval.evaluation.controls import LARGE, first_stage_alone, seeds_for
 from analysis.retrieval.evaluation.evaluate import KS
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import (
@@ -33,9 +33,7 @@ from analysis.retrieval.ranking.ranks import TargetRanks
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
-SEEDS = 10
 WHOLE = "with the other steps"
-WHOLE_PAIRS = 20_000_000  # query-candidate pairs up to which a whole intervention is fitted for every point of a curve
 OFFERED: tuple[Step, ...] = (Removal(), ReAlign())  # whose curves are offered beside any method
 
 
@@ -106,7 +104,7 @@ def step_of(setting: str, intervention: Intervention) -> Step:
 def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -> bool:
     """Whether a curve over a setting of one step is drawn with the other steps as well: where there are any, and the task
     is small enough to fit every point anew."""
-    few = space.n_queries * space.n_candidates <= WHOLE_PAIRS
+    few = space.n_queries * space.n_candidates <= LARGE
     step = step_of(setting, intervention)
     return few and step in intervention.steps and len(intervention.steps) > 1 and step.acts != "lists"
 
@@ -178,11 +176,12 @@ def control_band(
     definition: str = "hit",
     along: Callable[[Step, tuple[float, ...]], np.ndarray] | None = None,
 ) -> pd.DataFrame | None:
-    """The control of a curve over a set of concepts: as many random live concepts, ten seeds. Columns x, k, recall (mean of
-    the seeds), band_low, band_high. None for a step without such a control. along: `recall_along` of one seed, where
-    somebody keeps it."""
+    """The control of a curve over a set of concepts: as many random live concepts, `seeds_for` the task.
+
+    Columns x, k, recall (mean of the seeds), band_low, band_high; attrs: seeds. None for a step without such a control.
+    along: `recall_along` of one seed at the places given, where somebody keeps it."""
     step = step_of(setting, intervention)
-    control = step.control(SEEDS)
+    control = step.control(seeds_for(lab.space.n_queries * lab.space.n_candidates))
     if control is None:
         return None
     picked = getattr(step, "concepts", ())
@@ -192,6 +191,7 @@ def control_band(
     one = along or (lambda drawn, values: recall_along(lab, drawn, setting, values, ks=ks, definition=definition))
     found = np.stack([one(drawn, values) for drawn in control.repeats()])  # (seeds, x, ks)
     table = _grid(values, ks)
+    table.attrs["seeds"] = len(found)
     for name, column in (("recall", found.mean(0)), ("band_low", found.min(0)), ("band_high", found.max(0))):
         table[name] = column.ravel()
     return table

@@ -11,8 +11,14 @@ import pandas as pd
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.retrieval.evaluation.controls import parts, random_control, reference, with_first_stages
-from analysis.retrieval.evaluation.curves import WHOLE_PAIRS
+from analysis.retrieval.evaluation.controls import (
+    LARGE,
+    parts,
+    random_control,
+    reference,
+    seeds_for,
+    with_first_stages,
+)
 from analysis.retrieval.evaluation.evaluate import recall_change
 from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.evaluation.movement import movement
@@ -57,14 +63,18 @@ class LabView:
     def control(self) -> Intervention | None:
         """As many random concepts as the view's set of concepts, with its other steps."""
         chosen = self.after.controlled
-        return None if chosen is None else random_control(chosen, within=self.controlled)
+        seeds = seeds_for(self.pairs)
+        return None if chosen is None else random_control(chosen, within=self.controlled, seeds=seeds)
+
+    @property
+    def pairs(self) -> int:
+        return len(self.task.query_rows) * len(self.task.candidate_rows)
 
     @property
     def controlled(self) -> Intervention:
         """What controls are made of: the view's intervention, or on a large task nothing beside its removal, because there
         every seed of a whole chain takes seconds."""
-        pairs = len(self.task.query_rows) * len(self.task.candidate_rows)
-        return self.after if pairs <= WHOLE_PAIRS else BASE
+        return self.after if self.pairs <= LARGE else BASE
 
     @property
     def late(self) -> tuple[Intervention, ...]:

@@ -12,7 +12,6 @@ from analysis.figures.recall import recall_curve, sweep_curve
 from analysis.figures.style import Curve, interval, percent, points
 from analysis.retrieval.evaluation.bootstrap import Interval
 from analysis.retrieval.evaluation.curves import (
-    SEEDS,
     WHOLE,
     Curves,
     RankChoice,
@@ -71,7 +70,7 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         title=found.axis,
         percent=kind == "share",
         k=view.k,
-        bands=[] if band is None else [_band(f"random concepts, {SEEDS} seeds", band, view.k)],
+        bands=[] if band is None else [_band(f"random concepts, {band.attrs['seeds']} seeds", band, view.k)],
         levels=_levels(view, kind),
         current=_now(view, kind, found),
         chosen=float(choice.r) if choice is not None and choice.r else None,

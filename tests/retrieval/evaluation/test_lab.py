@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation import controls as controls_module
 from analysis.retrieval.evaluation import curves as curves_module
 from analysis.retrieval.evaluation.curves import WHOLE, behind, control_band, curves, has_whole, settings_for, step_of
 from analysis.retrieval.evaluation.evaluate import evaluate, recall_frame
@@ -190,7 +191,7 @@ def test_r_is_chosen_for_the_whole_intervention(lab: Lab) -> None:
 
 def test_a_large_task_has_the_step_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     after = parse("removal:attribution,share=0.2,r=2+realign")
-    monkeypatch.setattr(curves_module, "WHOLE_PAIRS", lab.space.n_queries * lab.space.n_candidates - 1)
+    monkeypatch.setattr(curves_module, "LARGE", lab.space.n_queries * lab.space.n_candidates - 1)
     assert behind("r", after, lab.space) == parse("removal:attribution,share=0.2")
     assert WHOLE not in curves(lab, "r", behind("r", after, lab.space), ks=(1,)).curves
 
@@ -226,3 +227,13 @@ def test_fraction_counts_targets_that_are_missing_from_the_pool_as_evaluate_does
     assert frame["recall"].tolist() == pytest.approx(table["recall"].tolist())
     full = recall_frame(Lab(space).measure(BASE), [Lab(space).measure(BASE)], ks=(1, 5), definition="fraction")
     assert frame["recall"].iloc[1] < full["recall"].iloc[1]
+
+
+def test_on_a_large_task_a_band_has_three_seeds_and_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls_module, "LARGE", lab.space.n_queries * lab.space.n_candidates - 1)
+    band = control_band(lab, "r", parse("removal:attribution,share=0.2"), ks=(5,))
+    assert band is not None
+    assert band.attrs["seeds"] == 3
+    whole = band[band["x"] == band["x"].max()].iloc[0]
+    frame = recall_frame(lab.measure(BASE), [lab.measure(parse("removal:random,share=0.2,seeds=3"))], ks=(5,)).iloc[0]
+    assert (whole["band_low"], whole["band_high"]) == pytest.approx((frame["band_low"], frame["band_high"]))
