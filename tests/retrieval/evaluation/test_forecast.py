@@ -36,7 +36,7 @@ def test_sizes_are_those_of_the_task_and_every_seed_counts(space: RetrievalSpace
 def test_what_does_not_fit_is_read_again_for_every_method(
     space: RetrievalSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "fits_in_memory", lambda space: False)
+    monkeypatch.setattr(module, "fits_in_memory", lambda space, memory: False)
     found = forecast(space, [parse("realign")])
     assert found.read_bytes == 2 * (20 + 40) * 48 * space.rows("queries", "mean").dtype.itemsize
     assert "in blocks" in "\n".join(found.lines())
