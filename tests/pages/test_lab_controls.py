@@ -206,3 +206,17 @@ def test_diagnostics_and_what_explains_the_change_are_what_the_command_prints(
     assert (row["effective_rank"] is None) == hybrid
     assert ("not defined after it. In a re-ranked list" in text) == (method == HYBRID)
     assert np.isfinite(row["hubness"])
+
+
+def test_on_a_large_task_a_curve_of_many_measurements_waits_for_a_click(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.retrieval.evaluation.curves.LARGE", 100)
+    app = lab(cache, monkeypatch, "realign")
+    before = len(app.get("plotly_chart"))
+    assert "every point of this curve is a measurement of its own" in words(app)
+    next(button for button in app.button if button.label == "Measure the curve").click().run()
+    assert sentences(app) == []
+    assert len(app.get("plotly_chart")) == before + 1
+    nested = lab(cache, monkeypatch, REMOVAL)
+    assert "Measure the curve" not in [button.label for button in nested.button]

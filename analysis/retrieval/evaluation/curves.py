@@ -16,7 +16,7 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval
 from analysis.retrieval.evaluation.controls import LARGE, first_stage_alone, seeds_for
 from analysis.retrieval.evaluation.evaluate import KS
-from analysis.retrieval.evaluation.lab import Lab
+from analysis.retrieval.evaluation.lab import Lab, Measured, is_nested
 from analysis.retrieval.interventions import (
     BASE,
     Centring,
@@ -109,6 +109,12 @@ def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -
     return few and step in intervention.steps and len(intervention.steps) > 1 and step.acts != "lists"
 
 
+def is_slow(setting: str, intervention: Intervention, pairs: int) -> bool:
+    """Whether a curve takes a minute: on a large task, where every point is a measurement of its own."""
+    step = step_of(setting, intervention).repeats()[0]
+    return pairs > LARGE and not is_nested(Intervention((step,)), step, setting)
+
+
 def behind(setting: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
     """The part of an intervention that its curve depends on: equal for all that lie on one curve."""
     step = step_of(setting, intervention)
@@ -119,14 +125,20 @@ def behind(setting: str, intervention: Intervention, space: RetrievalSpace) -> I
 
 
 def curves(
-    lab: Lab, setting: str, intervention: Intervention, *, ks: Sequence[int] = KS, definition: str = "hit"
+    lab: Lab,
+    setting: str,
+    intervention: Intervention,
+    *,
+    ks: Sequence[int] = KS,
+    definition: str = "hit",
+    measure: Callable[[Intervention], Measured] | None = None,
 ) -> Curves:
     """The curves of one setting of one step.
 
     The step stands alone in the first line, and WHOLE is the line of the whole intervention while that setting moves, where
     `has_whole`; a hybrid is measured with all its steps. Over a number of removed directions the same number of principal
     components stands beside, and for each k the number that half of the queries choose, reported on the other half.
-    `control_band` belongs beside it.
+    `control_band` belongs beside it. measure: as in `Lab.ranks_along`.
     """
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     step = step_of(setting, intervention)
@@ -136,7 +148,7 @@ def curves(
     alone = intervention if step.acts == "lists" else Intervention((single,))
     values = places(lab, single, setting)
     base = lab.measure(BASE if step.acts != "lists" else intervention.without_hybrid()).ranks[0]
-    ranks = lab.ranks_along(alone, step if step.acts == "lists" else single, setting, values)
+    ranks = lab.ranks_along(alone, step if step.acts == "lists" else single, setting, values, measure=measure)
     named = {_name(single, setting, directions): curve_table(values, ranks, options, base=base)}
     if directions and setting == "r" and not lab.in_blocks:
         most = min(max(int(values[-1]), 1), 32)
@@ -145,7 +157,7 @@ def curves(
         found = lab.ranks_along(Intervention((components,)), components, "n", xs)
         named["principal components, as many"] = curve_table(xs, found, options, base=base)
     if has_whole(setting, intervention, lab.space):
-        ranks = lab.ranks_along(intervention, step, setting, values)
+        ranks = lab.ranks_along(intervention, step, setting, values, measure=measure)
         named[WHOLE] = curve_table(values, ranks, options, base=base)
     now = getattr(step, setting) if own or step.acts != "lists" else None
     choice = {}

@@ -59,6 +59,11 @@ def together(intervention: Intervention, seeds: Sequence[Measured]) -> Measured:
     return Measured(intervention, ranks, max(seed.void for seed in seeds), seeds[0].n_relevant)
 
 
+def is_nested(intervention: Intervention, step: Step, setting: str) -> bool:
+    """Whether all points along a setting are one computation: subspaces that lie in each other, and nothing else."""
+    return isinstance(step, MapsRows) and intervention.single_projection is step and setting == step.rank_setting
+
+
 class Lab:
     """One task of one store. Thread-safe: one computation at a time."""
 
@@ -117,21 +122,26 @@ class Lab:
         )
 
     def ranks_along(
-        self, intervention: Intervention, step: Step, setting: str, values: Sequence[float]
+        self,
+        intervention: Intervention,
+        step: Step,
+        setting: str,
+        values: Sequence[float],
+        *,
+        measure: Callable[[Intervention], Measured] | None = None,
     ) -> list[TargetRanks]:
-        """Ranks while one setting of one of its steps moves. What a family of points shares is computed once."""
+        """Ranks while one setting of one of its steps moves. What a family of points shares is computed once. measure: how a
+        point is measured that shares nothing, where somebody keeps it."""
         with self._lock:
             if isinstance(step, JoinsModels):
                 stage, scores = self.first_stage(step.first), self.scores(intervention)
                 return step.ranks_along(setting, values, stage, scores, self.space.qrels)
-            nested = (
-                isinstance(step, MapsRows) and intervention.single_projection is step and setting == step.rank_setting
-            )
-            if nested and isinstance(step, MapsRows) and not self.in_blocks:
+            if isinstance(step, MapsRows) and is_nested(intervention, step, setting) and not self.in_blocks:
                 projection, _ = self.projection(step.at(setting, 1) or step)  # also where not all can be removed
                 return self.engine.rank_curve(projection, [int(value) for value in values])
             moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
-            return [self._ranks(single.seeds()[0])[0] for single in moved]
+            one = measure or self.measure
+            return [one(single.seeds()[0]).ranks[0] for single in moved]
 
     def lists(self, intervention: Intervention) -> Lists:
         """The ordered candidates of any query. Of several random seeds the first."""

@@ -18,6 +18,7 @@ from analysis.retrieval.evaluation.curves import (
     all_settings,
     axis_of,
     behind,
+    is_slow,
     levels,
     settings_for,
     step_of,
@@ -49,6 +50,8 @@ def section(view: LabView) -> None:
         view.definition,
         view.pool,
     )
+    if is_slow(kind, view.after, view.pairs) and not _wanted(view, kind):
+        return
     with guard("The curve", stop=False):
         found: Curves = caching.lab_curves(*asked)
         known: set = st.session_state.setdefault("_lab_bands", set())
@@ -61,6 +64,20 @@ def section(view: LabView) -> None:
         known.add(token)
         with slot.container():
             _draw(view, kind, found, band)
+
+
+def _wanted(view: LabView, kind: str) -> bool:
+    """Whether somebody asked for a curve that takes a minute."""
+    asked: set = st.session_state.setdefault("_lab_slow_curves", set())
+    token = (caching.store_id(view.store), view.name, view.pool, kind, behind(kind, view.after, view.lab.space).spec)
+    if token in asked:
+        return True
+    st.caption(
+        f"{view.pairs:,} pairs: every point of this curve is a measurement of its own, of some seconds. Another click on the "
+        "page ends it; what is measured by then is kept."
+    )
+    st.button("Measure the curve", on_click=asked.add, args=(token,), icon=":material/show_chart:")
+    return False
 
 
 def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *, name: str = "curve") -> None:

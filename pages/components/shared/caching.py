@@ -774,7 +774,10 @@ def lab_curves(
     """Recall along a setting."""
     from analysis.retrieval.evaluation.curves import curves
 
-    return curves(lab(store, task, pool), setting, method, ks=ks, definition=definition)
+    def one(point: Intervention) -> Measured:
+        return measured(store, task, point, pool)
+
+    return curves(lab(store, task, pool), setting, method, ks=ks, definition=definition, measure=one)
 
 
 def lab_band(
