@@ -22,6 +22,7 @@ from pages.components.shared import (
     pickers,
     pins,
     scores,
+    state,
     token_views,
 )
 from pages.components.shared.errors import guard
@@ -238,6 +239,10 @@ def relatives(store: Store, concept: int) -> None:
                 concept_cards.row(store, other, note, place=f"partner-{side}")
             if not pairs:
                 st.caption("No bridge from it to another concept exceeds the null.")
+            state.page_link(
+                "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
+                store=caching.store_id(store), of=concept,
+            )  # fmt: skip
     with guard("What fires together", stop=False):
         for column, kind, side in zip(
             st.columns(2, gap="medium"), (examples.IMAGE, examples.TEXT), ("pictures", "captions"), strict=True

@@ -153,3 +153,15 @@ def test_partners_stand_opposite_each_other():
     figure = bridges.bridge_graph(pairs, names={})
     image, text = trace(figure, "image concepts"), trace(figure, "text concepts")
     assert [17 - int(i) for i in image.customdata] == [int(t) for t in text.customdata]
+
+
+def test_a_click_on_the_graph_is_a_concept_or_a_pair():
+    def clicked(data):
+        return bridges.picked({"selection": {"points": [{"customdata": data}]}})
+
+    figure = graph()
+    line = trace(figure, "bridges") if figure.data[5].name != "bridges" else figure.data[5]
+    assert clicked(list(line.customdata[0])) == (1, 5)
+    assert clicked({"0": 4.0, "1": 1, "2": 5}) == (1, 5)
+    assert clicked(trace(figure, "text concepts").customdata[0]) in {(5,), (6,), (1,)}
+    assert clicked(None) == bridges.picked(None) == bridges.picked({"selection": {"points": []}}) == ()

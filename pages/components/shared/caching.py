@@ -31,6 +31,7 @@ from pages.components.overview import sentences
 from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
+    from analysis.concepts.bridges import Meeting
     from analysis.concepts.search import Index
     from analysis.concepts.twins import Shared, Twins
     from analysis.query.distance import Usual
@@ -409,6 +410,45 @@ def partners(store: Store, concept: int) -> list[tuple[int, str, float, float]]:
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
 def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
     return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
+
+
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _pair_rows(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the picture and of the caption of every pair that bridges are averaged over."""
+    from analysis.build.rescore import pair_rows
+
+    found = pair_rows(store)
+    return found.pair_image, found.pair_text
+
+
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=BY_KEY)
+def meeting(store: Store, image_concept: int, text_concept: int) -> tuple[Meeting, np.ndarray, np.ndarray]:
+    """Where two concepts meet, and the rows of the picture and the caption of those pairs, strongest first."""
+    from analysis.concepts.bridges import meeting as meet
+
+    values = []
+    for concept, rows in zip((image_concept, text_concept), _pair_rows(store), strict=True):
+        fired, strength = store.postings.rows(concept)
+        every = np.zeros(store.n_samples, np.float32)
+        every[fired] = strength
+        values.append(every[rows])
+    found = meet(*values)
+    image, text = (rows[found.both] for rows in _pair_rows(store))
+    return found, image, text
+
+
+@st.cache_resource(max_entries=48, show_spinner="Drawing the null of this pair", hash_funcs=BY_KEY)
+def bridge(store: Store, image_concept: int, text_concept: int) -> pd.Series:
+    """The row of the bridges of two concepts; computed where the pair is not among the strongest that the store keeps."""
+    from analysis.concepts.bridges import bridge_between
+
+    kept = store.bridges
+    here = kept[(kept["image_concept"] == image_concept) & (kept["text_concept"] == text_concept)]
+    if not len(here):
+        image, text = _pair_rows(store)
+        codes = store.codes[image], store.codes[text]
+        here = bridge_between(*codes, sae(store).dictionary, image_concept, text_concept, groups=image)
+    return here.iloc[0]
 
 
 @st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)

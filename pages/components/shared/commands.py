@@ -81,6 +81,15 @@ def twins(store: Store, other: Store) -> str:
     )
 
 
+def bridges(store: Store, by: str, *, apart: bool = False, of: int | None = None) -> str:
+    """The strongest bridges (Eq. 5), by "bridge" or by "excess" over the permutation null."""
+    return _python(
+        f'b = open_store("{place(store.path)}").bridges; '
+        f'print(strongest(b, "{by}", apart={apart}, of={of}).head(100).to_string())',
+        "from analysis.concepts.bridges import strongest; ",
+    )
+
+
 def concept_effects(store: Store, task: str = "") -> str:
     """What the removal of each concept alone does to recall: measured, kept with the store and printed."""
     tasks = f" --tasks {task}" if task else ""

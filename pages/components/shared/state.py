@@ -46,7 +46,9 @@ DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
 TAB = "tab"  # of the retrieval lab
-VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example; of the bridges: graph | table
+PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
+OF = "of"  # of the bridges: the one concept whose bridges are shown
 WORDS = "words"
 
 # Bound to widgets.
@@ -85,6 +87,8 @@ TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
 EXAMPLE = "example"  # where the example of a search comes from: the data, or the visitor
 SAMPLE = "sample"  # row of a sample of the store
+RANKED = "ranked"  # of bridges: beyond the null | raw
+APART = "apart"  # of bridges: without those of a concept to itself
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
@@ -114,6 +118,8 @@ OWNED = (
     TAB,
     VIEW,
     WORDS,
+    PAIR,
+    OF,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -154,6 +160,11 @@ PAGES: dict[str, PageInfo] = {
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
         (STORE, CONCEPT, TASK),
+    ),
+    "bridges": PageInfo(
+        "Bridges", ":material/conversion_path:",
+        "Which concepts of pictures go with which concepts of captions, and on which pairs.",
+        (STORE, VIEW, OF, PAIR), (RANKED, APART),
     ),
     "compare": PageInfo(
         "Compare", ":material/compare:",
