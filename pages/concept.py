@@ -229,6 +229,10 @@ def relatives(store: Store, concept: int) -> None:
             for other, cosine in zip(near, caching.cosines(store, concept, near), strict=True):
                 note = f"cosine {cosine:.2f}" if cosine is not None else ""
                 concept_cards.row(store, other, note, place="neighbour")
+            state.page_link(
+                "compare", "Side by side with the nearest", icon=":material/compare:", store=caching.store_id(store),
+                other=caching.store_id(store), concept=concept, other_concept=near[0] if near else concept,
+            )  # fmt: skip
     with right:
         st.subheader("Bridge partners", anchor=False)
         st.caption("Concepts of the other side of the same pairs (Eq. 5), by their excess over the permutation null")

@@ -56,6 +56,11 @@ def section(store: Store, image_concept: int, text_concept: int) -> None:
     else:
         said = [str(caching.corpus(store).texts[first[row]])[:90] for row in shown]
         gallery.pictures(store, shown, captions=said, width=140)
+    if image_concept != text_concept:
+        state.page_link(
+            "compare", "The two concepts side by side", icon=":material/compare:", store=caching.store_id(store),
+            other=caching.store_id(store), concept=image_concept, other_concept=text_concept,
+        )  # fmt: skip
     others(store, image_concept, text_concept)
 
 
