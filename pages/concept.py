@@ -11,7 +11,7 @@ from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
 from analysis.store.finding import Part, table_part
-from pages.components.concepts import belief, effect, label_editor
+from pages.components.concepts import belief, effect, label_editor, token_views
 from pages.components.shared import (
     caching,
     commands,
@@ -23,7 +23,6 @@ from pages.components.shared import (
     pins,
     scores,
     state,
-    token_views,
 )
 from pages.components.shared.errors import guard
 

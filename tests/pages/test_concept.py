@@ -162,6 +162,42 @@ def test_tokens_show_where_they_are_kept_and_are_silent_elsewhere(
     assert "Where it fires" not in words(open_page("concept", tmp_path, monkeypatch, concept="0"))
 
 
+def test_a_token_shows_its_concepts_and_who_else_has_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(next(cache.glob("clip-mini/*")))
+    view = store.token_view(1)
+    values, ids = np.asarray(view.codes.values[2]), np.asarray(view.codes.indices[2])
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), token="1.2")
+    text = words(app)
+    assert f"Concepts on “{view.strings[2]}”" in text
+    assert f"**{view.strings[2]}**" in text
+    for concept, value in zip(ids, values, strict=True):
+        assert (f"activation {value:.3g} on it" in text) == (value > 0), concept
+    assert "1 of the other 1 samples" in text
+    assert "<s>" not in text
+    next(button for button in app.button if button.label == "Close").click().run()
+    assert "Click a patch or a word" in words(app)
+    assert "token" not in app.query_params
+
+
+def test_a_token_that_is_not_kept_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in ("1", "1.99", "77.0", "a.b", "-1.2"):
+        app = open_page("concept", cache, monkeypatch, concept="0", token=token)
+        assert [line for line in sentences(app) if "expected row.position" in line], token
+        assert not app.error
+
+
+def test_the_aggregation_says_which_tokens_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last token of the planted samples belongs to the template and is the loudest."""
+    store = open_store(next(cache.glob("clip-mini/*")))
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="content")
+    strip = next(chart for chart in app.get("plotly_chart") if "-tokens-" in chart.proto.id)
+    assert '"aside"' in strip.proto.spec
+    everything = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="all", aggregation="pooled")
+    strip = next(chart for chart in everything.get("plotly_chart") if "-tokens-" in chart.proto.id)
+    assert '"aside"' not in strip.proto.spec
+    assert store.token_view(1) is not None
+
+
 # --- the pure functions -------------------------------------------------------------------------------------------
 FIRING = Firing(np.arange(100), np.linspace(10, 1, 100))
 

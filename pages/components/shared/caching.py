@@ -33,6 +33,7 @@ from pages.components.shared import scores, state
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
     from analysis.concepts.search import Index
+    from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
     from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
@@ -464,6 +465,42 @@ def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
 def token_views(store: Store) -> list[TokenView]:
     """Codes, roles and strings of every token of the samples they are kept of (a bounded set)."""
     return [view for row in store.token_rows if (view := store.token_view(int(row))) is not None]
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+def tokens(store: Store) -> Tokens:
+    """All tokens whose codes are kept, laid end to end."""
+    from analysis.concepts.tokens import lay_out
+
+    return lay_out(token_views(store))
+
+
+@st.cache_resource(max_entries=500, show_spinner=False, hash_funcs=BY_KEY)
+def patch_picture(store: Store, row: int, position: int) -> str:
+    """A sample's picture with a frame around the patch of a token, as a data URI; the whole picture for another token."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    from analysis.figures.palette import ACCENT
+
+    view, path = store.token_view(row), store.thumb_path(row)
+    if path is None or view is None or view.grid is None or view.cells is None or position not in view.cells:
+        return picture(store, row)
+    r, c = divmod(int(np.flatnonzero(view.cells == position)[0]), view.grid[1])
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    left, top, right, bottom = view.box
+    across, down = (right - left) / view.grid[1], (bottom - top) / view.grid[0]
+    corners = (left + c * across, top + r * down, left + (c + 1) * across, top + (r + 1) * down)
+    sides = (image.width, image.height) * 2
+    frame = [min(round(part * side), side - 1) for part, side in zip(corners, sides, strict=True)]
+    pen = ImageDraw.Draw(image)
+    pen.rectangle(frame, outline="white", width=max(3, image.width // 30))
+    pen.rectangle(frame, outline=ACCENT, width=max(2, image.width // 45))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=80, method=0)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def description(store: Store, row: int) -> str:

@@ -87,6 +87,9 @@ TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
 EXAMPLE = "example"  # where the example of a search comes from: the data, or the visitor
 SAMPLE = "sample"  # row of a sample of the store
+TOKEN = "token"  # of the Concept page: row and position of the token that was clicked, with a dot between them
+AGGREGATION = "aggregation"  # of a concept over the tokens of a sample: max token | mean of tokens | pooled
+COUNTED = "counted"  # tokens that count for it: content | all
 RANKED = "ranked"  # of bridges: beyond the null | raw
 APART = "apart"  # of bridges: without those of a concept to itself
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
@@ -120,6 +123,7 @@ OWNED = (
     WORDS,
     PAIR,
     OF,
+    TOKEN,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -159,7 +163,7 @@ PAGES: dict[str, PageInfo] = {
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK),
+        (STORE, CONCEPT, TASK, TOKEN), (AGGREGATION, COUNTED),
     ),
     "bridges": PageInfo(
         "Bridges", ":material/conversion_path:",
