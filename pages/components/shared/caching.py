@@ -548,16 +548,18 @@ def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]
 # --- the overview's numbers ---------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
 def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
-    """(grid, density) of the modality scores of live concepts; weighting "concepts" or "energy"."""
-    from analysis.concepts.kde import modality_density as density
+    """(grid, density) of the modality scores of live concepts, constant ones left out; weighting "concepts" or "energy"."""
+    from analysis.concepts.kde import curve_of
 
-    weights = store.concepts["energy"].to_numpy() if weighting == "energy" else None
-    return density(store.concepts["modality_score"].to_numpy(), weights=weights)
+    return curve_of(store.concepts, weighting)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
 def modality_shares(store: Store) -> sentences.ModalityShares:
-    return sentences.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+    from analysis.concepts.kde import outstanding
+
+    found = sentences.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+    return dataclasses.replace(found, outstanding=tuple(outstanding(store.concepts)))
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)

@@ -146,12 +146,10 @@ def concepts(store: Store, listed: Listed) -> str:
 
 
 def modality_density(store: Store, weighting: str) -> str:
-    """Density of the modality scores (Eq. 4), by concepts or by energy."""
-    weights = ', weights=c["energy"].to_numpy()' if weighting == "energy" else ""
+    """Density of the modality scores (Eq. 4), by concepts or by energy, constant concepts left out."""
     return _python(
-        f'c = open_store("{place(store.path)}").concepts; '
-        f'print(*zip(*modality_density(c["modality_score"].to_numpy(){weights})), sep="\\n")',
-        "from analysis.concepts.kde import modality_density; ",
+        f'print(*zip(*curve_of(open_store("{place(store.path)}").concepts, "{weighting}")), sep="\\n")',
+        "from analysis.concepts.kde import curve_of; ",
     )
 
 
