@@ -34,6 +34,11 @@ BELIEF_HELP = (
     "concepts."
 )
 
+TRUTH_HELP = (
+    "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
+    "scenes and tested on the other, both ways, as the name is."
+)
+
 
 def main() -> None:
     heading = st.container()
@@ -101,7 +106,28 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
     named = bool(str(row["name"] or ""))
     if not (store.older and pd.isna(row["word_f1"])):
         st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
+    with guard("What else is known of it", stop=False):
+        beyond_words(store, concept)
     return parts[0].partition("] ")[2]
+
+
+def beyond_words(store: Store, concept: int) -> None:
+    """What the ground truth of the data and a second SAE say of it, where there are any."""
+    if (known := caching.truth(store)) is not None:
+        found, attributes = known
+        word = int(found.word[concept])
+        st.markdown(
+            belief.true_sentence(attributes[word] if word >= 0 else "", float(found.f1[concept])), help=TRUTH_HELP
+        )
+    if (other := caching.second_sae(store)) is not None:
+        match, correlation = caching.in_second_sae(store, concept, other)
+        whose = gallery.escape(caching.short_names([store, other])[1])
+        st.markdown(belief.stable_sentence(match, correlation, whose))
+        if match >= 0:
+            state.page_link(
+                "compare", "Side by side with it", icon=":material/compare:", store=caching.store_id(store),
+                other=caching.store_id(other), concept=concept, other_concept=match,
+            )  # fmt: skip
 
 
 def strongest(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing, said: str) -> None:

@@ -198,6 +198,16 @@ def test_the_aggregation_says_which_tokens_count(cache: Path, monkeypatch: pytes
     assert store.token_view(1) is not None
 
 
+def test_a_second_sae_says_whether_the_concept_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make_store(tmp_path, pictures=False), make_store(tmp_path, pictures=False, seed=1)
+    store = f"clip-mini/{first.name}"
+    app = open_page("concept", tmp_path, monkeypatch, store=store, concept=str(BRIDGE))
+    assert "Seed stability: **found again**" in words(app)
+    assert f"its concept {BRIDGE} correlates" in words(app)
+    assert f"other=clip-mini/{second.name}&concept={BRIDGE}&other_concept={BRIDGE}" in words(app)
+    assert "Ground truth" not in words(app)
+
+
 # --- the pure functions -------------------------------------------------------------------------------------------
 FIRING = Firing(np.arange(100), np.linspace(10, 1, 100))
 

@@ -32,6 +32,7 @@ from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
+    from analysis.concepts.held_out import HeldOut
     from analysis.concepts.search import Index
     from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
@@ -665,6 +666,36 @@ def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -
 
     here, there = shared_rows(store, other)
     return compare_concepts(store.codes[here], concept, other.codes[there], other_concept)
+
+
+def second_sae(store: Store) -> Store | None:
+    """Another SAE of the same model, data and unit (another seed or size), the first of them; None without."""
+    for ref in stores():
+        if ref.ok and ref.path != store.path and (ref.backbone, ref.label) == (store.backbone, store.label):
+            try:
+                other = open_ref(ref)
+            except AnalysisError:  # removed since it was listed
+                continue
+            if other.config["sae"]["sha256"] != store.config["sae"]["sha256"]:
+                return other
+    return None
+
+
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]:
+    """The concept of another SAE that fires most alike, and the correlation."""
+    from analysis.concepts.twins import best_match
+
+    here, there = shared_rows(store, other)
+    return best_match(store.codes[here], concept, other.codes[there])
+
+
+@st.cache_resource(max_entries=6, show_spinner="Holding the concepts against the ground truth", hash_funcs=BY_KEY)
+def truth(store: Store) -> tuple[HeldOut, np.ndarray] | None:
+    """What each concept stands for by what the generator of the data knows; None for other data."""
+    from analysis.demo.truth import truth_of
+
+    return truth_of(store)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
