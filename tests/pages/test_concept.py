@@ -198,6 +198,40 @@ def test_the_aggregation_says_which_tokens_count(cache: Path, monkeypatch: pytes
     assert store.token_view(1) is not None
 
 
+def test_names_are_mine_or_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sha = str(open_store(path).config["sae"]["sha256"])
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "hound", "Ada")
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "poodle", "Bob")
+    everybody = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    assert "“poodle”" in everybody.title[0].value
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE), labels="Ada")
+    assert "“hound”" in app.title[0].value
+    assert "poodle" in words(app)  # in the history, which keeps all
+    listed = open_page("concepts", tmp_path, monkeypatch, words="poodle", labels="Ada")
+    assert "--labels-of Ada" in "\n".join(block.value for block in listed.code)
+    assert "No concept" in words(listed)
+    assert len(open_page("concepts", tmp_path, monkeypatch, words="poodle").dataframe[0].value) == 1
+    chosen = next(part for part in app.segmented_control if part.key == "_whose_labels")
+    chosen.set_value("").run()
+    assert "“poodle”" in app.title[0].value
+    assert "labels" not in app.query_params
+
+
+def test_labels_leave_and_come_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sha = str(open_store(path).config["sae"]["sha256"])
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "hound", "Ada")
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    assert any(part.proto.label == "Save all labels" for part in app.get("download_button"))
+    row = f"{sha[:16]},{BOAT_TEXT},ferry,Eve,2026-01-01T00:00:00+00:00"
+    app.file_uploader(key="_labels_file").upload("labels.csv", f"sae,concept,text,author,time\n{row}\n".encode()).run()
+    app.button(key="labels_take").click().run()
+    assert not app.exception
+    assert notebook.labels(tmp_path / "notes", sha)[BOAT_TEXT].text == "ferry"
+    assert notebook.labels(tmp_path / "notes", sha)[BRIDGE].text == "hound"
+
+
 def test_a_second_sae_says_whether_the_concept_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = make_store(tmp_path, pictures=False), make_store(tmp_path, pictures=False, seed=1)
     store = f"clip-mini/{first.name}"

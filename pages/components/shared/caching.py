@@ -597,8 +597,7 @@ def short_names(stores: list[Store]) -> list[str]:
 # --- the browser --------------------------------------------------------------------------------------------------
 def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
     """Ids of the concepts that pass the filters, ascending."""
-    labelled = _labelled(store)
-    matches = _relevance(store, filters.words, labelled) > 0 if filters.words else None
+    matches = _relevance(store, filters.words, _labelled(store), whose()) > 0 if filters.words else None
     return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
 
 
@@ -606,11 +605,11 @@ def relevance(store: Store, words: str) -> np.ndarray | None:
     """(K,) how well every concept fits the words, 0 for one that they do not find; None without words."""
     if not words:
         return None
-    return _relevance(store, words, _labelled(store))
+    return _relevance(store, words, _labelled(store), whose())
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
-def _relevance(store: Store, words: str, labelled: int | None) -> np.ndarray:
+def _relevance(store: Store, words: str, labelled: int | None, author: str) -> np.ndarray:
     return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
@@ -726,9 +725,12 @@ def _names(store: Store) -> list[str]:
 
 # --- labels -------------------------------------------------------------------------------------------------------
 def labels(store: Store) -> dict[int, Label]:
-    """What people called this SAE's concepts; read again when a label was added. Those that were read before where the notes
-    cannot be read now."""
+    """What people called this SAE's concepts, or the one author that the address names; read again when a label was added.
+    Those that were read before where the notes cannot be read now."""
     sha = str(store.config["sae"]["sha256"])
+    if author := whose():
+        stamp = _labelled(store)
+        return {} if stamp is None else _labels_by(str(notes_dir()), sha, author, stamp)
     book = _label_book(str(notes_dir()), sha)
     with book.lock:
         stamp = _labelled(store)
@@ -741,6 +743,16 @@ def labels(store: Store) -> dict[int, Label]:
             book.labels = read_labels(notes_dir(), sha)
         book.stamp = stamp
         return book.labels
+
+
+def whose() -> str:
+    """The author whose labels alone count, "" for everybody's."""
+    return state.get(state.LABELS) or ""
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _labels_by(notes: str, sha: str, author: str, stamp: int) -> dict[int, Label]:
+    return read_labels(Path(notes), sha, author=author)
 
 
 def _labelled(store: Store) -> int | None:

@@ -142,6 +142,7 @@ def concepts(store: Store, listed: Listed) -> str:
     words += [part for pair in listed.example.items() for part in pair]
     words += [] if listed.only is None else ["--only", ",".join(map(str, listed.only.tolist()))]
     words += ["--skip", str(listed.skip)] if listed.skip else []
+    words += ["--labels-of", caching.whose()] if caching.whose() else []
     return f"{ANALYSIS} {shlex.join(words)}{cache()}"
 
 

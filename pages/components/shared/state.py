@@ -50,6 +50,7 @@ VIEW = "view"  # of the concept browser: table | map | histogram | effect | by e
 PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
 OF = "of"  # of the bridges: the one concept whose bridges are shown
 WORDS = "words"
+LABELS = "labels"  # of concepts: whose count, the name of an author; everybody's without
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -124,6 +125,7 @@ OWNED = (
     PAIR,
     OF,
     TOKEN,
+    LABELS,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -156,24 +158,24 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map, histogram and effect, with search and filters.",
-        (STORE, TASK, VIEW, WORDS),
+        (STORE, TASK, VIEW, WORDS, LABELS),
         (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
          SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK, TOKEN), (AGGREGATION, COUNTED),
+        (STORE, CONCEPT, TASK, TOKEN, LABELS), (AGGREGATION, COUNTED),
     ),
     "bridges": PageInfo(
         "Bridges", ":material/conversion_path:",
         "Which concepts of pictures go with which concepts of captions, and on which pairs.",
-        (STORE, VIEW, OF, PAIR), (RANKED, APART),
+        (STORE, VIEW, OF, PAIR, LABELS), (RANKED, APART),
     ),
     "compare": PageInfo(
         "Compare", ":material/compare:",
         "Two stores or two concepts side by side: concept twins, and what only one of them has.",
-        (STORE, OTHER, CONCEPT, OTHER_CONCEPT), (LISTED,),
+        (STORE, OTHER, CONCEPT, OTHER_CONCEPT, LABELS), (LISTED,),
     ),
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",
