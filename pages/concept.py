@@ -11,7 +11,7 @@ from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
 from analysis.store.finding import Part, table_part
-from pages.components.concepts import belief, effect, label_editor, token_views
+from pages.components.concepts import belief, collecting, effect, label_editor, token_views
 from pages.components.shared import (
     caching,
     commands,
@@ -50,6 +50,7 @@ def main() -> None:
         concept = pickers.concept(store)
         pickers.concept_jump(store, concept)
         label_editor.popover(store, concept)
+        collecting.button(store, concept)
         pickers.chosen_task(list(store.tasks), whose=store.label)
         row.command = commands.concept_row(store, concept)
         row.title = f"Concept {concept_cards.title(store, concept)} of {store.label}"

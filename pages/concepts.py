@@ -11,7 +11,7 @@ from analysis.concepts import browse
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import effect_board, example, filter_widgets
+from pages.components.concepts import collecting, effect_board, example, filter_widgets
 from pages.components.shared import (
     caching,
     commands,
@@ -45,15 +45,19 @@ def main() -> None:
         with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             by, descending = filter_widgets.sorting(words)
             filters = filter_widgets.filters(words)
-        asked = commands.Listed(filters, by, not descending)
+            only = collecting.only(store)
+        asked = commands.Listed(filters, by, not descending, only=only)
         row.command = commands.concepts(store, asked)
         row.title = f"Concepts of {store.label}"
+        collecting.saved(store, row.title, row.command)
     layout.store_line(store)
 
     fits = caching.relevance(store, filters.words)
     fired, given = example.fires(store) if view == "by example" else (None, {})
     asked = replace(asked, example=given)
-    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
+    passed = caching.concept_ids(store, filters)
+    passed = passed if only is None else passed[np.isin(passed, only)]
+    ids = browse.order(store.concepts, passed, by, descending=descending, relevance=fits)
     if fired is not None:
         ids = ids[fired[ids] > 0]
         ids = ids[np.argsort(-fired[ids], kind="stable")]
@@ -74,16 +78,18 @@ def main() -> None:
         with guard("The picture", stop=False):
             found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids, filters)
     listed = ids if found is None else ids[np.isin(ids, found)]
-    concept_list(store, listed, len(ids), replace(asked, only=None if found is None else listed), fired=fired)
+    if found is not None and len(listed):
+        collecting.offer(store, listed)
+    concept_list(store, listed, len(ids), replace(asked, only=only if found is None else listed), fired=fired)
 
 
 def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
-    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found
-    is lit up among the others."""
+    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found,
+    and the collection, are lit up among the others."""
     table = store.concepts
     lit: list[int] = []
-    if filters.words:
-        lit = ids[:LIT].tolist()
+    if filters.words or collecting.collected(store):
+        lit = [*(ids[:LIT].tolist() if filters.words else []), *collecting.collected(store)]
         ids = caching.concept_ids(store, replace(filters, words=""))
     color = filter_widgets.score("Colour", state.COLOR, default="modality")
     values = table[color.name].to_numpy(float)[ids]

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     state.NAMED: ANY,
     state.DENSITY: ANY,
     state.EFFECT: ANY,
+    state.ONLY_COLLECTED: False,
     state.WORDS: "",
     state.PAGE: 1,
 }

@@ -50,6 +50,7 @@ VIEW = "view"  # of the concept browser: table | map | histogram | effect | by e
 PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
 OF = "of"  # of the bridges: the one concept whose bridges are shown
 WORDS = "words"
+COLLECTED = "collected"  # of concepts: the first digits of their SAE, a colon, ids with commas
 LABELS = "labels"  # of concepts: whose count, the name of an author; everybody's without
 
 # Bound to widgets.
@@ -93,6 +94,7 @@ AGGREGATION = "aggregation"  # of a concept over the tokens of a sample: max tok
 COUNTED = "counted"  # tokens that count for it: content | all
 RANKED = "ranked"  # of bridges: beyond the null | raw
 APART = "apart"  # of bridges: without those of a concept to itself
+ONLY_COLLECTED = "only_collected"  # of the concept browser: nothing but the collection
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
@@ -126,6 +128,7 @@ OWNED = (
     OF,
     TOKEN,
     LABELS,
+    COLLECTED,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -158,14 +161,14 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map, histogram and effect, with search and filters.",
-        (STORE, TASK, VIEW, WORDS, LABELS),
+        (STORE, TASK, VIEW, WORDS, LABELS, COLLECTED),
         (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
-         SAMPLE, PAGE, COLOR, SCORE),
+         ONLY_COLLECTED, SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK, TOKEN, LABELS), (AGGREGATION, COUNTED),
+        (STORE, CONCEPT, TASK, TOKEN, LABELS, COLLECTED), (AGGREGATION, COUNTED),
     ),
     "bridges": PageInfo(
         "Bridges", ":material/conversion_path:",
