@@ -57,7 +57,8 @@ def main() -> None:
         row.facts = {"concept": concept, "energy": float(store.concepts["energy"].iat[concept])}
     with heading:
         name = gallery.escape(caching.concept_name(store, concept), 60)
-        layout.header("concept", f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?")
+        asks = f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?"
+        layout.header("concept", asks, tab=row.title)
     layout.store_line(store)
 
     known = caching.corpus(store)

@@ -43,7 +43,7 @@ def main() -> None:
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
         row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.stores()
-        row.facts = {"stores": names}
+        row.title, row.facts = f"Overview: {', '.join(names)}", {"stores": names}
     layout.stores_line(stores)
     with guard("The summary", stop=False):
         headlines(stores, names, task)

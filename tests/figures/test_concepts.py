@@ -130,7 +130,7 @@ def test_bridges_join_blue_image_nodes_with_red_text_nodes():
     assert (image.marker.color, text.marker.color) == (IMAGE, TEXT)
     assert set(image.customdata) == {1, 2, 3}
     assert set(text.customdata) == {5, 6, 1}
-    assert all(part.line.color.startswith("rgba(129,69,234") for part in figure.data if part.mode == "lines")
+    assert all(part.line.color.startswith("rgba(138,80,238") for part in figure.data if part.mode == "lines")
 
 
 def test_the_strongest_bridge_is_the_widest_line():
