@@ -165,3 +165,22 @@ def test_a_click_on_the_graph_is_a_concept_or_a_pair():
     assert clicked({"0": 4.0, "1": 1, "2": 5}) == (1, 5)
     assert clicked(trace(figure, "text concepts").customdata[0]) in {(5,), (6,), (1,)}
     assert clicked(None) == bridges.picked(None) == bridges.picked({"selection": {"points": []}}) == ()
+
+
+def test_a_crowd_has_its_density_behind_it_and_a_few_points_have_not():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 0.05, 1800), rng.normal(2, 0.4, 400)])
+    y = np.concatenate([rng.normal(0, 0.05, 1800), rng.normal(2, 0.4, 400)])
+
+    def drawn(n):
+        return concepts.concept_scatter(x[:n], y[:n], ids=np.arange(n), energy=np.ones(n), color=np.full(n, 0.5))
+
+    figure = drawn(len(x))
+    assert_sound(figure)
+    crowd = figure.data[0]
+    assert crowd.type == "contour"
+    z = np.asarray(crowd.z)
+    up, across = np.unravel_index(z.argmax(), z.shape)
+    assert abs(crowd.x[across]) < 0.2
+    assert abs(crowd.y[up]) < 0.2
+    assert all(part.type != "contour" for part in drawn(1900).data)

@@ -238,3 +238,37 @@ def test_a_saved_view_is_a_link_for_everybody(tmp_path: Path, monkeypatch: pytes
     assert "/concepts?" in link
     assert "words=dog" in link
     assert f"collected={sae}%3A3" in link
+
+
+def test_pictures_for_the_map_are_the_strongest_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.components.concepts import map_hover
+    from pages.components.shared import caching
+
+    store = open_store(make_store(tmp_path))
+    found = map_hover.pictures_of(store, [BRIDGE, IMAGE_ONLY])
+    row = store.postings.rows(BRIDGE)[0]
+    first = next(int(i) for i in row if store.samples["modality"].iat[int(i)] == "image")
+    assert found[str(BRIDGE)][0] == caching.picture(store, first)
+    assert len(found[str(BRIDGE)]) == map_hover.PICTURES
+    monkeypatch.setattr(map_hover, "MOST_BYTES", sum(map(len, found[str(BRIDGE)])) + 10)
+    assert list(map_hover.pictures_of(store, [BRIDGE, IMAGE_ONLY])) == [str(BRIDGE)]
+
+
+def test_filters_that_are_on_are_counted_and_cleared_but_the_search_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path, pictures=False)
+    app = open_page("concepts", tmp_path, monkeypatch, words="dog", energy="50", alive="false")
+    assert "2 filters on" in words(app)
+    app.button(key="_clear_filters").click().run()
+    assert "filters on" not in words(app)
+    assert app.text_input(key="words").value == "dog"
+    assert app.session_state["energy"] == 100
+
+
+def test_the_map_names_its_projection_and_offers_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, pictures=False)
+    for projection in ("UMAP", "PCA"):
+        app = open_page("concepts", tmp_path, monkeypatch, view="map", projection=projection)
+        assert not sentences(app)
+        assert f"Positions by {projection} of the directions" in words(app)

@@ -718,6 +718,14 @@ def firing_together(store: Store, concept: int, kind: int, count: int) -> list[t
     return [(int(other), float(cosine[other])) for other in best if cosine[other] > 0]
 
 
+@st.cache_resource(max_entries=6, show_spinner="Projecting the directions", hash_funcs=BY_KEY)
+def principal_map(store: Store) -> np.ndarray:
+    """(K, 2) the directions of the live concepts on their two principal components, NaN for others."""
+    from analysis.concepts.map2d import concept_map
+
+    return concept_map(sae(store).dictionary, alive=store.concepts["energy"].to_numpy() > 0, method="pca")
+
+
 @st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
 def _names(store: Store) -> list[str]:
     return [str(name or "") for name in store.concepts["name"].to_numpy()]

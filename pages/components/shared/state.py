@@ -94,6 +94,7 @@ AGGREGATION = "aggregation"  # of a concept over the tokens of a sample: max tok
 COUNTED = "counted"  # tokens that count for it: content | all
 RANKED = "ranked"  # of bridges: beyond the null | raw
 APART = "apart"  # of bridges: without those of a concept to itself
+PROJECTION = "projection"  # of the map: UMAP | PCA
 ONLY_COLLECTED = "only_collected"  # of the concept browser: nothing but the collection
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
@@ -163,7 +164,7 @@ PAGES: dict[str, PageInfo] = {
         "All concepts of one model: table, map, histogram and effect, with search and filters.",
         (STORE, TASK, VIEW, WORDS, LABELS, COLLECTED),
         (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
-         ONLY_COLLECTED, SAMPLE, PAGE, COLOR, SCORE),
+         ONLY_COLLECTED, PROJECTION, SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
