@@ -43,6 +43,10 @@ def stores(label: str = "Models and data") -> list[Store]:
         ref = _resolve(part, refs, usable) if part else None
         if ref is not None and ref not in chosen and len(chosen) < MOST_STORES:
             chosen.append(ref)
+    if len((wanted or "").split(",")) > MOST_STORES:
+        state.notice(
+            f"The link names more than {MOST_STORES} stores, which is what stands side by side; showing the first."
+        )
     default = _default_stores(usable)
     chosen = chosen or default
     ids = [caching.store_id(ref) for ref in usable]
