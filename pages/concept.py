@@ -36,7 +36,7 @@ BELIEF_HELP = (
 
 TRUTH_HELP = (
     "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
-    "scenes and tested on the other, both ways, as the name is."
+    "scenes and tested on the other, both ways, as the name is; of the untrained SAE the median."
 )
 
 
@@ -116,11 +116,9 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
 def beyond_words(store: Store, concept: int) -> None:
     """What the ground truth of the data and a second SAE say of it, where there are any."""
     if (known := caching.truth(store)) is not None:
-        found, attributes = known
-        word = int(found.word[concept])
-        st.markdown(
-            belief.true_sentence(attributes[word] if word >= 0 else "", float(found.f1[concept])), help=TRUTH_HELP
-        )
+        word = int(known.held.word[concept])
+        attribute = str(known.attributes[word]) if word >= 0 else ""
+        st.markdown(belief.true_sentence(attribute, float(known.held.f1[concept]), known.untrained), help=TRUTH_HELP)
     if (other := caching.second_sae(store)) is not None:
         match, correlation = caching.in_second_sae(store, concept, other)
         whose = gallery.escape(caching.short_names([store, other])[1])

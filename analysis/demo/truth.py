@@ -7,25 +7,50 @@ caption of the store is one of theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis.concepts.evidence import LEAST, Evidence
 from analysis.concepts.held_out import HeldOut, hold_out
+from analysis.concepts.metrics import energy, modality_score
 from analysis.store.read import Store
 
 MOST = 100_000  # scenes that are drawn at all
 
 
-def truth_of(store: Store) -> tuple[HeldOut, np.ndarray] | None:
-    """(test of every concept with attributes of the scenes, chosen on one half and tested on the other; the attributes), or
-    None for data that the generator did not make."""
+@dataclass(frozen=True)
+class Truth:
+    """held: the test of every concept with attributes of the scenes, chosen on one half and tested on the other; attributes:
+    what `held.word` counts; untrained: the median F1 of the SAE that training started from, NaN where no build kept it."""
+
+    held: HeldOut
+    attributes: np.ndarray
+    untrained: float
+
+
+def truth_of(store: Store) -> Truth | None:
+    """What the concepts of a store stand for; None for data that the generator did not make."""
     scenes = drawn_scenes(store)
     if scenes is None:
         return None
     evidence = scene_evidence(store, scenes)
-    return hold_out(store.codes, evidence, store.concepts["modality_score"].to_numpy(float)), evidence.spelled
+    held = hold_out(store.codes, evidence, store.concepts["modality_score"].to_numpy(float))
+    return Truth(held, evidence.spelled, _untrained(store, evidence))
+
+
+def _untrained(store: Store, evidence: Evidence) -> float:
+    from analysis.build.dictionary import untrained_sae
+    from analysis.sae.encode import encode
+
+    start = untrained_sae(store.cache_dir / store.config["sae"]["path"])
+    if start is None:
+        return float("nan")
+    codes = encode(start, store.embeddings())
+    images, texts = (np.flatnonzero((evidence.half >= 0) & side) for side in (evidence.is_image, ~evidence.is_image))
+    f1 = hold_out(codes, evidence, modality_score(energy(codes[images]), energy(codes[texts]))).f1
+    return float(np.nanmedian(f1)) if not np.isnan(f1).all() else float("nan")
 
 
 def drawn_scenes(store: Store) -> list[dict[str, Any]] | None:

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from analysis.data.emoji_scenes import draw_scenes
 from analysis.demo.truth import drawn_scenes, truth_of
 from analysis.sae.codes import Codes
+from pages.components.concepts.belief import true_sentence
 
 N = 240
 
@@ -32,7 +33,8 @@ def store(*, name: str = "emoji-scenes", captions: dict[int, str] | None = None)
         }
     )  # fmt: skip
     return SimpleNamespace(
-        config={"data": {"name": name, "split": "test"}}, samples=samples, codes=Codes.from_csr(sp.csr_array(fires), 2),
+        config={"data": {"name": name, "split": "test"}, "sae": {"path": "none"}}, cache_dir=Path("nowhere"),
+        samples=samples, codes=Codes.from_csr(sp.csr_array(fires), 2),
         concepts=pd.DataFrame({"modality_score": [0.5, 0.5]}),
     )  # fmt: skip
 
@@ -40,10 +42,17 @@ def store(*, name: str = "emoji-scenes", captions: dict[int, str] | None = None)
 def test_the_planted_attribute_is_found_and_chance_is_not() -> None:
     found = truth_of(store())
     assert found is not None
-    held, attributes = found
-    assert attributes[held.word[0]] == "layout many"
-    assert held.f1[0] == pytest.approx(1)
-    assert held.f1[1] < 0.5
+    assert found.attributes[found.held.word[0]] == "layout many"
+    assert found.held.f1[0] == pytest.approx(1)
+    assert found.held.f1[1] < 0.5
+    assert np.isnan(found.untrained)
+
+
+def test_the_sentence_has_the_control_beside_it() -> None:
+    assert "F1 **0.98** on unseen scenes (untrained SAE 0.13)." in true_sentence("ground road", 0.98, 0.13)
+    assert "no attribute of the scenes predicts where it fires" in true_sentence("number 4", 0.38, 0.13)
+    assert "untrained" not in true_sentence("ground road", 0.98, float("nan"))
+    assert "not tested" in true_sentence("", float("nan"), 0.13)
 
 
 def test_other_data_has_no_ground_truth(tmp_path: Path) -> None:

@@ -32,14 +32,15 @@ def sentence(row: pd.Series, named: bool, untrained: float | None) -> str:
     )
 
 
-def true_sentence(attribute: str, f1: float) -> str:
-    """What a concept stands for by the ground truth of generated data; attribute "" where it could not be tested."""
+def true_sentence(attribute: str, f1: float, untrained: float) -> str:
+    """What a concept stands for by the ground truth of generated data; attribute "" where it could not be tested; untrained:
+    the median F1 of the untrained SAE, NaN without one."""
     if not attribute or np.isnan(f1):
         return "Ground truth: not tested, it fires on too few scenes."
-    verdict = "" if f1 >= SUPPORTED_F1 else ": no attribute of the scenes explains it"
-    return (
-        f"Ground truth of the scenes: its best attribute is **{attribute}**, F1 **{f1:.2f}** on unseen scenes{verdict}."
-    )
+    verdict = "" if f1 >= SUPPORTED_F1 else ": no attribute of the scenes predicts where it fires"
+    control = "" if np.isnan(untrained) else f" (untrained SAE {untrained:.2f})"
+    best = f"its best attribute is **{attribute}**, F1 **{f1:.2f}** on unseen scenes{control}"
+    return f"Ground truth of the scenes: {best}{verdict}."
 
 
 def stable_sentence(other: int, correlation: float, whose: str) -> str:

@@ -32,10 +32,10 @@ from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
-    from analysis.concepts.held_out import HeldOut
     from analysis.concepts.search import Index
     from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
+    from analysis.demo.truth import Truth
     from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
@@ -690,7 +690,7 @@ def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]
 
 
 @st.cache_resource(max_entries=6, show_spinner="Holding the concepts against the ground truth", hash_funcs=BY_KEY)
-def truth(store: Store) -> tuple[HeldOut, np.ndarray] | None:
+def truth(store: Store) -> Truth | None:
     """What each concept stands for by what the generator of the data knows; None for other data."""
     from analysis.demo.truth import truth_of
 
