@@ -546,6 +546,20 @@ def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]
     return tuple(row for row in described if row >= 0)[:count], "T"
 
 
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def pictures_within(store: Store, concepts: tuple[int, ...], count: int, most: int) -> dict[str, list[str]]:
+    """Concept -> its strongest pictures as data URIs, for the first concepts whose pictures fit into `most` bytes together."""
+    found: dict[str, list[str]] = {}
+    for concept in concepts:
+        shown = [uri for row in faces(store, concept, count)[0] if (uri := picture(store, row))]
+        most -= sum(map(len, shown))
+        if most < 0:
+            break
+        if shown:
+            found[str(concept)] = shown
+    return found
+
+
 # --- the overview's numbers ---------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
 def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:

@@ -24,17 +24,7 @@ MOST_BYTES = 1_000_000  # of all pictures together, which travel with the map
 
 def pictures_of(store: Store, concepts: Iterable[int]) -> dict[str, list[str]]:
     """Concept -> its strongest pictures as data URIs, for the first concepts whose pictures fit into MOST_BYTES together."""
-    found: dict[str, list[str]] = {}
-    room = MOST_BYTES
-    for concept in concepts:
-        rows = caching.faces(store, int(concept), PICTURES)[0]
-        shown = [picture for row in rows if (picture := caching.picture(store, row))]
-        room -= sum(map(len, shown))
-        if room < 0:
-            break
-        if shown:
-            found[str(concept)] = shown
-    return found
+    return caching.pictures_within(store, tuple(map(int, concepts)), PICTURES, MOST_BYTES)
 
 
 def show(chart: str, pictures: dict[str, list[str]]) -> None:
