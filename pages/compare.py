@@ -226,17 +226,19 @@ def pair_card(store: Store, first: int, other: Store, second: int) -> None:
             top = examples.distinct(captions, caching.corpus(whose).texts, CAPTIONS)
             gallery.texts(whose, top.rows, top.values)
     found = caching.side_by_side(store, first, other, second)
+    both = places(store, first, other, second)
     rows = []
     for score in scores.at("concept"):
         values = [score.text(float(whose.concepts[score.name].iat[concept])) for whose, concept in sides]
-        rows.append({"score": score.label, "here": values[0], "there": values[1], "what it says": score.sentence})
+        rows.append({"score": score.label, both[0]: values[0], both[1]: values[1], "what it says": score.sentence})
     table = pd.DataFrame(rows)
     says = agreement_of(store, first, other, second, found)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", wrap=False):
         st.markdown(says, width="stretch")
         pins.button("pair", pair_pin(sides, table, says))
-    agreement(store, other, found)
-    through_both(store, other, found)
+    agreement(store, other, found, both)
+    if caching.store_id(store) != caching.store_id(other):
+        through_both(store, other, found)
     with st.expander("All scores of both"):
         st.table(table.set_index("score"), border="horizontal")
 
@@ -265,16 +267,23 @@ def agreement_of(store: Store, first: int, other: Store, second: int, found: Sha
     same = "" if np.isnan(found.correlation) else f", correlation **{found.correlation:.2f}**"
     cosine = _cosine(store, first, other, second)
     direction = "" if cosine is None else f", cosine of directions {cosine:.2f}"
+    here, there = places(store, first, other, second)
     return (
-        f"On the samples that both hold: both fire on **{len(found.both):,}**, only the one here on {len(found.only_here):,}, "
-        f"only the one there on {len(found.only_there):,}{same}{direction}."
+        f"On the samples that both hold: both fire on **{len(found.both):,}**, only {here} on {len(found.only_here):,}, "
+        f"only {there} on {len(found.only_there):,}{same}{direction}."
     )
 
 
-def agreement(store: Store, other: Store, found: Shared) -> None:
+def places(store: Store, first: int, other: Store, second: int) -> tuple[str, str]:
+    """How the two sides are called: by their place, or two concepts of one store by their numbers."""
+    one = caching.store_id(store) == caching.store_id(other) and first != second
+    return (f"concept {first}", f"concept {second}") if one else ("the one here", "the one there")
+
+
+def agreement(store: Store, other: Store, found: Shared, both: tuple[str, str]) -> None:
     """Samples on which both fire, and on which only one does."""
     rows = caching.shared_rows(store, other)[0]
-    titles = ("Both fire", "Only here", "Only there")
+    titles = ("Both fire", f"Only {both[0].removeprefix('the one ')}", f"Only {both[1].removeprefix('the one ')}")
     parts = (found.both, found.only_here, found.only_there)
     for column, title, part in zip(st.columns(3, gap="medium"), titles, parts, strict=True):
         with column:

@@ -11,7 +11,7 @@ from analysis.figures.concepts import concept_histogram
 from analysis.figures.style import percent
 from analysis.store import Store
 from analysis.store.finding import Part, table_part
-from pages.components.concepts import belief, effect, label_editor
+from pages.components.concepts import belief, collecting, effect, label_editor, token_views
 from pages.components.shared import (
     caching,
     commands,
@@ -22,7 +22,7 @@ from pages.components.shared import (
     pickers,
     pins,
     scores,
-    token_views,
+    state,
 )
 from pages.components.shared.errors import guard
 
@@ -32,6 +32,11 @@ BELIEF_HELP = (
     "The words of the captions are searched on one half of the pairs and tested on the other, both ways; a name is shown only "
     "where it holds there. The untrained SAE has the same size and the same start and saw no training: the median of its "
     "concepts."
+)
+
+TRUTH_HELP = (
+    "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
+    "scenes and tested on the other, both ways, as the name is; of the untrained SAE the median."
 )
 
 
@@ -45,13 +50,15 @@ def main() -> None:
         concept = pickers.concept(store)
         pickers.concept_jump(store, concept)
         label_editor.popover(store, concept)
+        collecting.button(store, concept)
         pickers.chosen_task(list(store.tasks), whose=store.label)
         row.command = commands.concept_row(store, concept)
         row.title = f"Concept {concept_cards.title(store, concept)} of {store.label}"
         row.facts = {"concept": concept, "energy": float(store.concepts["energy"].iat[concept])}
     with heading:
         name = gallery.escape(caching.concept_name(store, concept), 60)
-        layout.header("concept", f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?")
+        asks = f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?"
+        layout.header("concept", asks, tab=row.title)
     layout.store_line(store)
 
     known = caching.corpus(store)
@@ -101,7 +108,26 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
     named = bool(str(row["name"] or ""))
     if not (store.older and pd.isna(row["word_f1"])):
         st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
+    with guard("What else is known of it", stop=False):
+        beyond_words(store, concept)
     return parts[0].partition("] ")[2]
+
+
+def beyond_words(store: Store, concept: int) -> None:
+    """What the ground truth of the data and a second SAE say of it, where there are any."""
+    if (known := caching.truth(store)) is not None:
+        word = int(known.held.word[concept])
+        attribute = str(known.attributes[word]) if word >= 0 else ""
+        st.markdown(belief.true_sentence(attribute, float(known.held.f1[concept]), known.untrained), help=TRUTH_HELP)
+    if (other := caching.second_sae(store)) is not None:
+        match, correlation = caching.in_second_sae(store, concept, other)
+        whose = gallery.escape(caching.short_names([store, other])[1])
+        st.markdown(belief.stable_sentence(match, correlation, whose))
+        if match >= 0:
+            state.page_link(
+                "compare", "Side by side with it", icon=":material/compare:", store=caching.store_id(store),
+                other=caching.store_id(other), concept=concept, other_concept=match,
+            )  # fmt: skip
 
 
 def strongest(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing, said: str) -> None:
@@ -228,6 +254,10 @@ def relatives(store: Store, concept: int) -> None:
             for other, cosine in zip(near, caching.cosines(store, concept, near), strict=True):
                 note = f"cosine {cosine:.2f}" if cosine is not None else ""
                 concept_cards.row(store, other, note, place="neighbour")
+            state.page_link(
+                "compare", "Side by side with the nearest", icon=":material/compare:", store=caching.store_id(store),
+                other=caching.store_id(store), concept=concept, other_concept=near[0] if near else concept,
+            )  # fmt: skip
     with right:
         st.subheader("Bridge partners", anchor=False)
         st.caption("Concepts of the other side of the same pairs (Eq. 5), by their excess over the permutation null")
@@ -238,6 +268,10 @@ def relatives(store: Store, concept: int) -> None:
                 concept_cards.row(store, other, note, place=f"partner-{side}")
             if not pairs:
                 st.caption("No bridge from it to another concept exceeds the null.")
+            state.page_link(
+                "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
+                store=caching.store_id(store), of=concept,
+            )  # fmt: skip
     with guard("What fires together", stop=False):
         for column, kind, side in zip(
             st.columns(2, gap="medium"), (examples.IMAGE, examples.TEXT), ("pictures", "captions"), strict=True

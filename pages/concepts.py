@@ -11,7 +11,7 @@ from analysis.concepts import browse
 from analysis.figures.concepts import concept_scatter, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
-from pages.components.concepts import effect_board, example, filter_widgets
+from pages.components.concepts import collecting, effect_board, example, filter_widgets, map_hover
 from pages.components.shared import (
     caching,
     commands,
@@ -30,6 +30,8 @@ ROWS = 50
 LIT = 300  # search hits that the map rings; more would hide it
 PINNED = 18  # rows of the list that a finding keeps: two slides
 VIEWS = ["table", "map", "histogram", "effect", "by example"]
+PROJECTIONS = ["UMAP", "PCA"]
+PICTURED = 400  # concepts whose pictures travel with the map, the loudest
 NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
@@ -42,18 +44,26 @@ def main() -> None:
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
         view = st.segmented_control("View", VIEWS, required=True, **state.placed(state.VIEW, VIEWS[0], VIEWS))
         words = filter_widgets.words()
-        with row.more, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        line = row.more.container(horizontal=True, vertical_alignment="bottom", gap="small")
+        with line:
             by, descending = filter_widgets.sorting(words)
-            filters = filter_widgets.filters(words)
-        asked = commands.Listed(filters, by, not descending)
+            with st.popover("Filters", icon=":material/filter_alt:"):
+                filters = filter_widgets.filters(words)
+            filter_widgets.say(filters)
+            only = collecting.only(store)
+        asked = commands.Listed(filters, by, not descending, only=only)
         row.command = commands.concepts(store, asked)
         row.title = f"Concepts of {store.label}"
+        with line:
+            collecting.saved(store, row.title, row.command)
     layout.store_line(store)
 
     fits = caching.relevance(store, filters.words)
     fired, given = example.fires(store) if view == "by example" else (None, {})
     asked = replace(asked, example=given)
-    ids = browse.order(store.concepts, caching.concept_ids(store, filters), by, descending=descending, relevance=fits)
+    passed = caching.concept_ids(store, filters)
+    passed = passed if only is None else passed[np.isin(passed, only)]
+    ids = browse.order(store.concepts, passed, by, descending=descending, relevance=fits)
     if fired is not None:
         ids = ids[fired[ids] > 0]
         ids = ids[np.argsort(-fired[ids], kind="stable")]
@@ -74,26 +84,37 @@ def main() -> None:
         with guard("The picture", stop=False):
             found = map_of(store, ids, filters) if view == "map" else histogram_of(store, ids, filters)
     listed = ids if found is None else ids[np.isin(ids, found)]
-    concept_list(store, listed, len(ids), replace(asked, only=None if found is None else listed), fired=fired)
+    if found is not None and len(listed):
+        collecting.offer(store, listed)
+    concept_list(store, listed, len(ids), replace(asked, only=only if found is None else listed), fired=fired)
 
 
 def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:
-    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found
-    is lit up among the others."""
+    """Concepts on the plane of their directions; a click opens one, a box or lasso fills the list below. What a search found,
+    and the collection, are lit up among the others."""
     table = store.concepts
     lit: list[int] = []
-    if filters.words:
-        lit = ids[:LIT].tolist()
+    if filters.words or collecting.collected(store):
+        lit = [*(ids[:LIT].tolist() if filters.words else []), *collecting.collected(store)]
         ids = caching.concept_ids(store, replace(filters, words=""))
-    color = filter_widgets.score("Colour", state.COLOR, default="modality")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        color = filter_widgets.score("Colour", state.COLOR, default="modality")
+        state.check_choice(state.PROJECTION, PROJECTIONS, default=PROJECTIONS[0], what="a projection")
+        projection = st.segmented_control(
+            "Position by", PROJECTIONS, default=PROJECTIONS[0], required=True, **state.bound(state.PROJECTION),
+            help="UMAP keeps neighbours together (15 neighbours by cosine; principal components for fewer than 50 concepts); "
+            "PCA keeps large distances.",
+        )  # fmt: skip
+    pca = caching.principal_map(store) if projection == "PCA" else None
+    x, y = pca.T if pca is not None else (table["map_x"].to_numpy(), table["map_y"].to_numpy())
     values = table[color.name].to_numpy(float)[ids]
     names = None
     if len(ids) <= NAMED:
         names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
     chart = concept_scatter(
-        table["map_x"].to_numpy()[ids], table["map_y"].to_numpy()[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
+        x[ids], y[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
         color=values, color_title=color.axis,
-        names=names, highlight=lit, data=store.caption,
+        names=names, highlight=lit, data=f"Positions by {projection} of the directions. {store.caption}",
     )  # fmt: skip
     event = downloads.figure(
         chart,
@@ -101,6 +122,8 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
         select=("points", "box", "lasso"),
         command=commands.concepts(store, commands.Listed(filters, color.name)),
     )
+    loudest = ids[np.argsort(-table["energy"].to_numpy()[ids], kind="stable")][:PICTURED]
+    map_hover.show(f"figure_{store.name}-map", map_hover.pictures_of(store, map(int, loudest)))
     selected = selected_ids(event)
     region = event["selection"].get("box") or event["selection"].get("lasso")
     if len(selected) == 1 and not region:

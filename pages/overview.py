@@ -1,5 +1,7 @@
 """The three findings of the paper on the chosen models, each with its picture and one computed sentence; model cards."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -10,8 +12,20 @@ from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
-from pages.components.overview import model_cards, sentences
-from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, pins, safe, scores, state
+from pages.components.overview import behind, model_cards, sentences, verdicts
+from pages.components.shared import (
+    caching,
+    commands,
+    concept_cards,
+    downloads,
+    gallery,
+    layout,
+    pickers,
+    pins,
+    safe,
+    scores,
+    state,
+)
 from pages.components.shared.errors import guard
 
 K_OF_SENTENCE = 10
@@ -29,7 +43,7 @@ def main() -> None:
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
         row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.stores()
-        row.facts = {"stores": names}
+        row.title, row.facts = f"Overview: {', '.join(names)}", {"stores": names}
     layout.stores_line(stores)
     with guard("The summary", stop=False):
         headlines(stores, names, task)
@@ -48,9 +62,22 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
         [caching.results(store, task) if task else None for store in stores],
         K_OF_SENTENCE,
     )
-    for column, (label, value, others) in zip(st.columns(len(found)), found, strict=True):
+    dual, shares = [store.contrastive for store in stores], [caching.modality_shares(store) for store in stores]
+    readouts = [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores]
+    words = (
+        verdicts.text_verdict(shares, dual),
+        verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]),
+        verdicts.removal_verdict(
+            [caching.results(store, task) if task else None for store in stores],
+            dual,
+            K_OF_SENTENCE,
+            published("table2"),
+        ),
+    )
+    for column, (label, value, others), verdict in zip(st.columns(len(found)), found, words, strict=True):
         with column.container(border=True, height="stretch"):
             st.metric(safe.words(label), value)
+            st.badge(verdict.word, color=verdicts.COLORS[verdict.word], help=f"{verdict.why} Paper: {verdict.paper}")  # type: ignore[arg-type]
             st.caption(safe.words(others))  # wraps on a narrow screen, where a metric's own second line is cut
 
 
@@ -65,8 +92,13 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
             "Weighted by", ["concepts", "energy"], default="concepts", required=True, **state.bound(state.WEIGHTING),
             help="concepts: every live concept counts once; energy: by how loud it is.",
         )  # fmt: skip
-        dead = [f"{name} {caching.modality_shares(store).dead:,}" for store, name in zip(stores, names, strict=True)]
-        st.caption(f"Never active, left out: {safe.words(', '.join(dead))}.")
+        for store, name in zip(stores, names, strict=True):
+            shares = caching.modality_shares(store)
+            titles = [concept_cards.title(store, concept) for concept, _, _ in shares.outstanding]
+            if said := sentences.left_out(safe.words(name), shares, titles):
+                st.caption(said)
+        dual = [store.contrastive for store in stores]
+        st.markdown(verdicts.text_verdict([caching.modality_shares(store) for store in stores], dual).line)
     with picture:
         curves = [
             Curve(name, *caching.modality_density(store, weighting), style)
@@ -87,6 +119,7 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         st.markdown(sentences.energy_sentence(safe.every(names), readouts, [store.n_concepts for store in stores]))
         sentence = sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores])
         st.caption(scores.SCORES["energy"].help)
+        st.markdown(verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]).line)
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
         chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
@@ -108,6 +141,8 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         st.markdown(sentences.overlap_sentence(safe.every(names), overlaps, share))
         sentence = sentences.overlap_sentence(names, overlaps, share)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
+        dual, sizes = [store.contrastive for store in stores], [store.n_concepts for store in stores]
+        st.markdown(verdicts.overlap_verdict(overlaps, dual, sizes, share, published("table1")).line)
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
         for name, found in zip(names, overlaps, strict=True)
@@ -115,7 +150,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
     with tables:
         both = figures.jaccard_table(measured, published("table1"))
         st.markdown("**Measured here**")
-        _numbers(both.measured)
+        cell = _numbers(both.measured, select="overview_jaccard")
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             st.caption(
                 f"{safe.words(layout.data_of(stores), 1200)}. Top {100 * share:g} % of all K concepts.", width="stretch"
@@ -126,6 +161,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
                 measure=pins.measure("overlap", stores, share=share, reduction=reduction),
             )  # fmt: skip
             downloads.save("jaccard", table=lambda: both.measured, command=command, pin=pin)
+        behind.section(stores, names, cell, share, reduction)
         with st.expander("Published: what the paper prints for its six models (Table 1)", expanded=True):
             _numbers(both.published)
             st.caption(gallery.escape(published_note("table1"), 600))
@@ -146,6 +182,8 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             if (table := caching.results(s, task)) is not None
         }
         st.markdown(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE))
+        tables, dual = [found.get(name) for name in names], [store.contrastive for store in stores]
+        st.markdown(verdicts.removal_verdict(tables, dual, K_OF_SENTENCE, published("table2")).line)
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
             st.caption(f"{safe.words(name)} has no results for {task}.")
@@ -183,11 +221,17 @@ def _section(number: str, heading: str) -> tuple[st.delta_generator.DeltaGenerat
     return words, picture
 
 
-def _numbers(table: pd.DataFrame) -> None:
+def _numbers(table: pd.DataFrame, select: str = "") -> tuple[int, str] | None:
+    """The table; with `select` (its key) a cell can be picked, (row, column) then."""
     formats = {name: st.column_config.NumberColumn(name, format="%.3f") for name in figures.OVERLAPS.values()}
-    st.dataframe(
-        table, hide_index=True, column_config=formats, height="content", alt="Jaccard overlaps of the top sets"
-    )
+    look: dict[str, Any] = {"hide_index": True, "column_config": formats, "height": "content"}
+    look["alt"] = "Jaccard overlaps of the top sets"
+    if not select:
+        st.dataframe(table, **look)
+        return None
+    event: Any = st.dataframe(table, key=select, on_select="rerun", selection_mode="single-cell", **look)
+    cells = event["selection"]["cells"]
+    return (int(cells[0][0]), str(cells[0][1])) if cells and cells[0][0] < len(table) else None
 
 
 with guard():

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def run_concepts(
     store_path: Path, notes: Path, filters: Filters, *, sort: str = "energy", ascending: bool = False,
     sample: int | None = None, text: str = "", image: Path | None = None, only: Sequence[int] | None = None, top: int = 50,
-    skip: int = 0, as_json: bool = False,
+    skip: int = 0, as_json: bool = False, labels_of: str = "",
 ) -> str:  # fmt: skip
     """The concepts that pass, a line each: id, name, why a search found it, activation on a sample, every score of the table.
 
     sort: a score, "id", "name" or "relevance" to the words. sample, or text and image: only concepts that fire on this row,
-    or on this query, the strongest first. only: of these ids.
+    or on this query, the strongest first. only: of these ids. labels_of: the author whose labels count, everybody's without.
     """
     from analysis.concepts.search import EXAMPLES, build_index, why
     from analysis.store import notebook, open_store
@@ -35,7 +35,7 @@ def run_concepts(
     table, postings = store.concepts, store.postings
     for name in filter(None, (filters.score, "" if sort in ("id", "name", RELEVANCE) else sort)):
         one_of("score", name, [column for column in table.columns if table[column].dtype.kind in "fiu"])
-    labels = notebook.labels(notes, str(store.config["sae"]["sha256"]))
+    labels = notebook.labels(notes, str(store.config["sae"]["sha256"]), author=labels_of)
     fits, texts = None, _said(store.samples)
     if filters.words:
         index = build_index(postings.offsets, postings.sample_rows, postings.values, texts, table["name"].astype(str))
@@ -96,6 +96,7 @@ def _ids(context: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--only", default=None, metavar="ID,ID,...", callback=_ids, help="Of these concepts.")
 @click.option("--top", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Concepts before the first that is printed.")
+@click.option("--labels-of", default="", metavar="AUTHOR", help="Labels of one author instead of everybody's.")
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def concepts(

@@ -17,7 +17,10 @@ from analysis.concepts.bridge_scan import Scan, check_pairs, scan_bridges
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
-__all__ = ["REDUCTIONS", "Bridge", "bridge_all", "bridge_pairs", "bridge_score", "bridges", "check_pairs"]
+__all__ = [
+    "REDUCTIONS", "Bridge", "Meeting", "bridge_all", "bridge_between", "bridge_pairs", "bridge_score", "bridges", "check_pairs",
+    "meeting", "strongest",
+]  # fmt: skip
 
 REDUCTIONS = ("max", "diagonal", "off_diagonal", "abs_sum")
 NULL_QUANTILE = 0.999
@@ -32,6 +35,47 @@ class Bridge:
 
     score: np.ndarray
     partner: np.ndarray
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where an image concept and a text concept meet: positions of the pairs (n,) on whose picture the one fires and on whose
+    caption the other, the strongest product first; on how many of the pairs each fires."""
+
+    both: np.ndarray
+    image: int
+    text: int
+    pairs: int
+
+    @property
+    def share(self) -> float:
+        """Of the pairs on whose picture the image concept fires, the share whose caption the text concept fires on."""
+        return len(self.both) / self.image if self.image else float("nan")
+
+    @property
+    def usual(self) -> float:
+        """The same share over all pairs: what it would be if the two had nothing to do with each other."""
+        return self.text / self.pairs if self.pairs else float("nan")
+
+
+def meeting(image_values: np.ndarray, text_values: np.ndarray) -> Meeting:
+    """image_values, text_values (P,): activation of the image concept on each pair's picture, of the text concept on its
+    caption."""
+    product = np.asarray(image_values, np.float64) * np.asarray(text_values, np.float64)
+    both = np.flatnonzero(product > 0)
+    both = both[np.argsort(-product[both], kind="stable")]
+    return Meeting(both, int((image_values > 0).sum()), int((text_values > 0).sum()), len(product))
+
+
+def strongest(table: pd.DataFrame, by: str, *, apart: bool = False, of: int | None = None) -> pd.DataFrame:
+    """Bridges by "bridge" or "excess", strongest first; by "excess" those that exceed their null. apart: without those of
+    a concept to itself; of: those of one concept, on either side."""
+    found = table[table["excess"] > 0] if by == "excess" else table
+    if apart:
+        found = found[found["image_concept"] != found["text_concept"]]
+    if of is not None:
+        found = found[(found["image_concept"] == of) | (found["text_concept"] == of)]
+    return found.sort_values(by, ascending=False, kind="stable")
 
 
 def bridge_score(codes_image: Codes, codes_text: Codes, dictionary: np.ndarray, *, reduction: str = "max") -> Bridge:
@@ -71,6 +115,31 @@ def bridge_pairs(
     """
     table = _table(scan_bridges(codes_image, codes_text, dictionary, n=n))
     return _with_null(table, codes_image, codes_text, null_seeds, quantile, groups)
+
+
+def bridge_between(
+    codes_image: Codes,
+    codes_text: Codes,
+    dictionary: np.ndarray,
+    image_concept: int,
+    text_concept: int,
+    *,
+    groups: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The row of `bridge_pairs` for two given concepts, however weak their bridge is."""
+    image, text = (
+        np.where(np.asarray(side.indices) == concept, np.asarray(side.values, np.float64), 0).sum(axis=1)
+        for side, concept in ((codes_image, image_concept), (codes_text, text_concept))
+    )
+    cosine = float(np.asarray(dictionary[image_concept], np.float64) @ np.asarray(dictionary[text_concept], np.float64))
+    coactivation = float((image * text).mean()) if len(image) else 0.0
+    table = pd.DataFrame(
+        {
+            "image_concept": [image_concept], "text_concept": [text_concept], "coactivation": [coactivation],
+            "cosine": [cosine], "bridge": [coactivation * cosine],
+        }
+    )  # fmt: skip
+    return _with_null(table, codes_image, codes_text, None, NULL_QUANTILE, groups)
 
 
 def bridges(

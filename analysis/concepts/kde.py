@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
+from analysis.concepts.metrics import density as how_often
 from analysis.errors import DataError
 
 BINS = 4000
+NARROW = 0.02  # bandwidth of the density of energy: one concept that holds 40 % of it stands as a peak, not as a plain
+LOUD = 0.1  # share of the energy from which a concept is named beside the curve
+
+
+def curve_of(concepts: pd.DataFrame, weighting: str = "concepts") -> tuple[np.ndarray, np.ndarray]:
+    """(grid, density) of the modality scores of a store's concepts, constant ones left out: they fire on everything of a
+    modality, so that their score says how strongly, not on what. weighting: "concepts" (each counts once) or "energy"."""
+    counts = ~constant(concepts)
+    energy = concepts["energy"].to_numpy(float)[counts] if weighting == "energy" else None
+    score = concepts["modality_score"].to_numpy(float)[counts]
+    return modality_density(score, weights=energy, bandwidth=NARROW if weighting == "energy" else None)
+
+
+def constant(concepts: pd.DataFrame) -> np.ndarray:
+    """(K,) bool: concepts that fire on nearly every sample of a modality."""
+    return how_often(concepts["frequency_image"].to_numpy(), concepts["frequency_text"].to_numpy()) == "constant"
+
+
+def outstanding(concepts: pd.DataFrame) -> list[tuple[int, float, bool]]:
+    """(concept, share of the energy, whether it is constant) of the constant concepts and of those that hold LOUD of the
+    energy or more, the loudest first: what a density must say in words."""
+    energy = concepts["energy"].to_numpy(float)
+    share, always = energy / max(energy.sum(), 1e-300), constant(concepts)
+    found = np.flatnonzero((always & (energy > 0)) | (share >= LOUD))
+    return [(int(i), float(share[i]), bool(always[i])) for i in found[np.argsort(-share[found], kind="stable")]]
 
 
 def modality_density(

@@ -76,6 +76,23 @@ def find_twins(here: Codes, there: Codes) -> Twins:
     return Twins(pairs[order], correlation[order], alone[0], alone[1], (shares[0], shares[1]), len(here), assigned)
 
 
+def best_match(here: Codes, concept: int, there: Codes) -> tuple[int, float]:
+    """(concept there, correlation of activations) most like one concept here over N shared samples; (-1, NaN) where it, or
+    everything there, never fires or always equally."""
+    mine = _activations(here, concept)
+    values, ids = np.asarray(there.values, np.float64), np.asarray(there.indices)
+    n, spread = len(mine), mine.std()
+    total = np.bincount(ids.ravel(), values.ravel(), there.n_concepts) / max(n, 1)
+    square = np.bincount(ids.ravel(), np.square(values).ravel(), there.n_concepts) / max(n, 1)
+    both = np.bincount(ids.ravel(), (values * mine[:, None]).ravel(), there.n_concepts) / max(n, 1)
+    deviation = np.sqrt(np.maximum(square - np.square(total), 0))
+    known = deviation > 1e-9
+    if not spread > 0 or not known.any():
+        return -1, float("nan")
+    found = np.where(known, (both - total * mine.mean()) / np.where(known, deviation * spread, 1), -np.inf)
+    return int(found.argmax()), float(found.max())
+
+
 def compare_concepts(here: Codes, concept: int, there: Codes, other: int) -> Shared:
     """Where two concepts fire together and where one alone, over the same samples."""
     left, right = _activations(here, concept), _activations(there, other)

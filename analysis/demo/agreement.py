@@ -9,10 +9,8 @@ rest is their AUROC.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -20,9 +18,10 @@ import pandas as pd
 from scipy.stats import mannwhitneyu
 
 from analysis.build.dictionary import untrained_sae
-from analysis.concepts.evidence import LEAST, Evidence
+from analysis.concepts.evidence import Evidence
 from analysis.concepts.held_out import HeldOut, hold_out
 from analysis.concepts.metrics import energy, modality_score
+from analysis.demo.truth import scene_evidence
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.store.read import Store, open_store
@@ -43,35 +42,6 @@ class Agreement:
     @property
     def meaningful(self) -> np.ndarray:
         return self.live & (np.nan_to_num(self.truth.f1) >= MEANS_SOMETHING)
-
-
-def attributes(scene: Mapping[str, Any]) -> set[str]:
-    """What the generator knows of a scene: its objects, their number, ground, layout, relation and categories."""
-    found = {f"object {name}" for name in scene["objects"]} | {f"category {name}" for name in scene["categories"]}
-    found |= {f"number {count}" for count in scene["counts"]} | {f"size {size}" for size in scene["sizes"]}
-    found |= {f"ground {value}" for value in np.hstack(list(scene["ground"].values()))} | {f"layout {scene['layout']}"}
-    return found | ({f"relation {scene['relation']}"} if scene["relation"] else set())
-
-
-def scene_evidence(store: Store, scenes: Iterable[Mapping[str, Any]]) -> Evidence:
-    """Attributes of the scenes in the place of words, on the pictures and captions of the store's pairs."""
-    import scipy.sparse as sp
-
-    known = {str(scene["image_id"]): attributes(scene) for scene in scenes}
-    samples = store.samples
-    pair = samples["pair_id"].to_numpy()
-    names = [str(name).split("/")[-1].split("#")[0] for name in samples["sample_id"]]
-    spelled = np.asarray(sorted(set().union(*known.values())) if known else [])
-    column = {name: slot for slot, name in enumerate(spelled)}
-    rows, columns = [], []
-    for row, name in enumerate(names):
-        if pair[row] >= 0 and name in known:
-            columns += sorted(column[attribute] for attribute in known[name])
-            rows += [row] * len(known[name])
-    table = sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(samples), len(spelled)))
-    often = np.flatnonzero(np.asarray((table > 0).sum(axis=0)).ravel() >= LEAST)
-    half = np.where(np.diff(table.indptr) > 0, pair % 2, -1).astype(np.int8)
-    return Evidence(sp.csr_array(table[:, often]), spelled[often], half, (samples["modality"] == "image").to_numpy())
 
 
 def agreement(store: Store, evidence: Evidence, codes: Codes, scores: pd.DataFrame) -> Agreement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,19 @@ def bridge_graph(
     return finish(figure, caption=sentence(what, data), height=100 + 26 * rows, legend=False)
 
 
+def picked(event: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """What a click on the graph means: (concept,) for a node, (image concept, text concept) for a line, () for nothing.
+
+    event: what `st.plotly_chart(on_select=...)` returns; a list may arrive as a mapping on its way through JSON.
+    """
+    for point in ((event or {}).get("selection") or {}).get("points") or []:
+        data = point.get("customdata")
+        parts = list(data.values()) if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else [data]
+        if len(parts) in (1, 3) and parts[0] is not None:
+            return tuple(int(part) for part in parts[-2:]) if len(parts) == 3 else (int(parts[0]),)
+    return ()
+
+
 def _beside(edges: pd.DataFrame, side: str, other: str, order: Sequence[int]) -> list[int]:
     """Concepts of `side`, sorted by the mean position of their partners in `order`."""
     position = {concept: i for i, concept in enumerate(order)}
@@ -89,8 +103,8 @@ def _edge_hover(
         mode="markers",
         marker={"color": SHARED, "size": 14, "opacity": 0},  # a place to hover, the line itself has none
         text=[f"{concept_label(a, names)} ↔ {concept_label(b, names)}" for a, b in pairs],
-        customdata=edges[weight].to_numpy(float),
-        hovertemplate="%{text}<br>" + weight.replace("_", " ") + " %{customdata:.3r}<extra></extra>",
+        customdata=[[float(value), a, b] for value, (a, b) in zip(edges[weight], pairs, strict=True)],
+        hovertemplate="%{text}<br>" + weight.replace("_", " ") + " %{customdata[0]:.3r}<extra></extra>",
         name="bridges",
         showlegend=False,
     )

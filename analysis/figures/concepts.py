@@ -11,9 +11,11 @@ from analysis.figures.palette import (
     ACCENT,
     IMAGE,
     MODALITY_SCALE,
+    NEUTRAL,
     SEQUENTIAL_SCALE,
     TEXT,
     modality_colors,
+    rgba,
 )
 from analysis.figures.style import (
     DECORATION,
@@ -27,6 +29,8 @@ from analysis.figures.style import (
     sentence,
     upright,
 )
+
+DENSE_FROM = 2000  # points that hide each other from afar
 
 
 def concept_scatter(
@@ -48,7 +52,8 @@ def concept_scatter(
 
     ids (n,) concept ids come back as `customdata` of a selection. A colour title that begins with "modality score" is
     drawn on the blue-violet-red scale, any other from grey to gold. Concepts without position or colour
-    (never active) are left out and counted in the caption. highlight: concept ids with a ring. WebGL beyond 1,000 points.
+    (never active) are left out and counted in the caption. highlight: concept ids with a ring. WebGL beyond 1,000 points;
+    beyond DENSE_FROM points their density lies behind them, which is what one sees of a crowd from afar.
     """
     drawn = np.isfinite(x) & np.isfinite(y) & np.isfinite(color)
     ids, energy = np.asarray(ids)[drawn], np.nan_to_num(np.asarray(energy, float)[drawn])
@@ -59,6 +64,7 @@ def concept_scatter(
     is_modality = color_title.startswith("modality score")
     kind = scatter_kind(rows.size)
     hover = "<b>%{text}</b><br>" if names is not None else "<b>concept %{customdata}</b><br>"
+    crowd = [_density(position["x"], position["y"])] if rows.size >= DENSE_FROM else []
     figure = go.Figure(
         kind(
             **position,
@@ -87,6 +93,8 @@ def concept_scatter(
             showlegend=False,
         )
     )
+    if crowd:
+        figure = go.Figure([*crowd, *figure.data])
     ringed = np.isin(ids[order], list(highlight))
     if ringed.any():
         figure.add_trace(
@@ -106,8 +114,26 @@ def concept_scatter(
     figure.update_yaxes(visible=not bare)
     hidden = int(drawn.size - rows.size)
     what = f"{count(rows.size)} concepts, area by energy, colour by {color_title}"
+    what += "; grey: where many lie" if crowd else ""
     what += f"; {count(hidden)} without a value are not drawn" if hidden else ""
     return finish(figure, caption=sentence(what, data), x=x_title, y=y_title, height=height, legend=False)
+
+
+def _density(x: np.ndarray, y: np.ndarray, cells: int = 64) -> go.Contour:
+    """Where points lie densely, as grey levels: a histogram smoothed over the neighbouring cells."""
+    counts, across, up = np.histogram2d(x, y, bins=cells)
+    for _ in range(2):  # two passes of 1-2-1 in either direction
+        for axis in (0, 1):
+            padded = np.pad(counts, [(1, 1) if i == axis else (0, 0) for i in (0, 1)])
+            low, middle, high = (np.take(padded, range(i, i + cells), axis=axis) for i in range(3))
+            counts = (low + 2 * middle + high) / 4
+    centres = ((edges[1:] + edges[:-1]) / 2 for edges in (across, up))
+    horizontal, vertical = (np.round(part, 4).astype(np.float32) for part in centres)
+    return go.Contour(
+        x=horizontal, y=vertical, z=np.sqrt(counts.T).round(2).astype(np.float32), showscale=False, hoverinfo="skip",
+        colorscale=[[0, rgba(NEUTRAL, 0)], [1, rgba(NEUTRAL, 0.45)]], ncontours=8, line={"width": 0}, name="density",
+        showlegend=False, meta=DECORATION,
+    )  # fmt: skip
 
 
 def concept_histogram(

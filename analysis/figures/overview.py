@@ -70,7 +70,9 @@ def modality_kde(
         "xaxis": {"range": [-0.005, 1.005], "tickvals": [0, 0.25, 0.5, 0.75, 1]},
         "yaxis": {"range": [0, 1.15 * top]},
     }  # fmt: skip
-    what = "Modality scores of the live concepts" + (", weighted by energy" if weighting == "energy" else "")
+    what = "Modality scores of the live concepts without constant ones" + (
+        ", weighted by energy" if weighting == "energy" else ""
+    )
     return finish(
         figure,
         caption=sentence(f"{what} (Gaussian kernel, reflected at both ends)", data),

@@ -1,8 +1,8 @@
 """Colours with one meaning each, and the line styles of backbones and methods. No plotly here, only facts.
 
 Every colour stands on the light and on the dark ground (contrast at least 3:1 with both), so a figure need not know which
-theme shows it. Image, text, shared and target stay apart for readers with protanopia and deuteranopia
-(tests/figures/test_palette.py simulates them). Text and lost do not, both turn ochre: what is lost also carries a sign.
+theme shows it. Image, text, shared and target stay apart for readers with protanopia and deuteranopia, and by their lightness
+in grey (tests/figures/test_palette.py simulates them). Text and lost do not, both turn ochre: what is lost also carries a sign.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-IMAGE = "#2f7fb8"
-TEXT = "#d9480f"
-SHARED = "#8145ea"  # both modalities: bridges, image_text samples
-TARGET = "#3f9d6f"
+IMAGE = "#2069a0"
+TEXT = "#ec6414"
+SHARED = "#8a50ee"  # both modalities: bridges, image_text samples
+TARGET = "#379065"
 RESCUED = TARGET
 LOST = "#b58900"
 REMOVED = "#8a9099"  # masked tokens, removed concepts, random controls: always hatched

@@ -25,6 +25,7 @@ _ROLE_COLOR = {"template": NEUTRAL, "image": IMAGE, "text": TEXT, "instruction":
 _ROLE_ALPHA = {"template": 0.18, "image": 0.55, "text": 0.55, "instruction": 0.25, "pad": 0.08}
 _LABELLED = 400  # tokens that get their text drawn; the rest shows it on hover
 _CELLS = 1600  # cells drawn at all
+_VEIL = 0.35  # the strongest patch keeps two thirds of its picture; how strong it is shows in its frame as well
 _LONGEST = 24  # characters of a token in its cell
 
 
@@ -34,6 +35,7 @@ def token_strip(
     *,
     masked: np.ndarray | None = None,
     activation: np.ndarray | None = None,
+    aside: np.ndarray | None = None,
     concept: str = "",
     line: int = 96,
     data: str = "",
@@ -42,9 +44,12 @@ def token_strip(
 
     roles (L,) numbers of ROLES; PAD is not drawn. masked (L,) bool: left out of pooling, drawn grey and hatched.
     activation (L,) of one concept: if given, cells are shaded by it (accent colour, 0 to its maximum) instead of by role.
+    aside (L,) bool: tokens that do not count (template, first): dotted, without shade, and not part of that maximum.
     line: characters in a row, about an eighth of the width in pixels. customdata: token position.
     """
     hidden = np.zeros(len(tokens), bool) if masked is None else np.asarray(masked, bool)
+    beside = np.zeros(len(tokens), bool) if aside is None else np.asarray(aside, bool)
+    scale = None if activation is None else np.where(beside, 0, np.asarray(activation, float))
     role_of = [ROLES[int(role)] for role in roles]
     kept = [i for i, role in enumerate(role_of) if role != "pad"][:_CELLS]
     words = [_word(tokens[i], role_of[i]) for i in kept]
@@ -52,10 +57,11 @@ def token_strip(
     row, left = _flow(widths, line)
     groups: dict[str, list[int]] = {}
     for cell, i in enumerate(kept):
-        group = "masked" if hidden[i] else "activation" if activation is not None else role_of[i]
+        shown = "aside" if beside[i] else "activation" if activation is not None else role_of[i]
+        group = "masked" if hidden[i] else shown
         groups.setdefault(group, []).append(cell)
     traces = []
-    for name in (*ROLES, "activation", "masked"):
+    for name in (*ROLES, "activation", "aside", "masked"):
         cells = np.array(groups.get(name, []), int)
         if not cells.size:
             continue
@@ -69,7 +75,7 @@ def token_strip(
                 width=widths[cells] * np.where(widths[cells] < 1.5, 0.86, 0.97),
                 customdata=at,
                 name=name if name != "activation" else concept or "activation",
-                marker=_cell_look(name, values, None if activation is None else np.asarray(activation, float)),
+                marker=_cell_look(name, values, scale),
                 hovertext=[_hover(tokens[i], role_of[i], i, hidden[i], activation) for i in at],
                 hovertemplate="%{hovertext}<extra></extra>",
             )
@@ -95,6 +101,7 @@ def token_strip(
     out = len(tokens) - role_of.count("pad")
     what = f"{out} tokens" + (f", {int(hidden.sum())} masked" if hidden.any() else "")
     what += f", shaded by {concept}" if activation is not None and concept else ", coloured by role"
+    what += f"; {int(beside.sum())} dotted ones (template, instruction, first) do not count" if beside.any() else ""
     what += f"; the first {_CELLS} are drawn" if out > _CELLS else ""
     by_role = activation is None or bool(hidden.any())
     caption = sentence(what, data)
@@ -116,7 +123,8 @@ def patch_grid(
     """A picture under its grid of image tokens; a click on a patch gives the token's position.
 
     grid: rows, columns; token_ids (rows*columns,) positions in the sequence, row by row (default 0, 1, ...). masked: grey
-    and hatched. activation (rows*columns,): shades the patches where the concept fires. box: the part of the picture that
+    and hatched. activation (rows*columns,): frames and tints the patches where the concept fires; the picture stays
+    visible below. box: the part of the picture that
     the grid covers (left, top, right, bottom; shares of its size), all of it where the model's processor stretches it.
     """
     rows, columns = grid
@@ -197,6 +205,9 @@ def _cell_look(name: str, values: np.ndarray | None, everything: np.ndarray | No
         return _hatched()
     if name == "activation":
         return {"color": _shades(values, everything, 0.06, 0.9), "line": {"color": rgba(ACCENT, 0.5), "width": 0.5}}
+    if name == "aside":
+        dots = {"shape": ".", "size": 5, "solidity": 0.1, "fgcolor": NEUTRAL, "bgcolor": rgba(NEUTRAL, 0.1)}
+        return {"color": rgba(NEUTRAL, 0.1), "pattern": dots, "line": {"color": rgba(NEUTRAL, 0.6), "width": 0.5}}
     color = _ROLE_COLOR[name]
     return {"color": rgba(color, _ROLE_ALPHA[name]), "line": {"color": color, "width": 1}}
 
@@ -204,8 +215,10 @@ def _cell_look(name: str, values: np.ndarray | None, everything: np.ndarray | No
 def _patch_look(name: str, values: np.ndarray | None, everything: np.ndarray | None) -> dict[str, object]:
     if name == "masked":
         return _hatched()
-    fill = rgba(IMAGE, 0.02) if values is None else _shades(values, everything, 0.0, 0.78)
-    return {"color": fill, "line": {"color": "rgba(255,255,255,0.55)", "width": 1}}
+    if values is None:
+        return {"color": rgba(IMAGE, 0.02), "line": {"color": "rgba(255,255,255,0.55)", "width": 1}}
+    frame = {"color": _shades(values, everything, 0.25, 1.0), "width": (1 + 3 * _share(values, everything)).tolist()}
+    return {"color": _shades(values, everything, 0.0, _VEIL), "line": frame}
 
 
 def _hatched() -> dict[str, object]:
@@ -214,9 +227,13 @@ def _hatched() -> dict[str, object]:
 
 
 def _shades(values: np.ndarray | None, everything: np.ndarray | None, low: float, high: float) -> list[str]:
+    return [rgba(ACCENT, low + (high - low) * float(part)) for part in _share(values, everything)]
+
+
+def _share(values: np.ndarray | None, everything: np.ndarray | None) -> np.ndarray:
+    """Values as shares of the largest of all."""
     top = max(float(np.nanmax(everything, initial=0)), 1e-30) if everything is not None else 1.0
-    share = np.clip(np.nan_to_num(values if values is not None else np.zeros(0)) / top, 0, 1)
-    return [rgba(ACCENT, low + (high - low) * float(part)) for part in share]
+    return np.clip(np.nan_to_num(values if values is not None else np.zeros(0)) / top, 0, 1)
 
 
 def _hover(token: str, role: str, position: int, masked: bool, activation: np.ndarray | None) -> str:

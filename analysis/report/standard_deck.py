@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.concepts.kde import modality_density
+from analysis.concepts.kde import curve_of
 from analysis.concepts.metrics import TEXT_FROM, cumulative_energy, top_concepts
 from analysis.figures import overview as figures
 from analysis.figures.pairs import pair_attribution
@@ -121,7 +121,7 @@ def text_dominates(ground: _Ground) -> Finding:
     curves, shares = [], []
     for store, name, style in zip(ground.stores, ground.names, backbone_styles(ground.names), strict=True):
         score, energy = (store.concepts[column].to_numpy(float) for column in ("modality_score", "energy"))
-        curves.append(Curve(name, *modality_density(score), style))
+        curves.append(Curve(name, *curve_of(store.concepts), style))
         live = ~np.isnan(score)
         text = np.nan_to_num(score) >= TEXT_FROM
         shares.append((text.sum() / max(1, live.sum()), energy[text].sum() / max(energy.sum(), 1e-300)))

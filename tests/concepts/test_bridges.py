@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.concepts.bridge_null import null_coactivation
-from analysis.concepts.bridges import bridge_all, bridge_pairs, bridges
+from analysis.concepts.bridges import bridge_all, bridge_between, bridge_pairs, bridges, meeting, strongest
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
@@ -110,3 +110,38 @@ def test_nothing_to_bridge():
     assert (bridge_all(silent, silent, np.eye(4, dtype=np.float32))["max"].partner == -1).all()
     with pytest.raises(DataError, match="between 0 and 1"):
         bridge_pairs(one, one, np.eye(4, dtype=np.float32), quantile=1.0)
+
+
+def test_one_bridge_is_the_row_of_all_of_them():
+    image, text = sides(captions=2)
+    dictionary = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
+    dictionary /= np.linalg.norm(dictionary, axis=1, keepdims=True)
+    groups = np.repeat(np.arange(240), 2)
+    table = bridge_pairs(image, text, dictionary, groups=groups)
+    for _, row in table.iterrows():
+        one = bridge_between(
+            image, text, dictionary, int(row["image_concept"]), int(row["text_concept"]), groups=groups
+        )
+        pd.testing.assert_series_equal(one.iloc[0], row, check_names=False, rtol=1e-5)
+
+
+def test_strongest_beyond_the_null_leaves_out_what_chance_gives():
+    table = pd.DataFrame(
+        {
+            "image_concept": [3, 0, 0, 2],
+            "text_concept": [3, 0, 1, 1],
+            "bridge": [9.0, 5, 3, 1],
+            "excess": [-1.0, 2, 1, 3],
+        }
+    )
+    assert strongest(table, "bridge").index.tolist() == [0, 1, 2, 3]
+    assert strongest(table, "excess").index.tolist() == [3, 1, 2]
+    assert strongest(table, "excess", apart=True).index.tolist() == [3, 2]
+    assert strongest(table, "bridge", of=1).index.tolist() == [2, 3]
+
+
+def test_concepts_meet_on_the_pairs_on_which_both_fire():
+    found = meeting(np.array([0, 2.0, 1.0, 3.0]), np.array([5.0, 1.0, 0, 2.0]))
+    assert found.both.tolist() == [3, 1]
+    assert (found.share, found.usual) == (2 / 3, 3 / 4)
+    assert np.isnan(meeting(np.zeros(2), np.ones(2)).share)

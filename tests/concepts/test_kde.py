@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import gaussian_kde
 
 from analysis.concepts import kde
-from analysis.concepts.kde import modality_density, scott_bandwidth
+from analysis.concepts.kde import curve_of, modality_density, outstanding, scott_bandwidth
 from analysis.errors import DataError
 
 
@@ -69,3 +70,31 @@ def test_bandwidth_follows_scott_with_a_floor():
     scores = rng.random(400)
     assert scott_bandwidth(scores, np.ones(400)) == pytest.approx(400**-0.2 * scores.std())
     assert scott_bandwidth(np.full(9, 0.3), np.ones(9)) == 0.01
+
+
+def table(scores, energy, often):
+    return pd.DataFrame(
+        {"modality_score": scores, "energy": energy, "frequency_image": often, "frequency_text": np.zeros(len(scores))}
+    )
+
+
+def test_a_concept_with_40_percent_of_the_energy_is_a_peak():
+    rng = np.random.default_rng(0)
+    scores, energy = np.append(rng.random(200), 0.6), np.append(rng.random(200), 0)
+    energy[-1] = energy.sum() * 0.4 / 0.6
+    grid, density = curve_of(table(scores, energy, np.zeros(201)), "energy")
+    peak = np.abs(grid - 0.6) < 0.06
+    assert grid[density.argmax()] == pytest.approx(0.6, abs=0.005)
+    assert density.max() > 4 * np.median(density)
+    assert np.trapezoid(density[peak], grid[peak]) > 0.4
+
+
+def test_constant_concepts_are_no_part_of_the_curve_and_are_named():
+    scores, energy = np.array([0.9, 0.2, 0.3, 0.5]), np.array([6.0, 3, 0.9, 0.1])
+    found = table(scores, energy, np.array([0.99, 0.2, 0.1, 0.95]))
+    for weighting in ("concepts", "energy"):
+        density = curve_of(found, weighting)[1]
+        weights = energy[1:3] if weighting == "energy" else None
+        expected = modality_density(scores[1:3], weights=weights, bandwidth=0.02 if weighting == "energy" else None)[1]
+        np.testing.assert_allclose(density, expected)
+    assert outstanding(found) == [(0, 0.6, True), (1, 0.3, False), (3, 0.01, True)]

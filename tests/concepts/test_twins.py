@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from analysis.concepts import twins as module
 from analysis.concepts.matching import one_to_one_by_activation
-from analysis.concepts.twins import compare_concepts, find_twins, shared_rows
+from analysis.concepts.twins import best_match, compare_concepts, find_twins, shared_rows
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
@@ -99,3 +99,18 @@ def test_two_concepts_that_fire_once_are_no_twins():
     found = find_twins(sparse(dense), sparse(dense))
     assert found.pairs.tolist() == [[1, 1]]
     assert found.here.tolist() == [0]
+
+
+def test_the_best_match_is_that_of_numpy() -> None:
+    rng = np.random.default_rng(4)
+    left, right = (rng.random((60, 6)) * (rng.random((60, 6)) < 0.4) for _ in range(2))
+    right[:, 3] = left[:, 2] * 2
+    here, there = (Codes.from_csr(sp.csr_array(side.astype(np.float32)), 6) for side in (left, right))
+    for concept in range(6):
+        expected = [np.corrcoef(left[:, concept], right[:, j])[0, 1] for j in range(6)]
+        found, correlation = best_match(here, concept, there)
+        assert found == int(np.argmax(expected))
+        assert correlation == pytest.approx(max(expected), abs=1e-5)
+    assert best_match(here, 2, there) == (3, pytest.approx(1))
+    silent = Codes.from_csr(sp.csr_array(np.zeros((60, 6), np.float32)), 6)
+    assert best_match(silent, 0, there)[0] == best_match(here, 0, silent)[0] == -1

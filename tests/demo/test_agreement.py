@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.demo.agreement import agreement, attributes, scene_evidence
+from analysis.demo.agreement import agreement
+from analysis.demo.truth import attributes, scene_evidence
 from analysis.sae.codes import Codes
 
 SCENE = {

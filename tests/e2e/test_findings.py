@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 120_000  # milliseconds
 PINNED = {
     "overview": "modality", "concepts": "concepts", "concept": "concept", "retrieval_lab": "recall",
-    "compare": "pair", "live_query": "live-lists", "stores": "stores",
+    "bridges": "bridge", "compare": "pair", "live_query": "live-lists", "stores": "stores",
 }  # fmt: skip
 
 

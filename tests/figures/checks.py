@@ -16,7 +16,7 @@ def assert_sound(figure: go.Figure) -> None:
         for name in ("x", "y", "base", "width"):
             assert_finite(getattr(part, name, None), f"{part.name}.{name}")
         for name in ("size", "color"):
-            assert_finite(getattr(part.marker, name, None), f"{part.name}.marker.{name}")
+            assert_finite(getattr(getattr(part, "marker", None), name, None), f"{part.name}.marker.{name}")
         for letter in "xy":
             assert_titled(figure, part, letter)
     assert caption_of(figure).endswith(".")

@@ -130,7 +130,7 @@ def test_bridges_join_blue_image_nodes_with_red_text_nodes():
     assert (image.marker.color, text.marker.color) == (IMAGE, TEXT)
     assert set(image.customdata) == {1, 2, 3}
     assert set(text.customdata) == {5, 6, 1}
-    assert all(part.line.color.startswith("rgba(129,69,234") for part in figure.data if part.mode == "lines")
+    assert all(part.line.color.startswith("rgba(138,80,238") for part in figure.data if part.mode == "lines")
 
 
 def test_the_strongest_bridge_is_the_widest_line():
@@ -153,3 +153,34 @@ def test_partners_stand_opposite_each_other():
     figure = bridges.bridge_graph(pairs, names={})
     image, text = trace(figure, "image concepts"), trace(figure, "text concepts")
     assert [17 - int(i) for i in image.customdata] == [int(t) for t in text.customdata]
+
+
+def test_a_click_on_the_graph_is_a_concept_or_a_pair():
+    def clicked(data):
+        return bridges.picked({"selection": {"points": [{"customdata": data}]}})
+
+    figure = graph()
+    line = trace(figure, "bridges") if figure.data[5].name != "bridges" else figure.data[5]
+    assert clicked(list(line.customdata[0])) == (1, 5)
+    assert clicked({"0": 4.0, "1": 1, "2": 5}) == (1, 5)
+    assert clicked(trace(figure, "text concepts").customdata[0]) in {(5,), (6,), (1,)}
+    assert clicked(None) == bridges.picked(None) == bridges.picked({"selection": {"points": []}}) == ()
+
+
+def test_a_crowd_has_its_density_behind_it_and_a_few_points_have_not():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 0.05, 1800), rng.normal(2, 0.4, 400)])
+    y = np.concatenate([rng.normal(0, 0.05, 1800), rng.normal(2, 0.4, 400)])
+
+    def drawn(n):
+        return concepts.concept_scatter(x[:n], y[:n], ids=np.arange(n), energy=np.ones(n), color=np.full(n, 0.5))
+
+    figure = drawn(len(x))
+    assert_sound(figure)
+    crowd = figure.data[0]
+    assert crowd.type == "contour"
+    z = np.asarray(crowd.z)
+    up, across = np.unravel_index(z.argmax(), z.shape)
+    assert abs(crowd.x[across]) < 0.2
+    assert abs(crowd.y[up]) < 0.2
+    assert all(part.type != "contour" for part in drawn(1900).data)

@@ -38,6 +38,11 @@ def difference(a: str, b: str, deficiency: str) -> float:
     return float(np.linalg.norm(lab(np.clip(matrix @ linear(a), 0, 1)) - lab(np.clip(matrix @ linear(b), 0, 1))))
 
 
+def lightness(color: str) -> float:
+    """CIE L*, 0 to 100: what is left of a colour in grey; a difference of about 2 is just noticeable."""
+    return float(lab(np.full(3, TO_XYZ[1] @ linear(color)))[0])
+
+
 def contrast(a: str, b: str) -> float:
     """WCAG contrast ratio."""
     dark, light = sorted(float(TO_XYZ[1] @ linear(color)) for color in (a, b))
@@ -48,6 +53,17 @@ def contrast(a: str, b: str) -> float:
 @pytest.mark.parametrize("pair", itertools.combinations(MEANINGS, 2), ids="-".join)
 def test_meanings_stay_apart_for_colour_blind_readers(pair, deficiency):
     assert difference(MEANINGS[pair[0]], MEANINGS[pair[1]], deficiency) > 30
+
+
+@pytest.mark.parametrize("pair", itertools.combinations(MEANINGS, 2), ids="-".join)
+def test_meanings_stay_apart_in_grey(pair):
+    """A grey printout leaves lightness alone; both grounds leave room for a span of 20, so four colours can differ by 5."""
+    assert abs(lightness(MEANINGS[pair[0]]) - lightness(MEANINGS[pair[1]])) > 4.5
+
+
+def test_the_two_ends_of_the_modality_scale_are_far_apart_in_grey():
+    assert abs(lightness(palette.IMAGE) - lightness(palette.TEXT)) > 12
+    assert abs(lightness("#ff0000") - lightness("#7f7f7f")) < 1  # that red is this grey: what the measure has to see
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)

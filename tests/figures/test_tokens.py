@@ -127,3 +127,29 @@ def test_patches_where_the_concept_is_silent_stay_clear():
     assert alpha.index(max(alpha)) == 4
     assert alpha[0] == 0
     assert_sound(grid(activation=np.zeros(6)))
+
+
+def test_the_picture_stays_visible_below_the_strongest_patch():
+    bar = grid(activation=np.array([0, 1.0, 2, 3, 4, 5]), concept="dog").data[0]
+    alpha = [float(color.rsplit(",", 1)[1][:-1]) for color in bar.marker.color]
+    assert alpha == sorted(alpha)
+    assert max(alpha) <= 0.4
+    assert list(bar.marker.line.width) == sorted(bar.marker.line.width)
+    assert bar.marker.line.width[-1] > 2 * bar.marker.line.width[0]
+
+
+def test_tokens_set_aside_are_dotted_and_do_not_pale_the_others():
+    activation = np.array([0.0, 1, 2, 3, 4, 5, 6, 0])
+    aside = np.zeros(8, bool)
+    aside[6] = True
+    full = trace(strip(activation=activation, concept="c"), "c")
+    part = strip(activation=activation, aside=aside, concept="c")
+    dotted = trace(part, "aside")
+    assert list(dotted.customdata) == [6]
+    assert dotted.marker.pattern.shape == "."
+    shades = {
+        where: dict(zip(map(int, bar.customdata), bar.marker.color, strict=True))
+        for where, bar in (("full", full), ("part", trace(part, "c")))
+    }
+    assert shades["part"][5] == shades["full"][6]
+    assert "do not count" in part.layout.meta["caption"]

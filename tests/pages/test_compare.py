@@ -62,8 +62,19 @@ def test_one_store_twice_compares_two_of_its_concepts(tmp_path: Path, monkeypatc
     text = words(app)
     assert "twins**" not in text
     image, dog = (set(store.postings.rows(concept)[0].tolist()) for concept in (IMAGE_ONLY, BRIDGE))
-    assert f"both fire on **{len(image & dog)}**, only the one here on {len(image - dog)}" in text
+    assert f"both fire on **{len(image & dog)}**, only concept {IMAGE_ONLY} on {len(image - dog)}" in text
+    assert f"only concept {BRIDGE} on {len(dog - image)}" in text
+    titles = [part.value for part in app.subheader]
+    assert titles == ["Both fire", f"Only concept {IMAGE_ONLY}", f"Only concept {BRIDGE}"]
     assert "cosine of directions 0.00" in text or "cosine of directions -0.00" in text
+
+
+def test_the_concept_page_leads_to_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(make_store(tmp_path))
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    nearest = next(int(i) for i in store.neighbours[BRIDGE] if store.concepts["energy"].iat[int(i)] > 0)
+    identity = f"clip-mini/{store.name}"
+    assert f"/compare?store={identity}&other={identity}&concept={BRIDGE}&other_concept={nearest})" in words(app)
 
 
 def test_stores_without_a_shared_sample_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,3 +171,12 @@ def test_live_page_says_of_a_concept_what_the_concept_page_says(
     captions = concept_cards.firing(open_store(next((tmp_path / "qwen2-vl-mini").iterdir())), TEXT_ONLY)[1]
     strongest = f":gray[`{captions.values[0]:#.3g}`]"
     assert (strongest in live) == (strongest in page) == (concept == TEXT_ONLY)
+
+
+def test_the_tab_says_what_the_page_shows() -> None:
+    from pages.components.shared.layout import tab_title
+
+    assert tab_title(r"Concept 12 · a\_b of clip\-mini") == "Concept 12 · a_b of clip-mini · RetrievalLens"
+    assert tab_title(":red[text] **x**") == "text x · RetrievalLens"
+    assert len(tab_title("w" * 500)) < 110
+    assert tab_title("") == "RetrievalLens"

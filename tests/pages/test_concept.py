@@ -162,6 +162,86 @@ def test_tokens_show_where_they_are_kept_and_are_silent_elsewhere(
     assert "Where it fires" not in words(open_page("concept", tmp_path, monkeypatch, concept="0"))
 
 
+def test_a_token_shows_its_concepts_and_who_else_has_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(next(cache.glob("clip-mini/*")))
+    view = store.token_view(1)
+    values, ids = np.asarray(view.codes.values[2]), np.asarray(view.codes.indices[2])
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), token="1.2")
+    text = words(app)
+    assert f"Concepts on “{view.strings[2]}”" in text
+    assert f"**{view.strings[2]}**" in text
+    for concept, value in zip(ids, values, strict=True):
+        assert (f"activation {value:.3g} on it" in text) == (value > 0), concept
+    assert "1 of the other 1 samples" in text
+    assert "<s>" not in text
+    next(button for button in app.button if button.label == "Close").click().run()
+    assert "Click a patch or a word" in words(app)
+    assert "token" not in app.query_params
+
+
+def test_a_token_that_is_not_kept_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for token in ("1", "1.99", "77.0", "a.b", "-1.2"):
+        app = open_page("concept", cache, monkeypatch, concept="0", token=token)
+        assert [line for line in sentences(app) if "expected row.position" in line], token
+        assert not app.error
+
+
+def test_the_aggregation_says_which_tokens_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last token of the planted samples belongs to the template and is the loudest."""
+    store = open_store(next(cache.glob("clip-mini/*")))
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="content")
+    strip = next(chart for chart in app.get("plotly_chart") if "-tokens-" in chart.proto.id)
+    assert '"aside"' in strip.proto.spec
+    everything = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="all", aggregation="pooled")
+    strip = next(chart for chart in everything.get("plotly_chart") if "-tokens-" in chart.proto.id)
+    assert '"aside"' not in strip.proto.spec
+    assert store.token_view(1) is not None
+
+
+def test_names_are_mine_or_everybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sha = str(open_store(path).config["sae"]["sha256"])
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "hound", "Ada")
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "poodle", "Bob")
+    everybody = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    assert "“poodle”" in everybody.title[0].value
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE), labels="Ada")
+    assert "“hound”" in app.title[0].value
+    assert "poodle" in words(app)  # in the history, which keeps all
+    listed = open_page("concepts", tmp_path, monkeypatch, words="poodle", labels="Ada")
+    assert "--labels-of Ada" in "\n".join(block.value for block in listed.code)
+    assert "No concept" in words(listed)
+    assert len(open_page("concepts", tmp_path, monkeypatch, words="poodle").dataframe[0].value) == 1
+    chosen = next(part for part in app.segmented_control if part.key == "_whose_labels")
+    chosen.set_value("").run()
+    assert "“poodle”" in app.title[0].value
+    assert "labels" not in app.query_params
+
+
+def test_labels_leave_and_come_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sha = str(open_store(path).config["sae"]["sha256"])
+    notebook.add_label(tmp_path / "notes", sha, BRIDGE, "hound", "Ada")
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    assert any(part.proto.label == "Save all labels" for part in app.get("download_button"))
+    row = f"{sha[:16]},{BOAT_TEXT},ferry,Eve,2026-01-01T00:00:00+00:00"
+    app.file_uploader(key="_labels_file").upload("labels.csv", f"sae,concept,text,author,time\n{row}\n".encode()).run()
+    app.button(key="labels_take").click().run()
+    assert not app.exception
+    assert notebook.labels(tmp_path / "notes", sha)[BOAT_TEXT].text == "ferry"
+    assert notebook.labels(tmp_path / "notes", sha)[BRIDGE].text == "hound"
+
+
+def test_a_second_sae_says_whether_the_concept_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = make_store(tmp_path, pictures=False), make_store(tmp_path, pictures=False, seed=1)
+    store = f"clip-mini/{first.name}"
+    app = open_page("concept", tmp_path, monkeypatch, store=store, concept=str(BRIDGE))
+    assert "Seed stability: **found again**" in words(app)
+    assert f"its concept {BRIDGE} correlates" in words(app)
+    assert f"other=clip-mini/{second.name}&concept={BRIDGE}&other_concept={BRIDGE}" in words(app)
+    assert "Ground truth" not in words(app)
+
+
 # --- the pure functions -------------------------------------------------------------------------------------------
 FIRING = Firing(np.arange(100), np.linspace(10, 1, 100))
 

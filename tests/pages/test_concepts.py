@@ -193,3 +193,82 @@ def test_typing_words_sorts_by_relevance_and_clearing_them_by_energy(
     app.text_input(key="words").set_value("").run()
     assert app.selectbox(key="sort").value == "energy"
     assert len(app.dataframe[0].value) == 31
+
+
+def test_a_collection_goes_from_the_concept_into_the_list_the_link_and_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sae = str(open_store(path).config["sae"]["sha256"])[:6]
+    one = open_page("concept", tmp_path, monkeypatch, concept="3")
+    one.button(key="collect").click().run()
+    assert one.button(key="collect").label == "Collected (1)"
+    assert one.query_params["collected"] in (f"{sae}:3", [f"{sae}:3"])
+    app = open_page("concepts", tmp_path, monkeypatch, collected=f"{sae}:3,7", only_collected="true")
+    assert sorted(app.dataframe[0].value["id"]) == [3, 7]
+    assert "--only" in "\n".join(block.value for block in app.code)
+    assert f"collected={sae}%3A3,7" in app.code[0].value
+    everything = open_page("concepts", tmp_path, monkeypatch, collected=f"{sae}:3,7")
+    assert len(everything.dataframe[0].value) > 2
+    next(button for button in app.button if button.label == "Empty it").click().run()
+    assert "collected" not in app.query_params
+    assert len(app.dataframe[0].value) > 2
+
+
+def test_a_collection_of_another_sae_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sae = str(open_store(path).config["sae"]["sha256"])[:6]
+    other = open_page("concepts", tmp_path, monkeypatch, collected="zzzzzz:3,7", only_collected="true")
+    assert not sentences(other)
+    assert len(other.dataframe[0].value) > 2
+    wrong = open_page("concepts", tmp_path, monkeypatch, collected=f"{sae}:3,99999,x", only_collected="true")
+    assert wrong.dataframe[0].value["id"].tolist() == [3]
+    assert [line for line in sentences(wrong) if "left out of the collection" in line]
+
+
+def test_a_saved_view_is_a_link_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(tmp_path, pictures=False)
+    sae = str(open_store(path).config["sae"]["sha256"])[:6]
+    app = open_page("concepts", tmp_path, monkeypatch, words="dog", collected=f"{sae}:3", modality="0.2")
+    next(box for box in app.text_input if box.label == "Save this view as").set_value("my dogs")
+    next(button for button in app.button if button.label == "Save" and "save_view" in str(button.form_id)).click().run()
+    assert not app.exception
+    later = open_page("concepts", tmp_path, monkeypatch)
+    (link,) = [line.value for line in later.markdown if "my dogs" in line.value]
+    assert "/concepts?" in link
+    assert "words=dog" in link
+    assert f"collected={sae}%3A3" in link
+
+
+def test_pictures_for_the_map_are_the_strongest_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.components.concepts import map_hover
+    from pages.components.shared import caching
+
+    store = open_store(make_store(tmp_path))
+    found = map_hover.pictures_of(store, [BRIDGE, IMAGE_ONLY])
+    row = store.postings.rows(BRIDGE)[0]
+    first = next(int(i) for i in row if store.samples["modality"].iat[int(i)] == "image")
+    assert found[str(BRIDGE)][0] == caching.picture(store, first)
+    assert len(found[str(BRIDGE)]) == map_hover.PICTURES
+    monkeypatch.setattr(map_hover, "MOST_BYTES", sum(map(len, found[str(BRIDGE)])) + 10)
+    assert list(map_hover.pictures_of(store, [BRIDGE, IMAGE_ONLY])) == [str(BRIDGE)]
+
+
+def test_filters_that_are_on_are_counted_and_cleared_but_the_search_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path, pictures=False)
+    app = open_page("concepts", tmp_path, monkeypatch, words="dog", energy="50", alive="false")
+    assert "2 filters on" in words(app)
+    app.button(key="_clear_filters").click().run()
+    assert "filters on" not in words(app)
+    assert app.text_input(key="words").value == "dog"
+    assert app.session_state["energy"] == 100
+
+
+def test_the_map_names_its_projection_and_offers_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, pictures=False)
+    for projection in ("UMAP", "PCA"):
+        app = open_page("concepts", tmp_path, monkeypatch, view="map", projection=projection)
+        assert not sentences(app)
+        assert f"Positions by {projection} of the directions" in words(app)

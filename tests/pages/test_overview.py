@@ -89,3 +89,38 @@ def test_store_without_tasks_still_shows_the_other_findings(tmp_path: Path, monk
     text = words(open_page("overview", tmp_path, monkeypatch))
     assert "fire mainly on text" in text
     assert "None of these stores holds a retrieval task" in text
+
+
+def test_a_cell_of_the_table_opens_the_concepts_behind_it(
+    paths: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.components.overview import behind
+
+    store = open_store(paths[0])
+    tops = behind.top_sets(store, ("energy", "attribution"), 0.2, "max")
+    for name, top in tops.items():
+        assert top == set(store.concepts[name].nlargest(6).index)
+    app = open_page("overview", cache, monkeypatch, stores="clip-mini", share="10")
+    assert "Click a cell of J" in words(app)
+    app.session_state["overview_jaccard"] = {"selection": {"rows": [], "columns": [], "cells": [(0, "J(E, A)")]}}
+    app.run()
+    assert not app.exception
+    both = set.intersection(*behind.top_sets(store, ("energy", "attribution"), 0.1, "max").values())
+    assert f"**In both: {len(both)}**" in words(app)
+
+
+def test_token_level_stores_are_not_among_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, n_pairs=6, pictures=False)
+    make_store(tmp_path, n_pairs=6, pictures=False, backbone="qwen2-vl-mini", unit="token", seed=2)
+    app = open_page("overview", tmp_path, monkeypatch)
+    assert [value.split("/")[0] for value in app.multiselect(key="_pick_stores").value] == ["clip-mini"]
+
+
+@pytest.mark.parametrize("n", [1, 8])
+def test_one_to_eight_stores_stand_side_by_side(n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [make_store(tmp_path, n_pairs=6, pictures=False, seed=seed) for seed in range(n)]
+    stores = ",".join(f"clip-mini/{path.name}" for path in paths)
+    app = open_page("overview", tmp_path, monkeypatch, stores=stores)
+    assert not app.error
+    assert len(app.dataframe[0].value) == n
+    assert len(app.multiselect(key="_pick_stores").value) == n

@@ -27,7 +27,9 @@ def pins(app: AppTest) -> list:
     return [button for button in app.button if button.label == "Pin" and str(button.key).startswith("pin_")]
 
 
-@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "compare", "retrieval_lab", "reproduce", "stores"])
+@pytest.mark.parametrize(
+    "name", ["overview", "concepts", "concept", "bridges", "compare", "retrieval_lab", "reproduce", "stores"]
+)
 def test_there_are_as_many_pins_as_figures_and_more(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, **({"view": "map"} if name == "concepts" else {}))
     assert len(pins(app)) > len(app.get("plotly_chart"))

@@ -69,7 +69,9 @@ def test_published_and_measured_are_two_columns_of_every_table(cache: Path, monk
     assert {made.proto.label for made in app.get("download_button")} >= {"Markdown", "CSV", "LaTeX"}
 
 
-@pytest.mark.parametrize("name", ["overview", "concepts", "concept", "compare", "retrieval_lab", "reproduce", "stores"])
+@pytest.mark.parametrize(
+    "name", ["overview", "concepts", "concept", "bridges", "compare", "retrieval_lab", "reproduce", "stores"]
+)
 def test_a_bare_view_has_no_title_no_controls_no_pins(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page(name, cache, monkeypatch, bare="1")
     assert not app.error

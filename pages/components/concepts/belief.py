@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.concepts.held_out import place_of
+from analysis.concepts.held_out import SUPPORTED_F1, place_of
 from analysis.concepts.metrics import CONSTANT, DENSE
+from analysis.concepts.twins import TWINS
 
 NO_NAME = "no shared meaning found"
 TWO_MEANINGS = 0.7  # polysemanticity from which the strongest samples fall into two groups that have little in common
@@ -29,6 +30,25 @@ def sentence(row: pd.Series, named: bool, untrained: float | None) -> str:
         f"**No shared meaning found**: no word predicts on which unseen {where} it fires (F1 {f1:.2f}{control}). "
         "It may still stand for something that captions do not say."
     )
+
+
+def true_sentence(attribute: str, f1: float, untrained: float) -> str:
+    """What a concept stands for by the ground truth of generated data; attribute "" where it could not be tested; untrained:
+    the median F1 of the untrained SAE, NaN without one."""
+    if not attribute or np.isnan(f1):
+        return "Ground truth: not tested, it fires on too few scenes."
+    verdict = "" if f1 >= SUPPORTED_F1 else ": no attribute of the scenes predicts where it fires"
+    control = "" if np.isnan(untrained) else f" (untrained SAE {untrained:.2f})"
+    best = f"its best attribute is **{attribute}**, F1 **{f1:.2f}** on unseen scenes{control}"
+    return f"Ground truth of the scenes: {best}{verdict}."
+
+
+def stable_sentence(other: int, correlation: float, whose: str) -> str:
+    """Whether a second SAE of the same data has the concept too. whose: that store, escaped."""
+    if other < 0:
+        return f"Seed stability: nothing in {whose} can be compared with it."
+    word = "found again" if correlation >= TWINS else "not found again"
+    return f"Seed stability: **{word}** in {whose}, its concept {other} correlates {correlation:.2f} with it."
 
 
 def flags(row: pd.Series) -> list[str]:

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     state.NAMED: ANY,
     state.DENSITY: ANY,
     state.EFFECT: ANY,
+    state.ONLY_COLLECTED: False,
     state.WORDS: "",
     state.PAGE: 1,
 }
@@ -101,6 +102,16 @@ def filters(words: str) -> Filters:
     )  # fmt: skip
 
 
+def say(filters: Filters) -> None:
+    """How many filters narrow the list, beside the button that holds them."""
+    plain = Filters()
+    fields = ("modality", "top_energy", "frequency", "alive", "score", "named", "density", "effect")
+    active = sum(getattr(filters, name) != getattr(plain, name) for name in fields)
+    if active:
+        st.badge(f"{active} filter{'s' * (active > 1)} on", color="orange")
+        st.button("Clear", key="_clear_filters", type="tertiary", icon=":material/filter_alt_off:", on_click=clear)
+
+
 def _choice(label: str, key: str, options: tuple[str, ...], help: str) -> str:
     state.check_choice(key, options, default=ANY, what=f"a filter {label.lower()}")
     return st.selectbox(label, options, **state.bound(key), width=150, help=help, on_change=first_page)
@@ -136,7 +147,14 @@ def first_page() -> None:
 
 
 def reset() -> None:
+    """Every filter at its default, and no search. For callbacks."""
+    clear()
+    st.session_state[state.WORDS] = ""
+    state.put(state.WORDS, None)
+
+
+def clear() -> None:
     """Every filter at its default. For callbacks."""
     for key, value in DEFAULTS.items():
-        st.session_state[key] = value
-    state.put(state.WORDS, None)
+        if key != state.WORDS:
+            st.session_state[key] = value

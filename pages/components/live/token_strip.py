@@ -17,8 +17,9 @@ from analysis.retrieval.interventions import Intervention, Pool
 from analysis.store import Store
 from analysis.store.finding import Part, figure_part
 from analysis.store.read import TokenView
+from pages.components.concepts import token_views
 from pages.components.live.token_picker import token_picker
-from pages.components.shared import caching, method_builder, pins, state, token_views
+from pages.components.shared import caching, method_builder, pins, state
 
 RUN_LABEL = "Run the model on it"  # of a query from the data
 _MASKED = "_live_masked_query"

@@ -25,6 +25,8 @@ class ModalityShares:
     text_share: float  # of the live concepts
     text_energy: float  # of the energy
     shared_energy: float  # of the energy: concepts between IMAGE_TO and TEXT_FROM
+    image_share: float = float("nan")  # of the live concepts
+    outstanding: tuple[tuple[int, float, bool], ...] = ()  # see analysis.concepts.kde.outstanding
 
 
 def modality_shares(score: np.ndarray, energy: np.ndarray) -> ModalityShares:
@@ -32,13 +34,16 @@ def modality_shares(score: np.ndarray, energy: np.ndarray) -> ModalityShares:
     live = ~np.isnan(score)
     known = np.nan_to_num(score)
     text, shared = live & (known >= TEXT_FROM), live & (known > IMAGE_TO) & (known < TEXT_FROM)
-    total = float(energy[live].sum())
+    total, count = float(energy[live].sum()), int(live.sum())
+
+    def of_energy(part: np.ndarray) -> float:
+        return float(energy[part].sum() / total) if total > 0 else float("nan")
+
     return ModalityShares(
-        int(live.sum()),
-        int((~live).sum()),
-        float(text.sum() / live.sum()) if live.any() else float("nan"),
-        *(float(energy[part].sum() / total) if total > 0 else float("nan") for part in (text, shared)),
-    )
+        live=count, dead=int((~live).sum()), text_share=float(text.sum() / count) if count else float("nan"),
+        text_energy=of_energy(text), shared_energy=of_energy(shared),
+        image_share=float((live & (known <= IMAGE_TO)).sum() / count) if count else float("nan"),
+    )  # fmt: skip
 
 
 def overlap(energy: np.ndarray, attribution: np.ndarray, bridge: np.ndarray, share: float) -> dict[str, float]:
@@ -65,6 +70,18 @@ def text_sentence(names: Sequence[str], shares: Sequence[ModalityShares]) -> str
         f"they hold **{percent(first.text_energy)}** of its energy{beside('text_energy')}. Concepts of both modalities hold "
         f"{percent(first.shared_energy)}{beside('shared_energy')}."
     )
+
+
+def left_out(name: str, shares: ModalityShares, titles: Sequence[str]) -> str:
+    """What the density of one model leaves out or shows as a peak; "" where there is nothing to say. titles: of the
+    outstanding concepts."""
+    known = list(zip(shares.outstanding, titles, strict=True))
+    always = [f"{title} ({percent(share)} of the energy)" for (_, share, constant), title in known if constant]
+    loud = [f"{title} ({percent(share)})" for (_, share, constant), title in known if not constant]
+    parts = [f"never active {shares.dead:,}"] if shares.dead else []
+    parts += [f"constant {', '.join(always)}"] if always else []
+    text = f"{name} leaves out: {'; '.join(parts)}." if parts else ""
+    return f"{text} Loud alone: {', '.join(loud)}." if loud else text
 
 
 def energy_sentence(names: Sequence[str], readouts: Sequence[dict[float, int]], sizes: Sequence[int]) -> str:

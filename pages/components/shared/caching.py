@@ -31,8 +31,11 @@ from pages.components.overview import sentences
 from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
+    from analysis.concepts.bridges import Meeting
     from analysis.concepts.search import Index
+    from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
+    from analysis.demo.truth import Truth
     from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
@@ -411,6 +414,45 @@ def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
     return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
 
 
+@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+def _pair_rows(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the picture and of the caption of every pair that bridges are averaged over."""
+    from analysis.build.rescore import pair_rows
+
+    found = pair_rows(store)
+    return found.pair_image, found.pair_text
+
+
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=BY_KEY)
+def meeting(store: Store, image_concept: int, text_concept: int) -> tuple[Meeting, np.ndarray, np.ndarray]:
+    """Where two concepts meet, and the rows of the picture and the caption of those pairs, strongest first."""
+    from analysis.concepts.bridges import meeting as meet
+
+    values = []
+    for concept, rows in zip((image_concept, text_concept), _pair_rows(store), strict=True):
+        fired, strength = store.postings.rows(concept)
+        every = np.zeros(store.n_samples, np.float32)
+        every[fired] = strength
+        values.append(every[rows])
+    found = meet(*values)
+    image, text = (rows[found.both] for rows in _pair_rows(store))
+    return found, image, text
+
+
+@st.cache_resource(max_entries=48, show_spinner="Drawing the null of this pair", hash_funcs=BY_KEY)
+def bridge(store: Store, image_concept: int, text_concept: int) -> pd.Series:
+    """The row of the bridges of two concepts; computed where the pair is not among the strongest that the store keeps."""
+    from analysis.concepts.bridges import bridge_between
+
+    kept = store.bridges
+    here = kept[(kept["image_concept"] == image_concept) & (kept["text_concept"] == text_concept)]
+    if not len(here):
+        image, text = _pair_rows(store)
+        codes = store.codes[image], store.codes[text]
+        here = bridge_between(*codes, sae(store).dictionary, image_concept, text_concept, groups=image)
+    return here.iloc[0]
+
+
 @st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)
 def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
     """Recall without one concept beside the base, one row a method and k."""
@@ -424,6 +466,42 @@ def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
 def token_views(store: Store) -> list[TokenView]:
     """Codes, roles and strings of every token of the samples they are kept of (a bounded set)."""
     return [view for row in store.token_rows if (view := store.token_view(int(row))) is not None]
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+def tokens(store: Store) -> Tokens:
+    """All tokens whose codes are kept, laid end to end."""
+    from analysis.concepts.tokens import lay_out
+
+    return lay_out(token_views(store))
+
+
+@st.cache_resource(max_entries=500, show_spinner=False, hash_funcs=BY_KEY)
+def patch_picture(store: Store, row: int, position: int) -> str:
+    """A sample's picture with a frame around the patch of a token, as a data URI; the whole picture for another token."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    from analysis.figures.palette import ACCENT
+
+    view, path = store.token_view(row), store.thumb_path(row)
+    if path is None or view is None or view.grid is None or view.cells is None or position not in view.cells:
+        return picture(store, row)
+    r, c = divmod(int(np.flatnonzero(view.cells == position)[0]), view.grid[1])
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    left, top, right, bottom = view.box
+    across, down = (right - left) / view.grid[1], (bottom - top) / view.grid[0]
+    corners = (left + c * across, top + r * down, left + (c + 1) * across, top + (r + 1) * down)
+    sides = (image.width, image.height) * 2
+    frame = [min(round(part * side), side - 1) for part, side in zip(corners, sides, strict=True)]
+    pen = ImageDraw.Draw(image)
+    pen.rectangle(frame, outline="white", width=max(3, image.width // 30))
+    pen.rectangle(frame, outline=ACCENT, width=max(2, image.width // 45))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=80, method=0)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def description(store: Store, row: int) -> str:
@@ -468,19 +546,35 @@ def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]
     return tuple(row for row in described if row >= 0)[:count], "T"
 
 
+@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+def pictures_within(store: Store, concepts: tuple[int, ...], count: int, most: int) -> dict[str, list[str]]:
+    """Concept -> its strongest pictures as data URIs, for the first concepts whose pictures fit into `most` bytes together."""
+    found: dict[str, list[str]] = {}
+    for concept in concepts:
+        shown = [uri for row in faces(store, concept, count)[0] if (uri := picture(store, row))]
+        most -= sum(map(len, shown))
+        if most < 0:
+            break
+        if shown:
+            found[str(concept)] = shown
+    return found
+
+
 # --- the overview's numbers ---------------------------------------------------------------------------------------
 @st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
 def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
-    """(grid, density) of the modality scores of live concepts; weighting "concepts" or "energy"."""
-    from analysis.concepts.kde import modality_density as density
+    """(grid, density) of the modality scores of live concepts, constant ones left out; weighting "concepts" or "energy"."""
+    from analysis.concepts.kde import curve_of
 
-    weights = store.concepts["energy"].to_numpy() if weighting == "energy" else None
-    return density(store.concepts["modality_score"].to_numpy(), weights=weights)
+    return curve_of(store.concepts, weighting)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
 def modality_shares(store: Store) -> sentences.ModalityShares:
-    return sentences.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+    from analysis.concepts.kde import outstanding
+
+    found = sentences.modality_shares(store.concepts["modality_score"].to_numpy(), store.concepts["energy"].to_numpy())
+    return dataclasses.replace(found, outstanding=tuple(outstanding(store.concepts)))
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
@@ -517,8 +611,7 @@ def short_names(stores: list[Store]) -> list[str]:
 # --- the browser --------------------------------------------------------------------------------------------------
 def concept_ids(store: Store, filters: browse.Filters) -> np.ndarray:
     """Ids of the concepts that pass the filters, ascending."""
-    labelled = _labelled(store)
-    matches = _relevance(store, filters.words, labelled) > 0 if filters.words else None
+    matches = _relevance(store, filters.words, _labelled(store), whose()) > 0 if filters.words else None
     return browse.select(store.concepts, ranks(store)["energy"], filters, matches)
 
 
@@ -526,11 +619,11 @@ def relevance(store: Store, words: str) -> np.ndarray | None:
     """(K,) how well every concept fits the words, 0 for one that they do not find; None without words."""
     if not words:
         return None
-    return _relevance(store, words, _labelled(store))
+    return _relevance(store, words, _labelled(store), whose())
 
 
 @st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
-def _relevance(store: Store, words: str, labelled: int | None) -> np.ndarray:
+def _relevance(store: Store, words: str, labelled: int | None, author: str) -> np.ndarray:
     return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
@@ -588,6 +681,36 @@ def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -
     return compare_concepts(store.codes[here], concept, other.codes[there], other_concept)
 
 
+def second_sae(store: Store) -> Store | None:
+    """Another SAE of the same model, data and unit (another seed or size), the first of them; None without."""
+    for ref in stores():
+        if ref.ok and ref.path != store.path and (ref.backbone, ref.label) == (store.backbone, store.label):
+            try:
+                other = open_ref(ref)
+            except AnalysisError:  # removed since it was listed
+                continue
+            if other.config["sae"]["sha256"] != store.config["sae"]["sha256"]:
+                return other
+    return None
+
+
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]:
+    """The concept of another SAE that fires most alike, and the correlation."""
+    from analysis.concepts.twins import best_match
+
+    here, there = shared_rows(store, other)
+    return best_match(store.codes[here], concept, other.codes[there])
+
+
+@st.cache_resource(max_entries=6, show_spinner="Holding the concepts against the ground truth", hash_funcs=BY_KEY)
+def truth(store: Store) -> Truth | None:
+    """What each concept stands for by what the generator of the data knows; None for other data."""
+    from analysis.demo.truth import truth_of
+
+    return truth_of(store)
+
+
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
 def _lengths(store: Store, kind: int) -> np.ndarray:
     from analysis.concepts.coactivation import lengths
@@ -609,6 +732,14 @@ def firing_together(store: Store, concept: int, kind: int, count: int) -> list[t
     return [(int(other), float(cosine[other])) for other in best if cosine[other] > 0]
 
 
+@st.cache_resource(max_entries=6, show_spinner="Projecting the directions", hash_funcs=BY_KEY)
+def principal_map(store: Store) -> np.ndarray:
+    """(K, 2) the directions of the live concepts on their two principal components, NaN for others."""
+    from analysis.concepts.map2d import concept_map
+
+    return concept_map(sae(store).dictionary, alive=store.concepts["energy"].to_numpy() > 0, method="pca")
+
+
 @st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
 def _names(store: Store) -> list[str]:
     return [str(name or "") for name in store.concepts["name"].to_numpy()]
@@ -616,9 +747,12 @@ def _names(store: Store) -> list[str]:
 
 # --- labels -------------------------------------------------------------------------------------------------------
 def labels(store: Store) -> dict[int, Label]:
-    """What people called this SAE's concepts; read again when a label was added. Those that were read before where the notes
-    cannot be read now."""
+    """What people called this SAE's concepts, or the one author that the address names; read again when a label was added.
+    Those that were read before where the notes cannot be read now."""
     sha = str(store.config["sae"]["sha256"])
+    if author := whose():
+        stamp = _labelled(store)
+        return {} if stamp is None else _labels_by(str(notes_dir()), sha, author, stamp)
     book = _label_book(str(notes_dir()), sha)
     with book.lock:
         stamp = _labelled(store)
@@ -631,6 +765,16 @@ def labels(store: Store) -> dict[int, Label]:
             book.labels = read_labels(notes_dir(), sha)
         book.stamp = stamp
         return book.labels
+
+
+def whose() -> str:
+    """The author whose labels alone count, "" for everybody's."""
+    return state.get(state.LABELS) or ""
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _labels_by(notes: str, sha: str, author: str, stamp: int) -> dict[int, Label]:
+    return read_labels(Path(notes), sha, author=author)
 
 
 def _labelled(store: Store) -> int | None:

@@ -90,6 +90,15 @@ def twins(store: Store, other: Store) -> str:
     )
 
 
+def bridges(store: Store, by: str, *, apart: bool = False, of: int | None = None) -> str:
+    """The strongest bridges (Eq. 5), by "bridge" or by "excess" over the permutation null."""
+    return _python(
+        f'b = open_store("{place(store.path)}").bridges; '
+        f'print(strongest(b, "{by}", apart={apart}, of={of}).head(100).to_string())',
+        "from analysis.concepts.bridges import strongest; ",
+    )
+
+
 def concept_effects(store: Store, task: str = "") -> str:
     """What the removal of each concept alone does to recall: measured, kept with the store and printed."""
     tasks = f" --tasks {task}" if task else ""
@@ -142,16 +151,15 @@ def concepts(store: Store, listed: Listed) -> str:
     words += [part for pair in listed.example.items() for part in pair]
     words += [] if listed.only is None else ["--only", ",".join(map(str, listed.only.tolist()))]
     words += ["--skip", str(listed.skip)] if listed.skip else []
+    words += ["--labels-of", caching.whose()] if caching.whose() else []
     return f"{ANALYSIS} {shlex.join(words)}{cache()}"
 
 
 def modality_density(store: Store, weighting: str) -> str:
-    """Density of the modality scores (Eq. 4), by concepts or by energy."""
-    weights = ', weights=c["energy"].to_numpy()' if weighting == "energy" else ""
+    """Density of the modality scores (Eq. 4), by concepts or by energy, constant concepts left out."""
     return _python(
-        f'c = open_store("{place(store.path)}").concepts; '
-        f'print(*zip(*modality_density(c["modality_score"].to_numpy(){weights})), sep="\\n")',
-        "from analysis.concepts.kde import modality_density; ",
+        f'print(*zip(*curve_of(open_store("{place(store.path)}").concepts, "{weighting}")), sep="\\n")',
+        "from analysis.concepts.kde import curve_of; ",
     )
 
 

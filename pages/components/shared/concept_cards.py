@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
@@ -55,10 +57,10 @@ def fires_on(store: Store, concept: int, count: int = THUMBS, *, width: int = 72
         st.caption("It fires on no picture and no caption of this data.")
 
 
-def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
+def row(store: Store, concept: int, note: str = "", *, place: str = "", **params: Any) -> None:
     """One concept in a list: pictures, link, modality, and a number that says why it stands here.
 
-    place: given on the Concept page, where the link changes the view in front of the visitor.
+    place: given where the link changes the view in front of the visitor; params: what it sets, by default the concept.
     """
     words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -70,7 +72,7 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "") -> None:
                 st.image(sheet, width="content", alt=f"{whose} of concept {concept}")
         with st.container(gap=None):
             if place:
-                state.view_button(title(store, concept), place=place, concept=concept)
+                state.view_button(title(store, concept), place=place, **(params or {"concept": concept}))
             else:
                 state.page_link("concept", title(store, concept), store=caching.store_id(store), concept=concept)
             st.caption(f":{color}[{words}] · {note}" if note else f":{color}[{words}]")

@@ -29,9 +29,11 @@ class Controls:
     more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
-def header(page: str, question: str, lead: str = "") -> None:
-    """The title of a page, which asks its question, and one line below it."""
+def header(page: str, question: str, lead: str = "", *, tab: str = "") -> None:
+    """The title of a page, which asks its question, and one line below it. tab: what the browser's tab says until the
+    controls know better, by default the page's name."""
     state.enter(page)
+    st.set_page_config(page_title=tab_title(tab or state.PAGES[page].title))
     if state.bare():
         return
     st.title(question, anchor=False)
@@ -108,10 +110,17 @@ def actions(page: str, row: Controls) -> None:
     ):
         st.caption("The same numbers without the app, from the project's folder:")
         st.session_state[_COMMAND] = st.empty()
+    st.set_page_config(page_title=tab_title(row.title))
     state.place_link(page, link)
     refresh(row.command or commands.stores())
     if row.pinnable:
         pins.whole_view(row.title, row.command, row.facts)
+
+
+def tab_title(shown: str) -> str:
+    """What the browser's tab says: what the page shows, without its markdown, then the app."""
+    plain = pins.plain(shown)
+    return f"{plain[:80]} · RetrievalLens" if plain else "RetrievalLens"
 
 
 def refresh(command: str, *, lacks: str = "") -> None:

@@ -8,7 +8,7 @@ from analysis.errors import AnalysisError
 from analysis.store import Store, StoreRef
 from pages.components.shared import caching, layout, scores, state
 
-DEFAULT_STORES = 6
+DEFAULT_STORES, MOST_STORES = 6, 8
 
 
 def store(label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None) -> Store:
@@ -34,22 +34,26 @@ def store(label: str = "Model and data", *, key: str = state.STORE, beside: Stor
 
 
 def stores(label: str = "Models and data") -> list[Store]:
-    """One or several stores, overlaid; all that open by default (at most six)."""
+    """One to eight stores, overlaid; by default one a backbone (at most six)."""
     refs = caching.stores()
     usable = _usable(refs)
     wanted = state.get(state.STORES)
-    chosen = []
+    chosen: list[StoreRef] = []
     for part in (wanted or "").split(","):
         ref = _resolve(part, refs, usable) if part else None
-        if ref is not None and ref not in chosen:
+        if ref is not None and ref not in chosen and len(chosen) < MOST_STORES:
             chosen.append(ref)
+    if len((wanted or "").split(",")) > MOST_STORES:
+        state.notice(
+            f"The link names more than {MOST_STORES} stores, which is what stands side by side; showing the first."
+        )
     default = _default_stores(usable)
     chosen = chosen or default
     ids = [caching.store_id(ref) for ref in usable]
     labels = dict(zip(ids, _labels(usable), strict=True))
     st.session_state["_pick_stores"] = [caching.store_id(ref) for ref in chosen]
     st.multiselect(
-        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_stores", max_selections=DEFAULT_STORES,
+        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_stores", max_selections=MOST_STORES,
         on_change=lambda: state.put(state.STORES, ",".join(st.session_state["_pick_stores"]) or None), width=520,
     )  # fmt: skip
     opened = []
@@ -211,9 +215,11 @@ def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:
 
 
 def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
-    """One store a backbone first (those of pooled embeddings), then nothing more: others are one click away."""
+    """One store a backbone, of pooled embeddings; others are one click away. Stores of token SAEs where there is nothing
+    else."""
+    pooled = [ref for ref in usable if not _is_token_store(ref)]
     first: dict[str, StoreRef] = {}
-    for ref in sorted(usable, key=_is_token_store):
+    for ref in pooled or usable:
         first.setdefault(ref.backbone, ref)
     return list(first.values())[:DEFAULT_STORES]
 

@@ -105,7 +105,7 @@ def still(pin: Pin) -> Callable[[], Finding]:
     def made() -> Finding:
         parts = tuple(pin.parts())
         return Finding(
-            page, _unmarked(pin.title), {}, sentence=_unmarked(pin.sentence), caption=_caption(pin, stores), parts=parts
+            page, plain(pin.title), {}, sentence=plain(pin.sentence), caption=_caption(pin, stores), parts=parts
         )  # fmt: skip
 
     return made
@@ -150,7 +150,7 @@ def _frozen(pin: Pin) -> Finding:
     params = state.view_params(page) if page else {}
     params |= {name: [str(value)] for name, value in pin.params.items() if value is not None}
     return Finding(
-        page, _unmarked(pin.title), params, command=pin.command, sentence=_unmarked(pin.sentence), python=pin.python,
+        page, plain(pin.title), params, command=pin.command, sentence=plain(pin.sentence), python=pin.python,
         facts=facts_of(pin.measure, PageSources()) if pin.measure else dict(pin.facts), caption=_caption(pin, stores),
         stores={caching.store_id(store): store_digest(store) for store in stores}, parts=tuple(pin.parts()),
         measure=dict(pin.measure),
@@ -161,7 +161,7 @@ def _caption(pin: Pin, stores: Sequence[Store]) -> str:
     """Data, split, N and model stand in every caption, and the demo label where it belongs."""
     from analysis.report.standard_deck import DEMO_SENTENCE, data_of
 
-    words = _unmarked(pin.caption)
+    words = plain(pin.caption)
     if not stores:
         return words
     data, _, _ = data_of(stores).partition(f" {DEMO_SENTENCE}")
@@ -250,10 +250,10 @@ def _plain_table(rows: pd.DataFrame) -> Part:
     return table_part(rows.drop(columns=pictures).head(TABLE_ROWS))
 
 
-def _unmarked(words: str) -> str:
+def plain(words: str) -> str:
     """A sentence of a page without its markdown: escapes, bold, badges and colours."""
     import re
 
-    plain = re.sub(r":[a-z]+(?:-badge)?\[((?:[^\]\\]|\\.)*)\]", r"\1", words)
-    plain = plain.replace("**", "").replace("  \n", " ")
-    return " ".join(re.sub(r"\\([^\w\s])", r"\1", plain).split())
+    bare = re.sub(r":[a-z]+(?:-badge)?\[((?:[^\]\\]|\\.)*)\]", r"\1", words)
+    bare = bare.replace("**", "").replace("  \n", " ")
+    return " ".join(re.sub(r"\\([^\w\s]|_)", r"\1", bare).split())

@@ -46,8 +46,12 @@ DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
 TAB = "tab"  # of the retrieval lab
-VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example
+VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example; of the bridges: graph | table
+PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
+OF = "of"  # of the bridges: the one concept whose bridges are shown
 WORDS = "words"
+COLLECTED = "collected"  # of concepts: the first digits of their SAE, a colon, ids with commas
+LABELS = "labels"  # of concepts: whose count, the name of an author; everybody's without
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
@@ -85,6 +89,13 @@ TAG = "tag"  # of findings
 AUTHOR = "author"  # of findings
 EXAMPLE = "example"  # where the example of a search comes from: the data, or the visitor
 SAMPLE = "sample"  # row of a sample of the store
+TOKEN = "token"  # of the Concept page: row and position of the token that was clicked, with a dot between them
+AGGREGATION = "aggregation"  # of a concept over the tokens of a sample: max token | mean of tokens | pooled
+COUNTED = "counted"  # tokens that count for it: content | all
+RANKED = "ranked"  # of bridges: beyond the null | raw
+APART = "apart"  # of bridges: without those of a concept to itself
+PROJECTION = "projection"  # of the map: UMAP | PCA
+ONLY_COLLECTED = "only_collected"  # of the concept browser: nothing but the collection
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 
 OWNED = (
@@ -114,6 +125,11 @@ OWNED = (
     TAB,
     VIEW,
     WORDS,
+    PAIR,
+    OF,
+    TOKEN,
+    LABELS,
+    COLLECTED,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
@@ -146,19 +162,24 @@ PAGES: dict[str, PageInfo] = {
     "concepts": PageInfo(
         "Concepts", ":material/grid_view:",
         "All concepts of one model: table, map, histogram and effect, with search and filters.",
-        (STORE, TASK, VIEW, WORDS),
+        (STORE, TASK, VIEW, WORDS, LABELS, COLLECTED),
         (SORT, ORDER, MODALITY, ENERGY, FREQUENCY, BY, PERCENTILE, ALIVE, NAMED, DENSITY, EFFECT, EXAMPLE,
-         SAMPLE, PAGE, COLOR, SCORE),
+         ONLY_COLLECTED, PROJECTION, SAMPLE, PAGE, COLOR, SCORE),
     ),
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK),
+        (STORE, CONCEPT, TASK, TOKEN, LABELS, COLLECTED), (AGGREGATION, COUNTED),
+    ),
+    "bridges": PageInfo(
+        "Bridges", ":material/conversion_path:",
+        "Which concepts of pictures go with which concepts of captions, and on which pairs.",
+        (STORE, VIEW, OF, PAIR, LABELS), (RANKED, APART),
     ),
     "compare": PageInfo(
         "Compare", ":material/compare:",
         "Two stores or two concepts side by side: concept twins, and what only one of them has.",
-        (STORE, OTHER, CONCEPT, OTHER_CONCEPT), (LISTED,),
+        (STORE, OTHER, CONCEPT, OTHER_CONCEPT, LABELS), (LISTED,),
     ),
     "retrieval_lab": PageInfo(
         "Retrieval lab", ":material/science:",

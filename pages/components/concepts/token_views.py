@@ -1,0 +1,143 @@
+"""Where in a picture or a caption a concept fires: token codes that the store keeps for a bounded set of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from analysis.concepts.tokens import AGGREGATIONS, POOLED, set_apart, spike, strengths
+from analysis.figures.export import selected_ids
+from analysis.figures.tokens import patch_grid, token_strip
+from analysis.store import Store, TokenView
+from pages.components.concepts import token_card
+from pages.components.shared import caching, concept_cards, downloads, gallery, pins, safe, state
+
+FEW, MANY = (2, 1), (3, 4)  # pictures and captions: each is a figure of its own, about 20 ms, on every new concept
+COUNTED = ("content", "all")
+_CLICKED = "_clicked_tokens"  # chart -> the token last clicked on it
+
+
+def section(store: Store, concept: int) -> None:
+    """Patches and words of the samples with token codes on which the concept fires most; nothing where none are kept."""
+    if not len(store.token_rows):
+        return
+    st.subheader("Where it fires", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        state.check_choice(state.AGGREGATION, AGGREGATIONS, default=AGGREGATIONS[0], what="an aggregation")
+        how = st.segmented_control(
+            "Samples by", AGGREGATIONS, default=AGGREGATIONS[0], required=True, **state.bound(state.AGGREGATION),
+            help="How strongly a sample has the concept: its strongest token, the mean over its tokens, or the code of its "
+            "pooled embedding, which may be another thing than either.",
+        )  # fmt: skip
+        state.check_choice(state.COUNTED, COUNTED, default=COUNTED[0], what="tokens to count")
+        counted = st.segmented_control(
+            "Tokens", COUNTED, default=COUNTED[0], required=True, **state.bound(state.COUNTED),
+            help="content: without what the template adds, the instruction and the first token, on which many models spike; "
+            "these are dotted then.",
+        )  # fmt: skip
+        more = st.toggle("More samples", key="_more_tokens", persist_state="session")
+    everything = counted == "all"
+    say_spike(store, concept, everything=everything)
+    strength = pooled(store, concept) if how == POOLED else strengths(
+        caching.tokens(store), concept, how, everything=everything
+    )  # fmt: skip
+    known = caching.token_views(store)
+    views = [known[slot] for slot in np.argsort(-strength, kind="stable") if strength[slot] > 0]
+    if not views:
+        where = "the pooled embedding" if how == POOLED else "a single token" if everything else "a token of content"
+        st.caption(f"It fires on {where} of none of the {len(known)} samples whose tokens are kept.")
+        return
+    n_pictures, n_captions = MANY if more else FEW
+    pictures = [view for view in views if view.grid is not None][:n_pictures]
+    for column, view in zip(st.columns(MANY[0]), pictures, strict=False):
+        with column:
+            _picture(store, concept, view, everything)
+    for view in [view for view in views if view.grid is None][:n_captions]:
+        chart = token_strip(
+            view.strings,
+            view.roles,
+            activation=activation(view, concept),
+            aside=None if everything else set_apart(view.roles),
+            concept=f"concept {concept}",
+            data=store.caption,
+        )
+        name = f"{store.name}-concept-{concept}-tokens-{view.row}-{counted}"
+        _follow(name, view.row, downloads.figure(chart, name, select=("points",), pin=_pin(store, concept, view.row)))
+    token_card.section(store, concept, everything=everything)
+
+
+def say_spike(store: Store, concept: int, *, everything: bool) -> None:
+    """One line where the concept is loudest on a token that says nothing of the sample."""
+    tokens = caching.tokens(store)
+    found = spike(tokens, concept)
+    if found is None:
+        return
+    view = caching.token_views(store)[int(tokens.sample[found.token])]
+    word = safe.words(" ".join(view.strings[int(tokens.position[found.token])].split()) or "␣", 30)
+    compared = (
+        "and never on content" if found.content == 0 else f"{found.times:.1f} times its strongest token of content"
+    )
+    counted = "which counts here" if everything else "which does not count here"
+    st.caption(f":material/bolt: **Spike**: it fires most on “{word}” ({found.value:.3g}, {compared}), {counted}.")
+
+
+def pooled(store: Store, concept: int) -> np.ndarray:
+    """(S,) code of the pooled embedding of every sample whose tokens are kept."""
+    fired, values = store.postings.rows(concept)
+    every = np.zeros(store.n_samples)
+    every[fired] = values
+    return every[caching.tokens(store).rows]
+
+
+def _follow(chart: str, row: int, event: object) -> None:
+    """A new click on a chart of tokens becomes the token in view."""
+    seen = st.session_state.setdefault(_CLICKED, {})
+    found = selected_ids(event)  # type: ignore[arg-type]
+    clicked = found[0] if found else None
+    if clicked is not None and seen.get(chart) != clicked:
+        state.put(state.TOKEN, f"{row}.{clicked}")
+    seen[chart] = clicked
+    while len(seen) > 50:
+        seen.pop(next(iter(seen)))
+
+
+def _pin(store: Store, concept: int, row: int) -> pins.Pin:
+    words = (
+        f"Where concept {concept_cards.title(store, concept)} fires on “{gallery.escape(gallery.alt(store, row), 90)}”"
+    )
+    return pins.Pin(sentence=words, measure=pins.measure("concept", [store], concept=concept))
+
+
+def activation(view: TokenView, concept: int) -> np.ndarray:
+    """(L,) activation of one concept on every token of a sample."""
+    return np.where(np.asarray(view.codes.indices) == concept, np.asarray(view.codes.values), 0).max(axis=1, initial=0)
+
+
+def _picture(store: Store, concept: int, view: TokenView, everything: bool) -> None:
+    from PIL import Image
+
+    path = store.thumb_path(view.row)
+    if path is None or view.grid is None or view.cells is None:
+        return
+    shown = activation(view, concept)
+    if not everything:
+        shown = np.where(set_apart(view.roles), 0, shown)
+    with Image.open(path) as image:
+        chart = patch_grid(
+            image.convert("RGB"),
+            view.grid,
+            token_ids=view.cells.tolist(),
+            box=view.box,
+            activation=shown[view.cells],
+            concept=f"concept {concept}",
+            width=300,
+        )
+    name = f"{store.name}-concept-{concept}-patches-{view.row}"
+    event = downloads.figure(
+        chart,
+        name,
+        select=("points",),
+        note=gallery.escape(gallery.alt(store, view.row), 80),
+        pin=_pin(store, concept, view.row),
+    )
+    _follow(name, view.row, event)
