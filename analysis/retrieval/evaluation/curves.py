@@ -220,7 +220,7 @@ def recall_along(
 
 def places(lab: Lab, step: Step, setting: str) -> list[float]:
     """Where a curve is measured: the values that the setting declares as far as they make sense here, or, over the number of
-    directions of a subspace, 0, 1, 2, 4 and so on by factors of 1.7, and the whole space."""
+    directions of a subspace, 0, 1, 2, 4 and so on by factors of 1.7 (3 on a large task), and the whole space."""
     declared = step.curve_values(setting)
     if declared:
         most = lab.space.n_candidates if step.acts == "lists" and setting == "n" else np.inf
@@ -228,7 +228,9 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
             most = lab.base.queries.shape[1] - 1
         return sorted({min(value, most) for value in declared})
     assert isinstance(step, MapsRows)
-    return [float(r) for r in _directions(lab.projection(step.at(setting, 1) or step)[0].rank)]
+    large = lab.space.n_queries * lab.space.n_candidates > LARGE
+    factor = 3.0 if large else 1.7  # every place is a counting of all pairs
+    return [float(r) for r in _directions(lab.projection(step.at(setting, 1) or step)[0].rank, factor)]
 
 
 def curve_table(
@@ -325,8 +327,8 @@ def _name(step: Step, setting: str, directions: bool) -> str:
     return Intervention((shown,)).label if takes and shown is not None else family_of(step).title
 
 
-def _directions(most: int) -> list[int]:
-    count = int(np.log(max(most, 4) / 4) / np.log(1.7)) + 1
+def _directions(most: int, factor: float) -> list[int]:
+    count = int(np.log(max(most, 4) / 4) / np.log(factor)) + 1
     steps = np.geomspace(4, max(most, 4), max(2, count)).round().astype(int)
     return sorted({0, *(r for r in (1, 2, *steps.tolist(), most) if r <= most)})
 
