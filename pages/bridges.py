@@ -15,7 +15,7 @@ from pages.components.shared.errors import guard
 
 VIEWS = ["graph", "table"]
 RANKED = {"beyond the null": "excess", "raw": "bridge"}
-DRAWN, ROWS = 20, 100
+DRAWN, ON_SLIDE, ROWS = 20, 12, 100
 RANKED_HELP = (
     "raw: B = co-activation times cosine of the directions (Eq. 5). Two concepts that fire everywhere have a large B "
     "whatever they mean; beyond the null: B minus what 99.9 % of permutations give that move captions to other pictures."
@@ -111,11 +111,13 @@ def graph(store: Store, found: pd.DataFrame, by: str, of: int | None, command: s
     drawn = found.head(DRAWN)
     ids = np.unique(drawn[["image_concept", "text_concept"]])
     names = dict(zip(ids.tolist(), caching.concept_names(store, ids), strict=True))
-    chart = bridge_graph(drawn, names=names, weight=by, top=DRAWN, data=store.caption)
+    chart, small = (
+        bridge_graph(drawn, names=names, weight=by, top=top, data=store.caption) for top in (DRAWN, ON_SLIDE)
+    )
     event = downloads.figure(
         chart, f"{store.name}-bridges-{by}-{'all' if of is None else of}", select=("points",), command=command,
         table=lambda: drawn, note="Click a concept to see its bridges alone, the middle of a line to see the pair.",
-        pin=pins.Pin(sentence=says),
+        pin=pins.Pin(sentence=says), on_slide=small,
     )  # fmt: skip
     clicked = picked(event)
     if clicked and clicked != st.session_state.get("_bridge_clicked"):

@@ -779,11 +779,16 @@ def _labels_by(notes: str, sha: str, author: str, stamp: int) -> dict[int, Label
 
 def _labelled(store: Store) -> int | None:
     """Number of the last label. None, and a sentence on the page, where the notes cannot be read: the page needs them least."""
-    try:
-        return label_stamp(notes_dir(), str(store.config["sae"]["sha256"]))
-    except StoreError as error:
-        state.notice(f"Labels that people gave are left out: {error}")
-        return None
+    sha, notes = str(store.config["sae"]["sha256"]), notes_dir()
+
+    def stamp() -> int | None:
+        try:
+            return label_stamp(notes, sha)
+        except StoreError as error:
+            state.notice(f"Labels that people gave are left out: {error}")
+            return None
+
+    return state.once(("labels", notes, sha), stamp)
 
 
 @dataclass

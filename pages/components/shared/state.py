@@ -10,9 +10,9 @@ one day does not change what an old link shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -135,7 +135,8 @@ KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupp
 LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
-_NOTICES = "_notices"
+_NOTICES, _ONCE = "_notices", "_looked_up"
+Found = TypeVar("Found")
 _NAMED, _RETURNED, _SEEN = "_named_in_address", "_returned", "_seen_views"
 MOST_VIEWS = 200  # addresses of a visit whose view comes back as it was
 _BOUND = "_bound_values"
@@ -443,8 +444,19 @@ def notice(sentence: str) -> None:
 
 
 def begin_notices() -> None:
-    """Start of a run: nothing to say yet."""
+    """Start of a run: nothing to say yet, nothing looked up."""
     st.session_state.pop(_NOTICES, None)
+    st.session_state[_ONCE] = {}
+
+
+def once(key: Hashable, look_up: Callable[[], Found]) -> Found:
+    """What was looked up in this run of the page, looked up at most once in it."""
+    found = st.session_state.get(_ONCE)
+    if found is None:
+        return look_up()
+    if key not in found:
+        found[key] = look_up()
+    return found[key]
 
 
 def place_notices(slot: Any) -> None:
