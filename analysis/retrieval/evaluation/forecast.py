@@ -1,4 +1,4 @@
-"""What measuring recall will take, said before it starts: what is read, memory, and the time of the products alone."""
+"""What measuring recall will take, said before it starts: what is read, memory, and the time of the arithmetic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PROBE = (512, 2048)  # queries and candidates of the product that is timed
 @dataclass(frozen=True)
 class Forecast:
     """measurements: the base and every method, a random control once a seed; read_bytes: of all of them; whole_bytes: of a
-    task held in memory; held: whether it is; seconds: of the products, at `flops` a second as measured now."""
+    task held in memory; held: whether it is; seconds: of similarities, at `flops` a second as measured now, and in blocks of
+    covariances and maps of rows in float64."""
 
     n_queries: int
     n_candidates: int
@@ -36,6 +37,7 @@ class Forecast:
     def lines(self) -> list[str]:
         """The same in words."""
         free = psutil.virtual_memory().available / 1e9
+        work = "similarities" if self.held else "similarities, covariances and maps of rows"
         memory = f"{self.whole_bytes / 1e9:,.2f} GB held whole" if self.held else (
             f"about {_BLOCK_BYTES / 1e9:.1f} GB in blocks; held whole it would be {self.whole_bytes / 1e9:,.1f} GB"
         )  # fmt: skip
@@ -44,8 +46,8 @@ class Forecast:
             f"{self.measurements} times: the base and every method, a random control once a seed.",
             f"Read: {self.read_bytes / 1e9:,.2f} GB of embeddings.",
             f"Memory: {memory} ({free:,.1f} GB are free).",
-            f"Time: {_duration(self.seconds)} for the products alone, at {self.flops / 1e9:,.0f} GFLOP/s as measured now "
-            "on this machine; fitting, ranks and intervals come on top.",
+            f"Time: {_duration(self.seconds)} for {work}, at {self.flops / 1e9:,.0f} GFLOP/s as measured now on this machine; "
+            "reading, ranks and intervals come on top.",
         ]
 
 
@@ -57,20 +59,26 @@ def forecast(space: RetrievalSpace, methods: Sequence[Intervention], *, memory: 
     row = space.read_rows("queries", "mean", np.zeros(1, np.int64))
     width, size = row.shape[1], row.dtype.itemsize
     measurements = 1 + sum(len(method.seeds()) for method in methods)
-    flops = _rate(width)
-    work = 2.0 * space.n_queries * space.n_candidates * width * measurements
+    flops = _rate(width, np.float32)
+    seconds = 2.0 * space.n_queries * space.n_candidates * width * measurements / flops
     held = fits_in_memory(space, memory=memory)
-    reads = 1 if held else measurements  # what is held whole is read once
+    reads = 1  # what is held whole is read once
+    if not held:  # every map, and every covariance that one is fitted on, is a product of all rows with a (D, D) matrix
+        steps = [step for method in methods for single in method.seeds() for step in single.linear]
+        passes = sum(1 + step.looks_at_rows for step in steps)
+        rows = space.n_queries + space.n_candidates
+        reads = measurements + sum(step.looks_at_rows for step in steps)
+        seconds += 2.0 * rows * width**2 * passes / _rate(width, np.float64) if passes else 0.0
     return Forecast(
         space.n_queries, space.n_candidates, width, measurements,
-        reads * (space.n_queries + space.n_candidates) * width * size, bytes_needed(space), held, work / flops, flops,
+        reads * (space.n_queries + space.n_candidates) * width * size, bytes_needed(space), held, seconds, flops,
     )  # fmt: skip
 
 
-def _rate(width: int) -> float:
+def _rate(width: int, dtype: type[np.floating]) -> float:
     """Operations a second of a product of that width; the best of three, the first one warms up."""
     generator = np.random.default_rng(0)
-    queries, candidates = (generator.random((n, width), np.float32) for n in _PROBE)
+    queries, candidates = (generator.random((n, width)).astype(dtype) for n in _PROBE)
     best = np.inf
     for _ in range(3):
         start = time.perf_counter()

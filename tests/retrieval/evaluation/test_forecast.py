@@ -29,14 +29,20 @@ def test_sizes_are_those_of_the_task_and_every_seed_counts(space: RetrievalSpace
     assert found.read_bytes == (20 + 40) * 48 * space.rows("queries", "mean").dtype.itemsize
     assert found.seconds == pytest.approx(2 * 20 * 40 * 48 * 5 / found.flops)
     text = "\n".join(found.lines())
-    for part in ("20 queries x 40 candidates x 48 dimensions", "measured 5 times", "held whole", "products alone"):
+    for part in (
+        "20 queries x 40 candidates x 48 dimensions",
+        "measured 5 times",
+        "held whole",
+        "for similarities, at",
+    ):
         assert part in text
 
 
-def test_what_does_not_fit_is_read_again_for_every_method(
+def test_what_does_not_fit_is_read_again_for_every_method_and_every_fit(
     space: RetrievalSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "fits_in_memory", lambda space, memory: False)
     found = forecast(space, [parse("realign")])
-    assert found.read_bytes == 2 * (20 + 40) * 48 * space.rows("queries", "mean").dtype.itemsize
-    assert "in blocks" in "\n".join(found.lines())
+    assert found.read_bytes == 3 * (20 + 40) * 48 * space.rows("queries", "mean").dtype.itemsize
+    assert found.seconds > 2 * 20 * 40 * 48 * 2 / found.flops  # a covariance and a map beside two sets of similarities
+    assert all(part in "\n".join(found.lines()) for part in ("in blocks", "covariances and maps"))
