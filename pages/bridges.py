@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.concepts.bridges import strongest
-from analysis.figures.bridges import bridge_graph, picked
+from analysis.figures.bridges import bridge_graph, caption_for, picked
 from analysis.store import Store
 from pages.components.concepts import bridge_card
 from pages.components.shared import caching, commands, concept_cards, downloads, layout, pickers, pins, state
@@ -28,10 +29,7 @@ def main() -> None:
     layout.header("bridges", "Which picture concepts answer which caption concepts?")
     with layout.controls("bridges") as row:
         store = pickers.store()
-        state.check_choice(state.RANKED, list(RANKED), default="beyond the null", what="an order of bridges")
-        ranked = st.segmented_control(
-            "Ranked by", list(RANKED), default="beyond the null", required=True, **state.bound(state.RANKED), help=RANKED_HELP
-        )  # fmt: skip
+        ranked = pickers.one_of("Ranked by", state.RANKED, list(RANKED), what="an order of bridges", help=RANKED_HELP)
         state.check_choice(state.VIEW, VIEWS, default=VIEWS[0], what="a view")
         view = st.segmented_control("View", VIEWS, required=True, **state.placed(state.VIEW, VIEWS[0], VIEWS))
         of = one_concept(store)
@@ -111,13 +109,15 @@ def graph(store: Store, found: pd.DataFrame, by: str, of: int | None, command: s
     drawn = found.head(DRAWN)
     ids = np.unique(drawn[["image_concept", "text_concept"]])
     names = dict(zip(ids.tolist(), caching.concept_names(store, ids), strict=True))
-    chart, small = (
-        bridge_graph(drawn, names=names, weight=by, top=top, data=store.caption) for top in (DRAWN, ON_SLIDE)
-    )
+
+    def of_strongest(top: int) -> go.Figure:
+        return bridge_graph(drawn, names=names, weight=by, top=top, data=store.caption)
+
+    words = caption_for(min(ON_SLIDE, len(drawn)), by, store.caption)
     event = downloads.figure(
-        chart, f"{store.name}-bridges-{by}-{'all' if of is None else of}", select=("points",), command=command,
+        of_strongest(DRAWN), f"{store.name}-bridges-{by}-{'all' if of is None else of}", select=("points",), command=command,
         table=lambda: drawn, note="Click a concept to see its bridges alone, the middle of a line to see the pair.",
-        pin=pins.Pin(sentence=says), on_slide=small,
+        pin=pins.Pin(title=words, sentence=says, caption=words), on_slide=lambda: of_strongest(ON_SLIDE),
     )  # fmt: skip
     clicked = picked(event)
     if clicked and clicked != st.session_state.get("_bridge_clicked"):

@@ -99,9 +99,8 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
         ids = caching.concept_ids(store, replace(filters, words=""))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         color = filter_widgets.score("Colour", state.COLOR, default="modality")
-        state.check_choice(state.PROJECTION, PROJECTIONS, default=PROJECTIONS[0], what="a projection")
-        projection = st.segmented_control(
-            "Position by", PROJECTIONS, default=PROJECTIONS[0], required=True, **state.bound(state.PROJECTION),
+        projection = pickers.one_of(
+            "Position by", state.PROJECTION, PROJECTIONS, what="a projection",
             help="UMAP keeps neighbours together (15 neighbours by cosine; principal components for fewer than 50 concepts); "
             "PCA keeps large distances.",
         )  # fmt: skip

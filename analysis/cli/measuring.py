@@ -85,6 +85,9 @@ def retrieve(
         cuts = tuple(sorted({int(part) for part in ks.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"{ks!r} is not a list of numbers such as 1,5,10", param_hint="--k") from error
+    from analysis.cli.task_lab import Asked
+
+    of = Asked(store, task, pool, partner, memory, engine, ray_address, workers, work)
     if plan:
         from analysis.retrieval.evaluation.forecast import forecast
         from analysis.retrieval.interventions import parse
@@ -92,8 +95,7 @@ def retrieve(
         from analysis.store import open_store
 
         space = space_from_store(open_store(store), task, pool)
-        bytes_free = None if memory is None else int(memory * 1e9)
-        found = forecast(space, [parse(method) for method in methods], memory=bytes_free)
+        found = forecast(space, [parse(method) for method in methods], memory=of.may_hold)
         click.echo("\n".join(found.lines()))
         return
     asked = [
@@ -109,9 +111,6 @@ def retrieve(
     if len(asked) > 1 or (why and query is None):
         wrong = f"{' and '.join(asked)} exclude each other" if len(asked) > 1 else "--why needs --query"
         raise click.UsageError(f"{wrong}; ask for one view at a time, a query's reasons with --query N --why before.")
-    from analysis.cli.task_lab import Asked
-
-    of = Asked(store, task, pool, partner, memory, engine, ray_address, workers, work)
     files = {"run_file": run_file, "qrels_file": qrels_file, "mteb_file": mteb_file, "import_run": import_run}
     if any(files.values()):
         if asked:

@@ -34,6 +34,13 @@ class Asked:
     workers: int | None = None
     work: Path | None = None
 
+    @property
+    def may_hold(self) -> int | None:
+        """Bytes that a task held whole may take; none of it where a cluster computes, which is given spans."""
+        if self.engine == "ray":
+            return 0
+        return None if self.memory is None else int(self.memory * 1e9)
+
 
 @contextmanager
 def task_lab(asked: Asked) -> Iterator[tuple[Store, Lab]]:
@@ -42,9 +49,7 @@ def task_lab(asked: Asked) -> Iterator[tuple[Store, Lab]]:
     opened = open_store(asked.store)
     space = space_from_store(opened, asked.task, asked.pool)
     first = None if asked.partner is None else space_from_store(open_store(asked.partner), asked.task, asked.pool)
-    memory = None if asked.memory is None else int(asked.memory * 1e9)
-    if asked.engine == "ray":
-        memory = 0  # spans are what a cluster computes
+    memory = asked.may_hold
     with ExitStack() as stack:
         runner = None
         if not fits_in_memory(space, memory=memory):

@@ -127,10 +127,7 @@ def bridge_between(
     groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The row of `bridge_pairs` for two given concepts, however weak their bridge is."""
-    image, text = (
-        np.where(np.asarray(side.indices) == concept, np.asarray(side.values, np.float64), 0).sum(axis=1)
-        for side, concept in ((codes_image, image_concept), (codes_text, text_concept))
-    )
+    image, text = codes_image.activation(image_concept), codes_text.activation(text_concept)
     cosine = float(np.asarray(dictionary[image_concept], np.float64) @ np.asarray(dictionary[text_concept], np.float64))
     coactivation = float((image * text).mean()) if len(image) else 0.0
     table = pd.DataFrame(

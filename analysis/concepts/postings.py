@@ -23,6 +23,13 @@ class Postings:
         span = slice(int(self.offsets[concept]), int(self.offsets[concept + 1]))
         return np.asarray(self.sample_rows[span]), np.asarray(self.values[span])
 
+    def activation(self, concept: int, n_samples: int) -> np.ndarray:
+        """(N,) float32 of one concept on every sample, 0 where it does not fire."""
+        every = np.zeros(n_samples, np.float32)
+        rows, values = self.rows(concept)
+        every[rows] = values
+        return every
+
 
 def build_postings(codes: Codes) -> Postings:
     """Postings of N samples: rows int32, values float32. At equal values the lower row comes first."""

@@ -79,7 +79,7 @@ def find_twins(here: Codes, there: Codes) -> Twins:
 def best_match(here: Codes, concept: int, there: Codes) -> tuple[int, float]:
     """(concept there, correlation of activations) most like one concept here over N shared samples; (-1, NaN) where it, or
     everything there, never fires or always equally."""
-    mine = _activations(here, concept)
+    mine = here.activation(concept)
     values, ids = np.asarray(there.values, np.float64), np.asarray(there.indices)
     n, spread = len(mine), mine.std()
     total = np.bincount(ids.ravel(), values.ravel(), there.n_concepts) / max(n, 1)
@@ -95,7 +95,7 @@ def best_match(here: Codes, concept: int, there: Codes) -> tuple[int, float]:
 
 def compare_concepts(here: Codes, concept: int, there: Codes, other: int) -> Shared:
     """Where two concepts fire together and where one alone, over the same samples."""
-    left, right = _activations(here, concept), _activations(there, other)
+    left, right = here.activation(concept), there.activation(other)
     both = np.flatnonzero((left > 0) & (right > 0))
     peaks = max(left.max(initial=0), 1e-12), max(right.max(initial=0), 1e-12)
     both = both[np.argsort(-(left[both] / peaks[0] * right[both] / peaks[1]), kind="stable")]
@@ -104,8 +104,3 @@ def compare_concepts(here: Codes, concept: int, there: Codes, other: int) -> Sha
     spread = left.std() * right.std()
     correlation = float(((left - left.mean()) * (right - right.mean())).mean() / spread) if spread > 0 else float("nan")
     return Shared(both, alone[0], alone[1], correlation)
-
-
-def _activations(codes: Codes, concept: int) -> np.ndarray:
-    """(N,) float64."""
-    return np.where(np.asarray(codes.indices) == concept, np.asarray(codes.values, np.float64), 0).sum(axis=1)

@@ -19,9 +19,8 @@ from scipy.stats import mannwhitneyu
 
 from analysis.build.dictionary import untrained_sae
 from analysis.concepts.evidence import Evidence
-from analysis.concepts.held_out import HeldOut, hold_out
-from analysis.concepts.metrics import energy, modality_score
-from analysis.demo.truth import scene_evidence
+from analysis.concepts.held_out import HeldOut
+from analysis.demo.truth import held_of_codes, scene_evidence
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.store.read import Store, open_store
@@ -46,8 +45,7 @@ class Agreement:
 
 def agreement(store: Store, evidence: Evidence, codes: Codes, scores: pd.DataFrame) -> Agreement:
     """scores: a column for each of JUDGED that is to be compared with the truth. codes: of the SAE that they are about."""
-    images, texts = (np.flatnonzero((evidence.half >= 0) & side) for side in (evidence.is_image, ~evidence.is_image))
-    truth = hold_out(codes, evidence, modality_score(energy(codes[images]), energy(codes[texts])))
+    truth = held_of_codes(codes, evidence)
     live = ~np.isnan(truth.f1) & scores["word_f1"].notna().to_numpy()
     good = live & (np.nan_to_num(truth.f1) >= MEANS_SOMETHING)
     return Agreement(truth, live, {name: _auroc(scores[name].to_numpy(float), good, live & ~good) for name in scores})

@@ -15,6 +15,7 @@ import numpy as np
 from analysis.concepts.evidence import LEAST, Evidence
 from analysis.concepts.held_out import HeldOut, hold_out
 from analysis.concepts.metrics import energy, modality_score
+from analysis.sae.codes import Codes
 from analysis.store.read import Store
 
 MOST = 100_000  # scenes that are drawn at all
@@ -47,10 +48,14 @@ def _untrained(store: Store, evidence: Evidence) -> float:
     start = untrained_sae(store.cache_dir / store.config["sae"]["path"])
     if start is None:
         return float("nan")
-    codes = encode(start, store.embeddings())
-    images, texts = (np.flatnonzero((evidence.half >= 0) & side) for side in (evidence.is_image, ~evidence.is_image))
-    f1 = hold_out(codes, evidence, modality_score(energy(codes[images]), energy(codes[texts]))).f1
+    f1 = held_of_codes(encode(start, store.embeddings()), evidence).f1
     return float(np.nanmedian(f1)) if not np.isnan(f1).all() else float("nan")
+
+
+def held_of_codes(codes: Codes, evidence: Evidence) -> HeldOut:
+    """`hold_out` with the modality scores that the codes themselves have on the samples that are evidence."""
+    images, texts = (np.flatnonzero((evidence.half >= 0) & side) for side in (evidence.is_image, ~evidence.is_image))
+    return hold_out(codes, evidence, modality_score(energy(codes[images]), energy(codes[texts])))
 
 
 def drawn_scenes(store: Store) -> list[dict[str, Any]] | None:

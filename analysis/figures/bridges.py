@@ -69,8 +69,12 @@ def bridge_graph(
     figure.update_xaxes(range=[-0.75, 1.75], tickvals=[0, 1], ticktext=["image concepts", "text concepts"], side="top")
     figure.update_xaxes(showline=False, ticks="")
     figure.update_yaxes(range=[rows + 0.2, -0.2], visible=False)
-    what = f"The {len(edges)} strongest bridges (Eq. 5), width by {weight.replace('_', ' ')}"
-    return finish(figure, caption=sentence(what, data), height=100 + 26 * rows, legend=False)
+    return finish(figure, caption=caption_for(len(edges), weight, data), height=100 + 26 * rows, legend=False)
+
+
+def caption_for(n: int, weight: str, data: str = "") -> str:
+    """What stands below a graph of n bridges."""
+    return sentence(f"The {n} strongest bridges (Eq. 5), width by {weight.replace('_', ' ')}", data)
 
 
 def picked(event: Mapping[str, Any] | None) -> tuple[int, ...]:

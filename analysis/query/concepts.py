@@ -54,8 +54,7 @@ def token_activations(sae: Sae, states: np.ndarray, concept: int) -> np.ndarray:
     """(L,) activation of a concept on each token by itself, encoded like an embedding: what an SAE that was trained on
     tokens means by "it fires here". RetrievalError for an unknown concept."""
     _check(sae, concept)
-    codes = encode(sae, states)
-    return np.where(codes.indices == concept, codes.values, 0).sum(axis=1, dtype=np.float64)
+    return encode(sae, states).activation(concept)
 
 
 def _check(sae: Sae, concept: int) -> None:

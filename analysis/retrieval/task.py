@@ -88,6 +88,11 @@ class RetrievalSpace:
     def n_candidates(self) -> int:
         return int(self.qrels.shape[1])
 
+    @property
+    def n_pairs(self) -> int:
+        """Query-candidate pairs: what every measurement looks at."""
+        return self.n_queries * self.n_candidates
+
     def rows(self, side: str, variant: str) -> np.ndarray:
         """(n, D) embeddings of one side. RetrievalError for a variant that is not stored."""
         rows = self.queries if side == "queries" else self.candidates

@@ -39,6 +39,10 @@ class Codes:
         """Codes of some samples, in the order asked for."""
         return Codes(self.indices[rows], self.values[rows], self.n_concepts)
 
+    def activation(self, concept: int) -> np.ndarray:
+        """(N,) float64 of one concept on every sample, 0 where it does not fire."""
+        return np.where(np.asarray(self.indices) == concept, self.values, 0).sum(axis=1, dtype=np.float64)
+
     def to_csr(self) -> sp.csr_array:
         """(N, K) scipy.sparse.csr_array without explicit zeros, columns sorted within each row."""
         rows, top_k = self.indices.shape

@@ -104,7 +104,7 @@ def step_of(setting: str, intervention: Intervention) -> Step:
 def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -> bool:
     """Whether a curve over a setting of one step is drawn with the other steps as well: where there are any, and the task
     is small enough to fit every point anew."""
-    few = space.n_queries * space.n_candidates <= LARGE
+    few = space.n_pairs <= LARGE
     step = step_of(setting, intervention)
     return few and step in intervention.steps and len(intervention.steps) > 1 and step.acts != "lists"
 
@@ -193,7 +193,7 @@ def control_band(
     Columns x, k, recall (mean of the seeds), band_low, band_high; attrs: seeds. None for a step without such a control.
     along: `recall_along` of one seed at the places given, where somebody keeps it."""
     step = step_of(setting, intervention)
-    control = step.control(seeds_for(lab.space.n_queries * lab.space.n_candidates))
+    control = step.control(seeds_for(lab.space.n_pairs))
     if control is None:
         return None
     picked = getattr(step, "concepts", ())
@@ -228,7 +228,7 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
             most = lab.base.queries.shape[1] - 1
         return sorted({min(value, most) for value in declared})
     assert isinstance(step, MapsRows)
-    large = lab.space.n_queries * lab.space.n_candidates > LARGE
+    large = lab.space.n_pairs > LARGE
     factor = 3.0 if large else 1.7  # every place is a counting of all pairs
     return [float(r) for r in _directions(lab.projection(step.at(setting, 1) or step)[0].rank, factor)]
 

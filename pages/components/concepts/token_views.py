@@ -10,7 +10,7 @@ from analysis.figures.export import selected_ids
 from analysis.figures.tokens import patch_grid, token_strip
 from analysis.store import Store, TokenView
 from pages.components.concepts import token_card
-from pages.components.shared import caching, concept_cards, downloads, gallery, pins, safe, state
+from pages.components.shared import caching, concept_cards, downloads, gallery, pickers, pins, safe, state
 
 FEW, MANY = (2, 1), (3, 4)  # pictures and captions: each is a figure of its own, about 20 ms, on every new concept
 COUNTED = ("content", "all")
@@ -23,15 +23,13 @@ def section(store: Store, concept: int) -> None:
         return
     st.subheader("Where it fires", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        state.check_choice(state.AGGREGATION, AGGREGATIONS, default=AGGREGATIONS[0], what="an aggregation")
-        how = st.segmented_control(
-            "Samples by", AGGREGATIONS, default=AGGREGATIONS[0], required=True, **state.bound(state.AGGREGATION),
+        how = pickers.one_of(
+            "Samples by", state.AGGREGATION, AGGREGATIONS, what="an aggregation",
             help="How strongly a sample has the concept: its strongest token, the mean over its tokens, or the code of its "
             "pooled embedding, which may be another thing than either.",
         )  # fmt: skip
-        state.check_choice(state.COUNTED, COUNTED, default=COUNTED[0], what="tokens to count")
-        counted = st.segmented_control(
-            "Tokens", COUNTED, default=COUNTED[0], required=True, **state.bound(state.COUNTED),
+        counted = pickers.one_of(
+            "Tokens", state.COUNTED, COUNTED, what="tokens to count",
             help="content: without what the template adds, the instruction and the first token, on which many models spike; "
             "these are dotted then.",
         )  # fmt: skip
@@ -83,10 +81,7 @@ def say_spike(store: Store, concept: int, *, everything: bool) -> None:
 
 def pooled(store: Store, concept: int) -> np.ndarray:
     """(S,) code of the pooled embedding of every sample whose tokens are kept."""
-    fired, values = store.postings.rows(concept)
-    every = np.zeros(store.n_samples)
-    every[fired] = values
-    return every[caching.tokens(store).rows]
+    return store.postings.activation(concept, store.n_samples)[caching.tokens(store).rows]
 
 
 def _follow(chart: str, row: int, event: object) -> None:

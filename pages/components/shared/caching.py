@@ -430,10 +430,7 @@ def meeting(store: Store, image_concept: int, text_concept: int) -> tuple[Meetin
 
     values = []
     for concept, rows in zip((image_concept, text_concept), _pair_rows(store), strict=True):
-        fired, strength = store.postings.rows(concept)
-        every = np.zeros(store.n_samples, np.float32)
-        every[fired] = strength
-        values.append(every[rows])
+        values.append(store.postings.activation(concept, store.n_samples)[rows])
     found = meet(*values)
     image, text = (rows[found.both] for rows in _pair_rows(store))
     return found, image, text

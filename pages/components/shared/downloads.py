@@ -29,13 +29,13 @@ def figure(
     note: str = "",
     select: Sequence[Literal["points", "box", "lasso"]] = (),
     pin: Pin | None = None,
-    on_slide: go.Figure | None = None,
+    on_slide: Callable[[], go.Figure] | None = None,
 ) -> Any:
     """Show a figure of analysis.figures, its caption, a Save and a Pin button. Returns the selection where `select` is given.
 
     name: of the files, and the chart's key. select: what a visitor may pick; a pick reruns the page or fragment.
-    table: other data than what is plotted for the CSV. pin: what the page says about it, see pins.Pin. on_slide: what stands
-    on a slide instead of a figure that is too tall for one.
+    table: other data than what is plotted for the CSV. pin: what the page says about it, see pins.Pin. on_slide: makes
+    what stands on a slide instead of a figure that is too tall for one; the pin's caption is then of that.
     """
     look: dict[str, Any] = {
         "theme": "streamlit", "config": chart_config(name), "key": f"figure_{name}", "alt": caption_of(chart),
@@ -58,7 +58,7 @@ def save(
     table: Callable[[], pd.DataFrame] | None = None,
     command: str = "",
     pin: Pin | None = None,
-    on_slide: go.Figure | None = None,
+    on_slide: Callable[[], go.Figure] | None = None,
 ) -> None:
     """Two small buttons: everything one may take away from a figure or a table, and its pin."""
 
@@ -70,9 +70,10 @@ def save(
             return table().to_csv(index=False)
         return figure_csv(chart) if chart is not None else ""
 
-    drawn = on_slide or chart
-    kept = pins.figure(drawn, pin, title=caption_of(drawn), command=command) if drawn is not None else None
-    if kept is None and table is not None:
+    kept = None
+    if chart is not None:
+        kept = pins.figure(chart, pin, title=caption_of(chart), command=command, on_slide=on_slide)
+    elif table is not None:
         kept = pins.table(table, pin, title=name, command=command)
     with st.popover(
         "Save", icon=":material/download:", type="tertiary", help="Files, and the command behind these numbers"

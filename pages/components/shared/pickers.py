@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from analysis.errors import AnalysisError
@@ -9,6 +11,14 @@ from analysis.store import Store, StoreRef
 from pages.components.shared import caching, layout, scores, state
 
 DEFAULT_STORES, MOST_STORES = 6, 8
+
+
+def one_of(label: str, parameter: str, options: Sequence[str], *, what: str, help: str) -> str:
+    """One of a few words, kept in the URL; by default the first. what: a noun for the notice about any other word."""
+    state.check_choice(parameter, options, default=options[0], what=what)
+    return st.segmented_control(
+        label, options, default=options[0], required=True, **state.bound(parameter), help=help
+    )  # fmt: skip
 
 
 def store(label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None) -> Store:

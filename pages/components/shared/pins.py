@@ -71,13 +71,20 @@ def measure(what: str, stores: Sequence[Store], **settings: Any) -> dict[str, An
     return {"what": what, **named, **settings}
 
 
-def figure(chart: go.Figure, pin: Pin | None, *, title: str = "", command: str = "") -> Pin:
-    """The pin of a chart: what the page says about it, completed by the chart."""
+def figure(
+    chart: go.Figure,
+    pin: Pin | None,
+    *,
+    title: str = "",
+    command: str = "",
+    on_slide: Callable[[], go.Figure] | None = None,
+) -> Pin:
+    """The pin of a chart: what the page says about it, completed by the chart, or by what stands on a slide instead."""
     pin = pin or Pin()
     own = dataclasses.replace(
         pin, caption=pin.caption or caption_of(chart), command=pin.command or command, title=pin.title or title
     )
-    return dataclasses.replace(own, parts=lambda: (figure_part(chart), *pin.parts()))
+    return dataclasses.replace(own, parts=lambda: (figure_part(on_slide() if on_slide else chart), *pin.parts()))
 
 
 def table(rows: Callable[[], pd.DataFrame], pin: Pin | None = None, *, title: str = "", command: str = "") -> Pin:
