@@ -1,5 +1,5 @@
 """The app under visitors: how long each page takes when 20 people click over all of them, whether anything fails, what a
-session's memory grows by, and how many files the server holds open. On the embedded demo, on this machine."""
+session's memory grows by, how many files the server holds open, and the model that all share. On the embedded demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import psutil
 
 from analysis.bench.measuring import Row, rounded
 from analysis.bench.pages import PAGES, p95
-from analysis.bench.visitor import ROOT, Server, Visitor
+from analysis.bench.visitor import ROOT, Server, Visitor, button_widget
 from analysis.errors import AnalysisError
 from analysis.store import Store, find_stores, open_store
 
@@ -28,9 +28,10 @@ class Sizes:
     seconds: float = 180.0
     reruns: int = 300
     think: float = 1.0  # seconds on average between an answer and the next click
+    model: tuple[int, float] = (6, 60.0)  # visitors of the one model, and for how many seconds
 
 
-QUICK = Sizes(visitors=2, seconds=4, reruns=6, think=0.1)
+QUICK = Sizes(visitors=2, seconds=4, reruns=6, think=0.1, model=(3, 6.0))
 
 
 @dataclass
@@ -49,6 +50,18 @@ class Seen:
         with self.lock:
             self.errors.append(f"{type(error).__name__}: {error}")
 
+    @property
+    def failures(self) -> str:
+        return f"{len(self.errors)} errors" + (f", first: {self.errors[0][:120]}" if self.errors else "")
+
+    @property
+    def words(self) -> str:
+        each = (
+            f"{page or 'start'} {statistics.median(found):.2f}/{p95(found):.2f} s (n={len(found)})"
+            for page, found in sorted(self.seconds.items())
+        )
+        return f"median/p95: {', '.join(each)}"
+
 
 def run(quick: bool = False, cache: Path = ROOT / "cache") -> Iterator[Row]:
     sizes = QUICK if quick else Sizes()
@@ -60,15 +73,10 @@ def run(quick: bool = False, cache: Path = ROOT / "cache") -> Iterator[Row]:
         process = psutil.Process(server.pid)
         seen = _click_about(server, stores, sizes)
         every = [seconds for found in seen.seconds.values() for seconds in found]
-        words = ", ".join(
-            f"{page or 'start'} {statistics.median(found):.2f}/{p95(found):.2f} s (n={len(found)})"
-            for page, found in sorted(seen.seconds.items())
-        )
-        failed = f"{len(seen.errors)} errors" + (f", first: {seen.errors[0][:120]}" if seen.errors else "")
         yield Row(
             "load", "visitors", rounded(p95(every)),
-            note=f"p95 of {len(every)} answers to {sizes.visitors} visitors in {sizes.seconds:.0f} s, {failed}; "
-            f"median/p95: {words}",
+            note=f"p95 of {len(every)} answers to {sizes.visitors} visitors in {sizes.seconds:.0f} s, {seen.failures}; "
+            f"{seen.words}",
         )  # fmt: skip
         for store in stores:
             _visit(server, store)
@@ -77,6 +85,7 @@ def run(quick: bool = False, cache: Path = ROOT / "cache") -> Iterator[Row]:
             note=f"{process.num_fds()} descriptors after every page of {len(stores)} stores, "
             f"{len(process.open_files())} of them files, {len(process.net_connections())} connections",
         )  # fmt: skip
+        yield _share_the_model(server, stores, sizes)
         before, after = _growth(server, stores[0], sizes.reruns, process)
         yield Row(
             "load", "session_growth", None, peak_mb=rounded(after / 1e6),
@@ -101,12 +110,57 @@ def _click_about(server: Server, stores: list[Store], sizes: Sizes) -> Seen:
             except (AnalysisError, OSError) as error:
                 seen.failed(error)
 
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(sizes.visitors)]
+    _together(visit, sizes.visitors)
+    return seen
+
+
+def _share_the_model(server: Server, stores: list[Store], sizes: Sizes) -> Row:
+    """Visitors who query, load, unload and leave midway, all with the one model in memory, in turn with another one."""
+    asked = [store for store in stores if store.has_model and "t2i" in store.tasks]
+    visitors, seconds = sizes.model
+    seen, until = Seen(), time.monotonic() + seconds
+
+    def visit(number: int) -> None:
+        rng = random.Random(number)
+        while time.monotonic() < until:
+            store = rng.choice(asked)
+            words = (
+                f"{_query('live_query', store, rng)}&source=upload&text=visitor+{number}+asks+{rng.randrange(10**6)}"
+            )
+            try:
+                with Visitor(server, "live_query") as visitor:
+                    run = visitor.run(words)
+                    seen.took("query", run.seconds)
+                    act = rng.choice(("press", "again", "leave"))
+                    if (
+                        act == "press"
+                    ):  # another visitor may have loaded or unloaded meanwhile: either button may be there
+                        button = "_live_unload" if run.shows("_live_unload") else "_live_load"
+                        pressed = visitor.run(words, widgets=(button_widget(run.widget(button)[0]),))
+                        seen.took(button.removeprefix("_live_"), pressed.seconds)
+                    elif act == "again":
+                        seen.took("query", visitor.run(words + "+again").seconds)
+                    else:
+                        visitor.leave(words + "+and+leaves")
+            except (AnalysisError, OSError) as error:
+                seen.failed(error)
+
+    _together(visit, visitors)
+    with Visitor(server, "live_query") as visitor:  # works afterwards
+        last = visitor.run(f"{_query('live_query', asked[0], random.Random(0))}&source=upload&text=a+last+one")
+    return Row(
+        "load", "model_slot", rounded(p95([t for found in seen.seconds.values() for t in found])),
+        note=f"p95 of {visitors} visitors of one model in {seconds:.0f} s ({len(asked)} backbones in turn), {seen.failures}; "
+        f"{seen.words}; a query afterwards {last.seconds:.2f} s",
+    )  # fmt: skip
+
+
+def _together(visit: Callable[[int], None], visitors: int) -> None:
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(visitors)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return seen
 
 
 def _query(page: str, store: Store, rng: random.Random) -> str:

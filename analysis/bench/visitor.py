@@ -27,7 +27,7 @@ from analysis.errors import AnalysisError
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds a server may take to start or a page to run
-_BROKEN = (b":material/error:", b":material/bug_report:")  # icons of the sentences that stand for a failed page
+_BROKEN = (b":material/error:", b":material/bug_report:", b"DuplicateElement")  # icons of a failed page; two widgets alike
 _RERUN, _FILE_URLS = 11, 16  # BackMsg
 _NEW_SESSION, _DELTA, _FINISHED, _NOT_FOUND, _FILE_URLS_RESPONSE, _NAVIGATION = 4, 5, 6, 15, 19, 23  # ForwardMsg
 _FRAGMENT = 8  # of a Delta
@@ -143,10 +143,8 @@ class Visitor:
 
         AnalysisError when the page ends in an error sentence: a failed page would be a fast one.
         """
-        state = _text(1, query) + _message(2, b"".join(_message(1, widget) for widget in widgets))
-        state += _text(3, self._hash) + _text(4, "" if self._hash else self._page) + _text(5, fragment)
         start = time.perf_counter()
-        self._socket.send(_message(_RERUN, state))
+        self._socket.send(_message(_RERUN, self._asked(query, widgets, fragment)))
         drawn: list[bytes] = []
         while True:
             for number, value in self._receive():
@@ -161,6 +159,11 @@ class Visitor:
                 elif number == _FINISHED and value != _EARLY_FOR_RERUN:
                     return self._sound(Run(time.perf_counter() - start, tuple(map(_element, drawn))), query)
 
+    def leave(self, query: str) -> None:
+        """Ask for a page and close the tab before it is there."""
+        self._socket.send(_message(_RERUN, self._asked(query)))
+        self._socket.close()
+
     def upload(self, name: str, data: bytes) -> bytes:
         """Send a file to the server; gives the uploader's state for `file_widget`. Needs a run before."""
         request = _text(1, uuid.uuid4().hex) + _text(2, name) + _text(3, self._session)
@@ -173,6 +176,10 @@ class Visitor:
         _put(f"http://127.0.0.1:{self._port}{parts[2]}", name, data)
         info = _text(2, name) + _number(3, len(data)) + _text(4, parts[1]) + _message(5, urls)
         return _message(2, info)
+
+    def _asked(self, query: str, widgets: tuple[bytes, ...] = (), fragment: str = "") -> bytes:
+        state = _text(1, query) + _message(2, b"".join(_message(1, widget) for widget in widgets))
+        return state + _text(3, self._hash) + _text(4, "" if self._hash else self._page) + _text(5, fragment)
 
     def _receive(self) -> list[tuple[int, Any]]:
         try:
@@ -187,6 +194,11 @@ class Visitor:
                 f"The page {self._page or 'start'}?{query} ended in an error; open it in the app to see which."
             )
         return run
+
+
+def button_widget(identifier: str) -> bytes:
+    """A button that was just pressed."""
+    return _text(1, identifier) + _number(2, 1)
 
 
 def file_widget(identifier: str, state: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shlex
 from pathlib import Path
@@ -18,13 +19,16 @@ from analysis.data.pictures import decode
 from analysis.errors import BackboneError
 from analysis.models.backbones import load_backbone
 from analysis.query.applied import rank_query
+from analysis.query.compatibility import request_for
 from analysis.query.masks import parse_mask
 from analysis.query.query import embed_query
+from analysis.query.slot import LoadedModel
 from analysis.retrieval.evaluation.comparison import Comparison
 from analysis.retrieval.interventions import parse
 from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import Store, open_store
+from pages.components.shared import caching
 from tests.fake_hub import use_hub
 from tests.pages.opening import ranked, values
 from tests.query.live_store import caption, make_checkpoint, make_live_store, picture
@@ -653,6 +657,26 @@ def test_a_hub_model_that_cannot_be_reached_is_a_sentence_and_no_query_downloads
     next(button for button in app.button if button.label == "Load").click().run()
     assert "somebody/far-away is not in the local cache and the hub cannot be reached" in sentences(app)
     assert len(app.error) == 1
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_a_model_that_others_load_and_unload_while_the_page_is_drawn(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, at_first: bool
+) -> None:
+    """Whatever the slot answers from one look to the next, one button stands there once."""
+    there = LoadedModel(request_for(store), "tiny", "cpu", "float32", "", 0.1)
+    for stays in range(1, 5):  # looks after which the model is exchanged
+        looks = itertools.count()
+
+        class Slot:
+            @property
+            def loaded(self) -> LoadedModel | None:
+                return there if (next(looks) // stays % 2 == 0) == at_first else None  # noqa: B023
+
+        monkeypatch.setattr(caching, "model_slot", Slot)
+        app = run(folder, monkeypatch)
+        assert not sentences(app)
+        assert len([button for button in app.button if button.key in ("_live_load", "_live_unload")]) == 1
 
 
 def test_a_query_of_the_data_that_does_not_exist_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

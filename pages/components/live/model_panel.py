@@ -32,17 +32,18 @@ def panel(store: Store) -> tuple[ModelRequest, Callable[[], None]]:
     with st.popover("Model", icon=":material/memory:", help="Which model reads the query, where, in which numbers"):
         request = _chosen(store)
     holder = st.empty()
-    before = _ready(request)
+    shown = caching.model_slot().loaded  # another visitor may exchange it while this page is drawn: it is asked once
 
-    def draw() -> bool:
+    def draw(loaded: LoadedModel | None) -> bool:
         with holder.container(gap="small"):
-            return _state(request)
+            return _state(request, loaded)
 
     def redraw() -> None:
-        if _ready(request) != before:
-            draw()
+        now = caching.model_slot().loaded
+        if _is(now, request) != _is(shown, request):
+            draw(now)
 
-    if draw():
+    if draw(shown):
         with guard("The model", stop=False), using(request, store):
             pass
         if _ready(request):
@@ -55,9 +56,8 @@ def _unload() -> None:
     caching.model_slot().unload()
 
 
-def _state(request: ModelRequest) -> bool:
+def _state(request: ModelRequest, loaded: LoadedModel | None) -> bool:
     """Draws whether the model is loaded; True when Load was just pressed."""
-    loaded: LoadedModel | None = caching.model_slot().loaded
     if loaded is not None and loaded.request == request:
         st.button("Unload", on_click=_unload, icon=":material/eject:", key="_live_unload")
         st.markdown(
@@ -73,7 +73,10 @@ def _state(request: ModelRequest) -> bool:
 
 
 def _ready(request: ModelRequest) -> bool:
-    loaded = caching.model_slot().loaded
+    return _is(caching.model_slot().loaded, request)
+
+
+def _is(loaded: LoadedModel | None, request: ModelRequest) -> bool:
     return loaded is not None and loaded.request == request
 
 
