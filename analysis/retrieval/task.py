@@ -38,6 +38,10 @@ class LazyRows(Mapping[str, np.ndarray]):
             self._held[variant] = rows
         return rows
 
+    def __contains__(self, variant: object) -> bool:
+        """Without reading any: a Mapping's own would."""
+        return variant in self._variants
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._variants)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from analysis.sae.form import TOP_K, Sae
 TENSORS = "sae.safetensors"
 FACTS = "sae.json"
 _FIELDS = {"format", "n_concepts", "width", "top_k", "rule", "threshold", "dtype", "sha256", "meta"}
+MAPPED_FROM = 1 << 26  # bytes of a file
 FORMATS = (1, 2)  # 2: with a rule, and thresholds, norms or a decoder bias where the SAE has them
 ARRAYS = ("encoder_weight", "encoder_bias", "dictionary")
 EXTRA = ("threshold", "norms", "bias")  # held as tensors in format 2 where they are arrays
@@ -85,7 +88,6 @@ def load_sae(path: str | Path) -> Sae:
     sae.json with its text.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     folder = Path(path)
     folder = folder.parent if folder.name in (TENSORS, FACTS) else folder
@@ -93,7 +95,7 @@ def load_sae(path: str | Path) -> Sae:
     try:
         text = (folder / FACTS).read_text(encoding="utf-8")
         facts = json.loads(text)
-        arrays = load_file(folder / TENSORS)
+        arrays, forget = _arrays(folder / TENSORS)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"No SAE in {folder}: expected {TENSORS} and {FACTS}. A .pt file becomes one with "
@@ -126,7 +128,36 @@ def load_sae(path: str | Path) -> Sae:
         raise CheckpointError(f"The SAE in {folder} lacks {error}; {again}.") from error
     if sae.sha256 != recorded:
         raise CheckpointError(f"The SAE in {folder} was altered: its sha256 is not the recorded one; {again}.")
+    forget()
     return sae
+
+
+def _arrays(path: Path) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
+    """(arrays by name, what to call once all of them were looked at). A large file is mapped: a page of the app needs some
+    rows of a dictionary, and a gigabyte of others would stay in memory."""
+    from safetensors import safe_open
+    from safetensors.numpy import load_file
+
+    if path.stat().st_size < MAPPED_FROM:
+        return load_file(path), lambda: None
+    arrays, types = {}, {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+    with safe_open(path, "np") as listed, path.open("rb") as file:
+        # Private and writable, as torch wants it: what somebody writes there reaches no file.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        at = 8 + int.from_bytes(mapped[:8], "little")  # behind the header the arrays follow each other
+        for name in listed.offset_keys():
+            part = listed.get_slice(name)
+            if part.get_dtype() not in types:
+                return load_file(path), lambda: None
+            kind, shape = types[part.get_dtype()], part.get_shape()
+            arrays[name] = np.frombuffer(mapped, kind, math.prod(shape), at).reshape(shape)
+            at += arrays[name].nbytes
+
+    def forget() -> None:
+        if hasattr(mapped, "madvise"):  # checking read every page; each comes again when it is needed
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+    return arrays, forget
 
 
 def import_checkpoint(

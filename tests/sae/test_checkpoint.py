@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from analysis.errors import CheckpointError
+from analysis.sae import checkpoint
 from analysis.sae.checkpoint import (
     Sae,
     export_overcomplete,
@@ -61,7 +62,14 @@ def overcomplete_codes(state, x, top_k):
         return codes.numpy(), model.decode(codes).numpy()
 
 
-def test_saved_sae_loads_with_the_same_bits(tmp_path):
+@pytest.fixture(params=["read", "mapped"])
+def opening(request, monkeypatch):
+    """Small files are read whole, large ones mapped."""
+    if request.param == "mapped":
+        monkeypatch.setattr(checkpoint, "MAPPED_FROM", 0)
+
+
+def test_saved_sae_loads_with_the_same_bits(tmp_path, opening):
     sae = small_sae()
     save_sae(sae, tmp_path / "sae")
     loaded = load_sae(tmp_path / "sae")
@@ -73,7 +81,7 @@ def test_saved_sae_loads_with_the_same_bits(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sae"]  # no temporary folder stays
 
 
-def test_float16_file_is_smaller_close_and_consistent(tmp_path):
+def test_float16_file_is_smaller_close_and_consistent(tmp_path, opening):
     sae = small_sae(n_concepts=200, width=64)
     save_sae(sae, tmp_path / "full")
     stored = save_sae(sae, tmp_path / "half", dtype="float16")
@@ -128,7 +136,17 @@ def test_inconsistent_sae_is_refused(change, message):
         replace(small_sae(), **change)
 
 
-def test_damage_is_one_sentence(tmp_path):
+def test_a_mapped_sae_is_mine_alone_and_survives_its_replacement(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MAPPED_FROM", 0)
+    save_sae(small_sae(0), tmp_path / "sae")
+    loaded = load_sae(tmp_path / "sae")
+    save_sae(small_sae(1), tmp_path / "sae")
+    np.testing.assert_array_equal(loaded.dictionary, small_sae(0).dictionary)
+    loaded.dictionary[:] = 0
+    assert load_sae(tmp_path / "sae").sha256 == small_sae(1).sha256
+
+
+def test_damage_is_one_sentence(tmp_path, opening):
     folder = tmp_path / "sae"
     with pytest.raises(CheckpointError, match="No SAE in"):
         load_sae(folder)

@@ -1,7 +1,8 @@
 """One task under any intervention: ranks, lists, diagnostics. Everything that evaluates goes through a Lab.
 
 A task that fits into memory is held whole, and what is expensive is kept: the similarities of the base, the projections of
-the last removals for every r, and the last fitted intervention that is no projection. A larger task is measured in blocks.
+the last removals and the ranks at every r that was asked for, and the last fitted intervention that is no update of those
+similarities. A larger task is measured in blocks.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.diagnostics import Diagnostics, diagnose, diagnose_hybrid
 from analysis.retrieval.interventions import BASE, Intervention, JoinsModels, MapsRows, Step
 from analysis.retrieval.interventions.context import Context
-from analysis.retrieval.interventions.fitting import Fitted, base_sides, fit, fit_blocks, guarded
+from analysis.retrieval.interventions.fitting import Fitted, base_sides, centring_means, fit, fit_blocks, guarded
 from analysis.retrieval.ranking.blocks import fits_in_memory
 from analysis.retrieval.ranking.corrected import CorrectedScores, measure_bias
 from analysis.retrieval.ranking.engine import LabEngine
 from analysis.retrieval.ranking.lists import Lists, ScoreLists
-from analysis.retrieval.ranking.low_rank import Projection
+from analysis.retrieval.ranking.low_rank import CentredScores, Projection
 from analysis.retrieval.ranking.passes import Runner
 from analysis.retrieval.ranking.ranks import RankCounter, RankPass, Splittable, TargetRanks, target_ranks
 from analysis.retrieval.ranking.similarities import Scores
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
-PROJECTIONS = 12  # kept: ten seeds of a random control and the removal they stand beside
+PROJECTIONS, PROJECTED = (
+    12,
+    1 << 28,
+)  # kept: ten seeds of a random control, their removal, components; at most so many bytes
 FITS = 1  # kept at full size; the base is kept by the engine
+CENTRED = 3  # kept: some columns a row each
+RANKED = 512  # ranks of removals that are kept
 Kept = TypeVar("Kept")
 
 
@@ -84,6 +90,8 @@ class Lab:
         self._partner = partner
         self._stages: OrderedDict[str, Scores] = OrderedDict()
         self._projections: OrderedDict[MapsRows, Projection] = OrderedDict()
+        self._ranked: OrderedDict[tuple[MapsRows | None, int], TargetRanks] = OrderedDict()
+        self._centred: OrderedDict[MapsRows, CentredScores] = OrderedDict()
         self._fits: OrderedDict[Intervention, Fitted] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -137,8 +145,7 @@ class Lab:
                 stage, scores = self.first_stage(step.first), self.scores(intervention)
                 return step.ranks_along(setting, values, stage, scores, self.space.qrels)
             if isinstance(step, MapsRows) and is_nested(intervention, step, setting) and not self.in_blocks:
-                projection, _ = self.projection(step.at(setting, 1) or step)  # also where not all can be removed
-                return self.engine.rank_curve(projection, [int(value) for value in values])
+                return self._ranks_without(step.at(setting, 1) or step, values)  # also where not all can be removed
             moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
             one = measure or self.measure
             return [one(single.seeds()[0]).ranks[0] for single in moved]
@@ -164,18 +171,28 @@ class Lab:
             if single is not None:
                 projection, r = self.projection(single)
                 return self.engine.scores(projection, r)
+            centring = intervention.single_centring
+            if centring is not None:
+                return self._centred_at(centring)
             return self.fitted(intervention).scores(device=self.device)
 
     def projection(self, step: MapsRows) -> tuple[Projection, int]:
         """(projection that serves every narrower step of this kind, how many of its directions this step removes)."""
         with self._lock:
             width = self.base.queries.shape[1]
-            context = Context(self.space, *base_sides(self.base))
+            variants = BASE.pool.queries, BASE.pool.candidates
+            context = Context.plain(self.space, *base_sides(self.base), variants)
             widest = step.widest(width)
-            projection = self._held(
-                self._projections, widest,
-                lambda: self.engine.projection(guarded(step, widest.basis, context)), PROJECTIONS,
-            )  # fmt: skip
+            if widest not in self._projections:
+                made = self.engine.projection(guarded(step, widest.basis, context))
+                held = self._projections
+                while held and (
+                    len(held) >= PROJECTIONS or made.nbytes + sum(p.nbytes for p in held.values()) > PROJECTED
+                ):
+                    held.popitem(last=False)
+                held[widest] = made
+            self._projections.move_to_end(widest)
+            projection = self._projections[widest]
             if projection.rank == width - 1 and step.rank_in(width) > projection.rank:
                 step.basis(context)  # refuses all dimensions: the projection has been kept from them
             return projection, step.rank_in(projection.rank)
@@ -223,20 +240,41 @@ class Lab:
             rows, void = self._scores_in_blocks(single)
             counting = RankPass(rows, RankCounter(rows, qrels), f"ranks of {single.spec}", single.label)
             return counting.ranks(self._runner.run(counting)).losing(void), int(void.sum())
-        step, hybrid = single.single_projection, single.hybrid
+        step, hybrid, centring = single.single_projection, single.hybrid, single.single_centring
         if step is not None:
             projection, r = self.projection(step)
             void = self.engine.scores(projection, r).void_queries
-            return self.engine.ranks(projection, r).losing(void), int(void.sum())
+            return self._ranks_without(step, [r])[0].losing(void), int(void.sum())
         if not single.steps:
-            return self.engine.ranks(), 0
-        void = self.fitted(single).void_queries
+            return self._base_ranks(), 0
+        void = self.fitted(single).void_queries if centring is None else self._centred_at(centring).void_queries
         scores = self.scores(single)
         if hybrid is None:
             ranks = target_ranks(scores, qrels)
         else:
             ranks = hybrid.ranks(self.first_stage(hybrid.first), scores, qrels)
         return ranks.losing(void), int(void.sum())
+
+    def _ranks_without(self, step: MapsRows, rs: Sequence[float]) -> list[TargetRanks]:
+        """Ranks with the first r directions of a step's projection removed, for several r. Each is kept, because table,
+        curve and control ask for the same; all that are missing are counted in one go."""
+        projection, _ = self.projection(step)
+        widest = step.widest(self.base.queries.shape[1])
+        wanted = [min(int(r), projection.rank) for r in rs]
+        missing = sorted({r for r in wanted if r and (widest, r) not in self._ranked})
+        found = dict(zip(missing, self.engine.rank_curve(projection, missing), strict=True))
+        ranks = [found[r] if r in found else self._ranked[widest, r] if r else self._base_ranks() for r in wanted]
+        for r, one in found.items():
+            self._held(self._ranked, (widest, r), lambda one=one: one, RANKED)
+        return ranks
+
+    def _base_ranks(self) -> TargetRanks:
+        return self._held(self._ranked, (None, 0), self.engine.ranks, RANKED)
+
+    def _centred_at(self, step: MapsRows) -> CentredScores:
+        return self._held(
+            self._centred, step, lambda: self.engine.centred(*centring_means(step, self.space, self.base)), CENTRED
+        )
 
     def _scores_in_blocks(self, intervention: Intervention) -> tuple[Splittable, np.ndarray]:
         cosines, void = fit_blocks(intervention, self.space, self._runner)

@@ -61,6 +61,10 @@ class Centring(MapsRows):
         return bool(kinds[0][0] == kinds[1][0])
 
     @property
+    def centres(self) -> bool:
+        return True
+
+    @property
     def uses_queries(self) -> bool:
         return True
 

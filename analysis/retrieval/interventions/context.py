@@ -71,6 +71,19 @@ class Context:
             return mean_of([self.queries.live])
         return np.asarray(self.query_statistics().mean, np.float64)
 
+    def about(self, point: np.ndarray) -> np.ndarray:
+        """(D, D) sum of (x - point)(x - point)^T over the live rows of both sides, from their statistics where the space
+        keeps those."""
+        moments = np.zeros((len(point), len(point)))
+        for side, rows in (("queries", self.queries.live), ("candidates", self.candidates.live)):
+            if len(rows) < 2:
+                moments += (rows - point).T @ (rows - point)
+                continue
+            found = self.measure(side, rows)
+            offset = np.asarray(found.mean, np.float64) - point
+            moments += (found.n - 1) * np.asarray(found.covariance, np.float64) + found.n * np.outer(offset, offset)
+        return moments
+
     def both(self, whose: str) -> tuple[Statistics, Statistics]:
         """(statistics of the queries, of the candidates) with their spectra: each side its "own", both the "joint" ones,
         those of the "queries" or those of the "candidates"; "support" is "own" with stored statistics of queries first.

@@ -19,7 +19,7 @@ from analysis.retrieval.ranking.corrected import CandidateBias, CorrectedScores,
 from analysis.retrieval.ranking.passes import Runner
 from analysis.retrieval.ranking.rows import Side, unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
-from analysis.retrieval.ranking.transforms import Transform
+from analysis.retrieval.ranking.transforms import Means, Transform
 from analysis.retrieval.ranking.whitened import WhitenedRows, WhitenedScores
 from analysis.retrieval.realign import Whitening
 from analysis.retrieval.task import SIDES, RetrievalSpace
@@ -190,6 +190,18 @@ def fit_step(step: MapsRows, context: Context) -> tuple[Transform, Transform]:
             f"one for candidates, e.g. two `Affine`.{f' See {step.source}.' if step.source else ''}"
         )
     return pair
+
+
+def centring_means(step: MapsRows, space: RetrievalSpace, base: Fitted) -> tuple[Means, Means]:
+    """What a step that `centres` subtracts from the rows of the base: of queries, of candidates."""
+    sides = base_sides(base)
+    variants = base.intervention.pool.queries, base.intervention.pool.candidates
+    pair = fit_step(step, Context.plain(space, *sides, variants, stored_first=step.prefers_stored))
+    of_queries, of_candidates = (
+        guarded(step, lambda part=part, side=side: part.means_of(len(side.rows)).sparing(side.void))
+        for part, side in zip(pair, sides, strict=True)
+    )
+    return of_queries, of_candidates
 
 
 def guarded(step: Step, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -91,8 +91,17 @@ class Intervention:
     def single_projection(self) -> MapsRows | None:
         """The step of an intervention that does nothing but project plain embeddings, which is a low-rank update of
         similarities that are known; else None."""
-        step = self.linear[0] if len(self.linear) == len(self.steps) == 1 else None
-        return step if step is not None and step.projects else None
+        return next((step for step in self._only_linear if step.projects), None)
+
+    @property
+    def single_centring(self) -> MapsRows | None:
+        """The same of one that does nothing but subtract means."""
+        return next((step for step in self._only_linear if step.centres), None)
+
+    @property
+    def _only_linear(self) -> tuple[MapsRows, ...]:
+        """The one step of an intervention that has one, which maps rows."""
+        return self.linear if len(self.linear) == len(self.steps) == 1 else ()
 
     @property
     def controlled(self) -> Step | None:

@@ -49,14 +49,8 @@ class PrincipalComponents(MapsRows):
     def basis(self, context: Context) -> np.ndarray:
         """(n, D) leading eigenvectors of the second moments, or of the covariance, of the rows of both sides together."""
         parts = [context.queries.live, context.candidates.live]
-        width = parts[0].shape[1]
-        mean = mean_of(parts) if self.centred else np.zeros(width)
-        moments = np.zeros((width, width))
-        for part in parts:
-            for start in range(0, len(part), 4096):
-                block = (part[start : start + 4096] - mean).astype(part.dtype, copy=False)
-                moments += block.T @ block
-        return leading_directions(moments, self.n)
+        about = mean_of(parts) if self.centred else np.zeros(parts[0].shape[1])
+        return leading_directions(context.about(about), self.n)
 
     def widest(self, width: int) -> PrincipalComponents:
         return self if self.n >= width else replace(self, n=min(max(self.n, _MOST_KEPT), width - 1))

@@ -291,6 +291,11 @@ class MapsRows(Step):
         """Whether it does nothing but remove the directions of `basis`, the same on both sides."""
         return False
 
+    @property
+    def centres(self) -> bool:
+        """Whether it does nothing but subtract means: its transforms then give `means_of`."""
+        return False
+
     def basis(self, context: Context) -> np.ndarray:
         """(r, D) orthonormal rows, the most important first; of a step that `projects`."""
         raise NotImplementedError

@@ -8,10 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.retrieval.ranking.common_direction import Deflated
-from analysis.retrieval.ranking.low_rank import ProjectedScores, Projection, nested_tiles
+from analysis.retrieval.ranking.low_rank import CentredScores, ProjectedScores, Projection, nested_tiles
 from analysis.retrieval.ranking.ranks import RankCounter, TargetRanks, canonical_qrels
 from analysis.retrieval.ranking.rows import RowSource
 from analysis.retrieval.ranking.similarities import RowScores
+from analysis.retrieval.ranking.transforms import Means
 from analysis.retrieval.search import Ranking, best_candidates
 
 
@@ -37,6 +38,10 @@ class LabEngine:
         """What is left after removing the first r directions (None: all) of a projection (None: nothing removed)."""
         chosen = projection or self._base
         return ProjectedScores(chosen, chosen.rank if r is None else r)
+
+    def centred(self, queries: Means, candidates: Means) -> CentredScores:
+        """What is left after means are subtracted."""
+        return CentredScores(self._deflated, queries, candidates)
 
     def ranks(
         self, projection: Projection | None = None, r: int | None = None, *, exact_to: int | None = None

@@ -1,4 +1,5 @@
-"""Similarities after a subspace is removed, from cached similarities: a low-rank update instead of a new product.
+"""Similarities after a subspace is removed or means are subtracted, from cached similarities: a low-rank update instead of a
+new product.
 
 With orthonormal v_1 .. v_r, s'(q, c) = (q·c - sum_j (q·v_j)(c·v_j)) / (|q'| |c'|) and |x'|² = |x|² - sum_j (x·v_j)².
 The directions are nested: one projection serves every r, so moving r costs 2 Q C r operations instead of 2 Q C D.
@@ -6,6 +7,9 @@ The directions are nested: one projection serves every r, so moving r costs 2 Q 
 Rows come as x = a m + y (see `deflation`). With w_j = v_j·m, k = 1 - sum_j w_j² and b = sum_j w_j (y·v_j):
 q·c - sum_j (q·v_j)(c·v_j) = y_q·y_c - sum_j (y_q·v_j)(y_c·v_j) - a_q b_c - b_q a_c + k a_q a_c, in which nothing large
 cancels when the removed directions contain the common one.
+
+With means b m + n subtracted instead, one of each group g of rows, (q - mean)·(c - mean) = (y_q - n_g)·(y_c - n_h)
++ (a_q - b_g)(a_c - b_h), which differs from y_q·y_c by a product of as many columns as there are groups, and two.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 from analysis.retrieval.ranking.common_direction import Deflated, Split
 from analysis.retrieval.ranking.rows import VOID, Rows
 from analysis.retrieval.ranking.similarities import Tile, error_bound, pair_slices, rounded
+from analysis.retrieval.ranking.transforms import Means
 from analysis.retrieval.removal import check_basis
 
 _QUERIES, _CANDIDATES = 1500, 1024  # fastest shape of a thin product (r = 327): 6 MB tiles
@@ -39,6 +44,10 @@ class Projection:
     @property
     def rank(self) -> int:
         return len(self.basis)
+
+    @property
+    def nbytes(self) -> int:
+        return self.basis.nbytes + self._query.nbytes + self._candidate.nbytes
 
     def coefficients(self, r: int) -> tuple[np.ndarray, np.ndarray]:
         """(Q, r) and (C, r) float32: y·v_j."""
@@ -135,10 +144,20 @@ def nested_tiles(scores: Sequence[ProjectedScores], queries: np.ndarray | None =
         factors.append((np.ascontiguousarray(left[chosen]), right))
         before = score
     norms = [(score.query_norm[chosen], score.candidate_norm) for score in scores]
-    rows = min(_QUERIES, max(len(similarity), 1))
+    yield from _updated(similarity, factors, norms, [score.error for score in scores])
+
+
+def _updated(
+    similarity: np.ndarray,
+    factors: Sequence[tuple[np.ndarray, np.ndarray]],
+    norms: Sequence[tuple[np.ndarray, np.ndarray]],
+    errors: Sequence[float],
+) -> Iterator[tuple[Tile, int]]:
+    """(tile, which of the factors): the similarities less the products of the first, of the first two factors and so on."""
+    rows, n_candidates = min(_QUERIES, max(len(similarity), 1)), similarity.shape[1]
     values, update = np.empty((2, rows * _CANDIDATES), np.float32)
-    for start in range(0, first.n_candidates, _CANDIDATES):
-        columns = slice(start, min(start + _CANDIDATES, first.n_candidates))
+    for start in range(0, n_candidates, _CANDIDATES):
+        columns = slice(start, min(start + _CANDIDATES, n_candidates))
         for top in range(0, len(similarity), rows):
             part = slice(top, min(top + rows, len(similarity)))
             shape = (part.stop - top, columns.stop - start)
@@ -149,7 +168,7 @@ def nested_tiles(scores: Sequence[ProjectedScores], queries: np.ndarray | None =
                 np.matmul(left[part], right[columns].T, out=change)
                 np.subtract(known, change, out=tile)
                 known = tile
-                yield Tile(top, start, tile, scores[index].error, query_norm[part], candidate_norm[columns]), index
+                yield Tile(top, start, tile, errors[index], query_norm[part], candidate_norm[columns]), index
 
 
 def _factors(score: ProjectedScores, before: ProjectedScores | None) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +185,85 @@ def _factors(score: ProjectedScores, before: ProjectedScores | None) -> tuple[np
         np.concatenate([left[:, done:], query_along, query_shift[:, None]], axis=1),
         np.concatenate([right[:, done:], candidate_shift[:, None], candidate_along], axis=1),
     )
+
+
+class CentredScores:
+    """Scores with a mean subtracted from each row of both sides."""
+
+    def __init__(self, rows: Deflated, queries: Means, candidates: Means) -> None:
+        self._rows, self._sides = rows, (queries, candidates)
+        splits = (rows.queries, rows.candidates)
+        self.n_queries, self.n_candidates = (len(split.rows) for split in splits)
+        self._along, rests, crossed, lengths = [], [], [], []
+        for split, own, other in zip(splits, self._sides, self._sides[::-1], strict=True):
+            along = own.means @ rows.direction  # b of each group
+            rests.append(own.means - along[:, None] * rows.direction)
+            self._along.append(split.along - along[own.kind])
+            other_rests = other.means - (other.means @ rows.direction)[:, None] * rows.direction
+            products, length = self._pass(split, own.kind, rests[-1], other_rests)
+            crossed.append(products)  # (n, G of the other side): (y - n_g)·n_h
+            lengths.append(np.sqrt(length + self._along[-1] ** 2))
+        self._lengths = lengths
+        self.query_norm, self.candidate_norm = (np.maximum(length, VOID).astype(np.float32) for length in lengths)
+        # y_q·n_h + n_g·y_c - n_g·n_h = (y_q - n_g)·n_h + n_g·(y_c - n_h) + n_g·n_h, of which the last two terms go together.
+        query_kind, candidate_kind = (np.eye(len(own.means))[own.kind] for own in self._sides)
+        of_candidates = crossed[1] + candidate_kind @ (rests[1] @ rests[0].T)
+        self._left, self._right = (
+            np.concatenate(parts, axis=1).astype(np.float32)
+            for parts in (
+                (crossed[0], query_kind, -self._along[0][:, None]),
+                (candidate_kind, of_candidates, self._along[1][:, None]),
+            )
+        )
+        reach = float(np.prod([np.sqrt(split.squares.max(initial=0)) for split in splits]))
+        size = float(np.abs(self._left).max(initial=0) * np.abs(self._right).max(initial=0))
+        self.error = 2 * error_bound(len(rows.direction)) * reach + self._left.shape[1] * _ROUNDING * size
+
+    def _pass(
+        self, split: Split, kind: np.ndarray, own: np.ndarray, other: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """((n, G) products of the rests less their group's with the other side's, (n,) their squared lengths)"""
+        products, squares = np.empty((len(split.rows), len(other))), np.empty(len(split.rows))
+        for start, stop in split.rows.spans(1024):
+            rest = self._rows.rest(split, start, stop) - own[kind[start:stop]]
+            products[start:stop] = rest @ other.T
+            squares[start:stop] = np.einsum("ij,ij->i", rest, rest)
+        return products, squares
+
+    @property
+    def void_queries(self) -> np.ndarray:
+        return self._lengths[0] <= VOID
+
+    def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
+        chosen = slice(None) if queries is None else queries
+        norms = [(self.query_norm[chosen], self.candidate_norm)]
+        for tile, _ in _updated(
+            self._rows.similarity[chosen], [(self._left[chosen], self._right)], norms, [self.error]
+        ):
+            yield tile
+
+    def rough(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        values = self._rows.similarity[queries, candidates].astype(np.float64)
+        values -= np.einsum("ij,ij->i", self._left[queries].astype(np.float64), self._right[candidates])
+        return values / (self.query_norm[queries].astype(np.float64) * self.candidate_norm[candidates])
+
+    def pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        result = np.empty(len(queries))
+        for part in pair_slices(len(queries), len(self._rows.direction)):
+            q, c = (self._moved(side, ids[part]) for side, ids in enumerate((queries, candidates)))
+            result[part] = np.einsum("ij,ij->i", q, c)
+        return rounded(result)
+
+    def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
+        return rounded(self._moved(0, queries) @ self._moved(1, np.arange(start, stop)).T)
+
+    def _moved(self, side: int, ids: np.ndarray) -> np.ndarray:
+        """(n, D) float64 unit rows less their mean, 0 where nothing is left."""
+        own, split = self._sides[side], (self._rows.queries, self._rows.candidates)[side]
+        moved = split.rows.take(ids) - own.means[own.kind[ids]]
+        length = np.linalg.norm(moved, axis=1)
+        void = length <= VOID
+        return np.where(void[:, None], 0, moved / np.where(void, 1, length)[:, None])
 
 
 def _norms(side: Split, coefficients: np.ndarray, shared: np.ndarray, kept: float) -> np.ndarray:

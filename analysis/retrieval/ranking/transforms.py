@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -31,6 +31,20 @@ class Transform(Protocol):
 
     def origin(self, position: int | None) -> np.ndarray:
         """(D,) float64: m, of the row that stands at `position` among those it was fitted on; None: of any other row."""
+
+
+class Means(NamedTuple):
+    """What is subtracted from the rows of one side: means (G, D) float64, kind (n,): which of them from each row."""
+
+    means: np.ndarray
+    kind: np.ndarray
+
+    def sparing(self, void: np.ndarray) -> Means:
+        """Nothing is subtracted from some rows (mask (n,)): without a direction, they stay so."""
+        if not void.any():
+            return self
+        none = np.zeros((1, self.means.shape[1]))
+        return Means(np.concatenate([self.means, none]), np.where(void, len(self.means), self.kind))
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,10 @@ class CentredAt:
             rows[part], void[part] = unit_rows(x[part] - self.mean, least=VOID)
         return rows, void
 
+    def means_of(self, n: int) -> Means:
+        """What is subtracted from each of n rows."""
+        return Means(np.asarray(self.mean, np.float64)[None], np.zeros(n, np.int64))
+
     def linear(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, np.float64)
 
@@ -112,6 +130,11 @@ class CentredByModality:
             own = self.kind == n
             rows[own], void[own] = CentredAt(mean)(x[own])
         return rows, void
+
+    def means_of(self, n: int) -> Means:
+        if n != len(self.kind):
+            raise self._refusal(n)
+        return Means(np.asarray(self.means, np.float64), self.kind)
 
     def linear(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, np.float64)

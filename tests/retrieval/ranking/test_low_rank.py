@@ -8,7 +8,10 @@ import pytest
 from analysis.errors import RetrievalError
 from analysis.retrieval.ranking import low_rank, ranks
 from analysis.retrieval.ranking.engine import LabEngine
+from analysis.retrieval.ranking.ranks import target_ranks
+from analysis.retrieval.ranking.transforms import Means
 from analysis.retrieval.recall import hits_of_ranks
+from analysis.retrieval.search import best_candidates
 from tests.retrieval.planted import cloud, dense_order, dense_ranks, random_qrels, unit
 
 
@@ -45,6 +48,36 @@ def test_ranks_and_lists_equal_a_full_recomputation(common, compiled, monkeypatc
         assert np.array_equal(ranking.ids, order[[3, 17], :60])
         expected = np.take_along_axis(similarity[[3, 17]], ranking.ids, 1)
         assert np.allclose(ranking.scores, expected, atol=2e-3 if common == 30 else 1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("common", [0.0, 2.0, 30.0])
+def test_centring_as_an_update_equals_centred_rows(common, compiled, monkeypatch):
+    """Two groups of candidates with a mean each; duplicates, a query that is its mean, a row without a direction."""
+    if compiled:
+        monkeypatch.setattr(ranks, "LARGE", 0)
+    queries, candidates = cloud(40, 48, 0, common=common), cloud(800, 48, 1, common=common)
+    candidates[100:160] = candidates[7]
+    candidates[300] = 0
+    qrels = random_qrels(40, 800, 2)
+    kind = np.arange(800) % 3 // 2
+    kind[100:160] = kind[7]
+    means = np.stack([candidates[kind == n].mean(axis=0, dtype=np.float64) for n in (0, 1)])
+    void = np.arange(800) == 300
+    of_queries = Means(queries[5:6].astype(np.float64), np.zeros(40, np.int64))
+    found = LabEngine(queries, candidates, qrels).centred(of_queries, Means(means, kind).sparing(void))
+    moved = [queries - of_queries.means[0], candidates - means[kind]]
+    moved[1][300] = 0
+    lengths = [np.linalg.norm(side, axis=1, keepdims=True) for side in moved]
+    rows = [side / np.where(length > 0, length, 1) for side, length in zip(moved, lengths, strict=True)]
+    order, similarity = dense_order(*rows)
+    assert target_ranks(found, qrels, exact_to=800).rank.tolist() == dense_ranks(order, qrels)
+    assert found.void_queries.tolist() == [row == 5 for row in range(40)]
+    pairs = np.arange(40), np.arange(290, 330)
+    assert np.allclose(found.pairs(*pairs), similarity[pairs], atol=1e-9)
+    assert np.allclose(found.rough(*pairs)[pairs[0] != 5], similarity[pairs][pairs[0] != 5], atol=1e-4)
+    assert np.allclose(found.block(np.array([3, 5]), 0, 800), similarity[[3, 5]], atol=1e-9)
+    assert np.array_equal(best_candidates(found, 60, np.array([3, 17])).ids, order[[3, 17], :60])
 
 
 def test_float64_rows_are_settled_in_float64():
