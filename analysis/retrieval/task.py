@@ -18,7 +18,7 @@ from analysis.sae.codes import Codes
 
 SIDES = ("queries", "candidates")
 _KEPT_STATISTICS = 2  # both sides of one whitening: 150 MB each at 3,584 dimensions
-_HELD = 64 << 20  # bytes of an array up to which it is kept; a larger one is read again, mostly from the file cache
+_HELD = 32 << 20  # bytes of an array up to which it is kept; a larger one is read again, mostly from the file cache
 
 
 class LazyRows(Mapping[str, np.ndarray]):
