@@ -64,8 +64,10 @@ Load = Callable[[ModelRequest, Callable[[int, int], None]], "Backbone"]  # the s
 class ModelSlot:
     """Holds at most one loaded backbone. Thread-safe; make one for the whole process."""
 
-    def __init__(self, load: Load | None = None) -> None:
-        self._load = load or load_request
+    def __init__(self, load: Load | None = None, *, before_freeing: Callable[[], None] = gc.unfreeze) -> None:
+        """load: how a backbone comes. before_freeing: the app sets objects aside from the garbage collector; those of a
+        model that refer to each other must be found again."""
+        self._load, self._before_freeing = load or load_request, before_freeing
         self._lock = threading.Lock()  # held while a model is loaded, used or freed
         self._backbone: Backbone | None = None
         self._loaded: LoadedModel | None = None
@@ -137,7 +139,7 @@ class ModelSlot:
     def _free(self) -> None:
         backbone, self._backbone, self._loaded = self._backbone, None, None
         if backbone is not None:
-            gc.unfreeze()  # the app sets objects aside; those of a model that refer to each other must be found again
+            self._before_freeing()
             backbone.unload()
 
     def _acquire(self, doing: str, patience: float, tell: Callable[[str], None]) -> None:

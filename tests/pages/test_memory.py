@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import types
 import weakref
 from collections.abc import Iterator
@@ -46,6 +47,22 @@ def test_a_run_without_imports_sets_nothing_aside() -> None:
     memory.set_aside()
     assert len(kept) == 1000
     assert gc.get_freeze_count() <= before
+
+
+def test_what_is_taken_back_is_set_aside_again() -> None:
+    memory.set_aside()
+    memory.take_back()
+    assert gc.get_freeze_count() == 0
+    memory.set_aside()
+    assert gc.get_freeze_count() > 50_000
+
+
+def test_asking_whether_anything_is_new_costs_nothing() -> None:
+    memory.set_aside()
+    start = time.process_time()
+    for _ in range(1000):
+        memory.set_aside()
+    assert time.process_time() - start < 0.05
 
 
 def test_new_modules_and_a_while_later_are_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:

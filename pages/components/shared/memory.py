@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 
-PERIOD = 300.0  # seconds after which what was set aside is looked through once more
+PERIOD = 60.0  # seconds after which what was set aside is looked through once more
 _modules = 0
 _looked = 0.0
 
@@ -20,9 +20,18 @@ def set_aside() -> None:
     """
     global _modules, _looked
     now = time.monotonic()
-    if len(sys.modules) <= _modules and gc.get_freeze_count() and now - _looked < PERIOD:
+    if (
+        len(sys.modules) <= _modules and now - _looked < PERIOD
+    ):  # how many are set aside is no cheap question: it counts them
         return
     gc.unfreeze()
     gc.collect()
     gc.freeze()
     _modules, _looked = len(sys.modules), now
+
+
+def take_back() -> None:
+    """Everything is looked through again: something large that was set aside with the libraries is to be freed."""
+    global _modules
+    _modules = 0
+    gc.unfreeze()
