@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.concepts import examples
@@ -164,14 +165,18 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.subheader("How strongly it fires", anchor=False)
-        chart = concept_histogram(
-            pictures.values,
-            captions.values,
-            n_image=known.n_images,
-            n_text=known.n_texts,
-            data=store.caption,
-            height=330,
-        )
+
+        def draw() -> go.Figure:
+            return concept_histogram(
+                pictures.values,
+                captions.values,
+                n_image=known.n_images,
+                n_text=known.n_texts,
+                data=store.caption,
+                height=330,
+            )
+
+        chart = caching.drawn(store, ("histogram", concept), draw)
         measure = pins.measure("concept", [store], concept=concept)
         title = f"How strongly concept {concept_cards.title(store, concept)} fires"
         command = commands.concept_examples(store, concept)
@@ -193,7 +198,7 @@ def table_of_scores(
     store: Store, concept: int, shown: Sequence[scores.Score], name: str, title: str, measure: dict[str, Any]
 ) -> None:
     """Some scores as a table that can be pinned."""
-    found = score_table(store, concept, shown)
+    found = caching.drawn(store, (name, concept), lambda: score_table(store, concept, shown))
     st.table(found.set_index("score"), border="horizontal")
     part = pins.table(
         lambda: found.drop(columns="what it says"), pins.Pin(sentence=title, measure=measure),

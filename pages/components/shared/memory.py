@@ -20,7 +20,7 @@ def set_aside() -> None:
     """
     global _modules, _looked
     now = time.monotonic()
-    if len(sys.modules) <= _modules and gc.get_freeze_count() and now - _looked < PERIOD:
+    if len(sys.modules) <= _modules and now - _looked < PERIOD:  # gc.get_freeze_count() would walk all that is frozen
         return
     gc.unfreeze()
     gc.collect()
