@@ -35,6 +35,11 @@ BELIEF_HELP = (
     "concepts."
 )
 
+SECOND_HELP = (
+    "soft-WPMI of CLIP-Dissect: which word of the captions a contrastive model of the same data finds on the strongest samples "
+    "of the concept and on few others. A word is the mean of the captions with it, from pairs that are not asked about."
+)
+
 TRUTH_HELP = (
     "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
     "scenes and tested on the other, both ways, as the name is; of the untrained SAE the median."
@@ -109,6 +114,8 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
     named = bool(str(row["name"] or ""))
     if not (store.older and pd.isna(row["word_f1"])):
         st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
+    if second := belief.second_sentence(row, caching.untrained_median(store, "word_second")):
+        st.markdown(second, help=SECOND_HELP)
     with guard("What else is known of it", stop=False):
         beyond_words(store, concept)
     return parts[0].partition("] ")[2]
