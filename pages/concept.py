@@ -40,6 +40,10 @@ SECOND_HELP = (
     "of the concept and on few others. A word is the mean of the captions with it, from pairs that are not asked about."
 )
 
+LABEL_HELP = (
+    "Which of its words, or all together, is chosen on one half of the pairs, the half that `name --model` shows to a model, "
+    "and tested on the other."
+)
 TRUTH_HELP = (
     "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
     "scenes and tested on the other, both ways, as the name is; of the untrained SAE the median."
@@ -122,7 +126,11 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
 
 
 def beyond_words(store: Store, concept: int) -> None:
-    """What the ground truth of the data and a second SAE say of it, where there are any."""
+    """What a label that somebody gave predicts, and what the ground truth of the data and a second SAE say of the concept,
+    where there are any."""
+    if (label := caching.labels(store).get(concept)) is not None:
+        f1 = caching.label_f1(store, concept, label.text)
+        st.markdown(belief.label_sentence(label.text, label.author, f1), help=LABEL_HELP)
     if (known := caching.truth(store)) is not None:
         word = int(known.held.word[concept])
         attribute = str(known.attributes[word]) if word >= 0 else ""

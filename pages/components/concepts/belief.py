@@ -55,6 +55,16 @@ def second_sentence(row: pd.Series, untrained: float | None) -> str:
     return f"A second model ({model}) would rather say **{said}**{place}."
 
 
+def label_sentence(text: str, author: str, f1: float) -> str:
+    """What the words of a label predict, whoever gave it: of the half of the samples that no model is shown."""
+    who = f" by {safe.words(author, 60)}" if author else ""
+    said = f"The label “{safe.words(text, 60)}”{who}"
+    if np.isnan(f1):
+        return f"{said} could not be tested: the captions hold none of its words, or it fires on too few samples."
+    verdict = "" if f1 >= SUPPORTED_F1 else ": not supported"
+    return f"{said} predicts on which unseen samples it fires: F1 **{f1:.2f}**{verdict}."
+
+
 def true_sentence(attribute: str, f1: float, untrained: float) -> str:
     """What a concept stands for by the ground truth of generated data; attribute "" where it could not be tested; untrained:
     the median F1 of the untrained SAE, NaN without one."""

@@ -32,6 +32,7 @@ from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
+    from analysis.concepts.evidence import Evidence
     from analysis.concepts.search import Index
     from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
@@ -721,6 +722,23 @@ def truth(store: Store) -> Truth | None:
     from analysis.demo.truth import truth_of
 
     return truth_of(store)
+
+
+@st.cache_resource(max_entries=3, show_spinner="Reading the words of all samples", hash_funcs=BY_KEY)
+def _evidence(store: Store) -> Evidence:
+    from analysis.build.rescore import pair_rows
+    from analysis.build.score import evidence_of
+
+    return evidence_of(store.samples["text"].tolist(), pair_rows(store))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+def label_f1(store: Store, concept: int, text: str) -> float:
+    """What a label predicts on samples that no model was shown; NaN where that cannot be tested."""
+    from analysis.concepts.held_out import label_f1
+
+    modality = float(store.concepts["modality_score"].iat[concept])
+    return label_f1(store.codes, _evidence(store), concept, modality, text)
 
 
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
