@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.concepts import examples
@@ -34,6 +35,15 @@ BELIEF_HELP = (
     "concepts."
 )
 
+SECOND_HELP = (
+    "soft-WPMI of CLIP-Dissect: which word of the captions a contrastive model of the same data finds on the strongest samples "
+    "of the concept and on few others. A word is the mean of the captions with it, from pairs that are not asked about."
+)
+
+LABEL_HELP = (
+    "Which of its words, or all together, is chosen on one half of the pairs, the half that `name --model` shows to a model, "
+    "and tested on the other."
+)
 TRUTH_HELP = (
     "The generator of these pictures knows objects, numbers, grounds and layouts. The attribute is chosen on one half of the "
     "scenes and tested on the other, both ways, as the name is; of the untrained SAE the median."
@@ -108,13 +118,19 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
     named = bool(str(row["name"] or ""))
     if not (store.older and pd.isna(row["word_f1"])):
         st.markdown(belief.sentence(row, named, caching.untrained_median(store, "word_f1")), help=BELIEF_HELP)
+    if second := belief.second_sentence(row, caching.untrained_median(store, "word_second")):
+        st.markdown(second, help=SECOND_HELP)
     with guard("What else is known of it", stop=False):
         beyond_words(store, concept)
     return parts[0].partition("] ")[2]
 
 
 def beyond_words(store: Store, concept: int) -> None:
-    """What the ground truth of the data and a second SAE say of it, where there are any."""
+    """What a label that somebody gave predicts, and what the ground truth of the data and a second SAE say of the concept,
+    where there are any."""
+    if (label := caching.labels(store).get(concept)) is not None:
+        f1 = caching.label_f1(store, concept, label.text)
+        st.markdown(belief.label_sentence(label.text, label.author, f1), help=LABEL_HELP)
     if (known := caching.truth(store)) is not None:
         word = int(known.held.word[concept])
         attribute = str(known.attributes[word]) if word >= 0 else ""
@@ -164,14 +180,18 @@ def numbers(store: Store, concept: int, pictures: examples.Firing, captions: exa
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.subheader("How strongly it fires", anchor=False)
-        chart = concept_histogram(
-            pictures.values,
-            captions.values,
-            n_image=known.n_images,
-            n_text=known.n_texts,
-            data=store.caption,
-            height=330,
-        )
+
+        def draw() -> go.Figure:
+            return concept_histogram(
+                pictures.values,
+                captions.values,
+                n_image=known.n_images,
+                n_text=known.n_texts,
+                data=store.caption,
+                height=330,
+            )
+
+        chart = caching.drawn(store, ("histogram", concept), draw)
         measure = pins.measure("concept", [store], concept=concept)
         title = f"How strongly concept {concept_cards.title(store, concept)} fires"
         command = commands.concept_examples(store, concept)
@@ -193,7 +213,7 @@ def table_of_scores(
     store: Store, concept: int, shown: Sequence[scores.Score], name: str, title: str, measure: dict[str, Any]
 ) -> None:
     """Some scores as a table that can be pinned."""
-    found = score_table(store, concept, shown)
+    found = caching.drawn(store, (name, concept), lambda: score_table(store, concept, shown))
     st.table(found.set_index("score"), border="horizontal")
     part = pins.table(
         lambda: found.drop(columns="what it says"), pins.Pin(sentence=title, measure=measure),

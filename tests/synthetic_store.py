@@ -203,6 +203,7 @@ def _concepts(world: _World) -> pd.DataFrame:
             "map_x": np.where(alive, np.cos(angle), np.nan).astype(np.float32),
             "map_y": np.where(alive, np.sin(angle), np.nan).astype(np.float32),
             "name": [name if live else "" for name, live in zip(names, alive, strict=True)],
+            "second_word": "", "second_model": "",
         }
     )  # fmt: skip
     return planted.assign(**{name: np.nan for name in score_names() if name not in planted})  # `rescore` computes them

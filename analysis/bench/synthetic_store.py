@@ -24,7 +24,7 @@ from analysis.sae.codes import Codes
 from analysis.store.schema import MANIFEST
 from analysis.store.write import StoreWriter
 
-GENERATOR = 3  # raise it when stores made before are no longer what this makes
+GENERATOR = 4  # raise it when stores made before are no longer what this makes
 CAPTIONS = 4  # of each picture
 ATTRIBUTED = 20_000  # pairs that attribution is averaged over
 PICTURES = 48
@@ -144,7 +144,8 @@ def _concepts(codes: Codes, is_image: np.ndarray, atoms: np.ndarray) -> pd.DataF
             "bridge_off_diagonal": bridge[2], "bridge_abs_sum": bridge[3],
             "bridge_partner": rng.integers(0, k, k), "attribution": attribution.total,
             "attribution_image": attribution.image, "attribution_text": attribution.text, "map_x": x, "map_y": y,
-            "name": [", ".join(row) for row in rng.choice(WORDS, (k, 3))],
+            "name": [", ".join(row) for row in rng.choice(WORDS, (k, 3))], "second_word": rng.choice(WORDS, k),
+            "second_model": "drawn",
         }
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from analysis.build.score import (
     evidence_of,
     neighbour_table,
     retrieval_pairs,
+    second_words,
     untrained_table,
 )
 from analysis.build.second import second_backbone
@@ -98,7 +99,7 @@ def _write(
     progress: Progress,
 ) -> None:
     scores = [name for name in score_names() if f"{SCORE}{name}" in stale]
-    if old is None or scores or stale & {"bridges", "names", "map", "untrained"}:
+    if old is None or scores or stale & {"bridges", "names", "map", "second", "untrained"}:
         _write_concepts(writer, base, old, scores, stale, effects, progress)
     else:
         for name in ("concepts.parquet", "bridges.parquet", UNTRAINED):
@@ -162,6 +163,8 @@ def _write_concepts(
     progress("score", 1, 3)
     if old is None or "names" in stale:
         columns["name"] = np.asarray(concept_names(inputs), object)
+    if old is None or "second" in stale:
+        columns |= {name: np.asarray(words, object) for name, words in second_words(inputs).items()}
     if old is None or "untrained" in stale or {score.name for score in controlled()} & set(scores):
         start = untrained_sae(base.cache_dir / base.config["sae"]["path"])
         if start is not None:

@@ -71,7 +71,13 @@ def score_tables(inputs: ScoreInputs) -> tuple[pd.DataFrame, pd.DataFrame]:
     permutation null.
     """
     table = pd.DataFrame(compute(inputs))
-    table = table.assign(bridge_partner=bridge_partner(inputs), map_x=np.nan, map_y=np.nan, name=concept_names(inputs))
+    table = table.assign(
+        bridge_partner=bridge_partner(inputs),
+        map_x=np.nan,
+        map_y=np.nan,
+        name=concept_names(inputs),
+        **second_words(inputs),
+    )
     return table.loc[:, list(concept_columns())], inputs.bridges[1]
 
 
@@ -83,6 +89,15 @@ def bridge_partner(inputs: ScoreInputs) -> np.ndarray:
 def concept_names(inputs: ScoreInputs) -> list[str]:
     """The words that name each concept on samples that did not choose them; "" where none does."""
     return [""] * inputs.n_concepts if inputs.held_out is None else inputs.held_out.name.tolist()
+
+
+def second_words(inputs: ScoreInputs) -> dict[str, list[str]]:
+    """second_word: what a second, contrastive model would call each concept, "" where it cannot say; second_model: which."""
+    found, evidence = inputs.dissection, inputs.evidence
+    best = np.full(inputs.n_concepts, -1) if found is None else found.best()
+    words = [str(evidence.spelled[word]) if evidence is not None and word >= 0 else "" for word in best]
+    model = inputs.second.backbone if inputs.second is not None else ""
+    return {"second_word": words, "second_model": [model if word else "" for word in words]}
 
 
 def evidence_of(texts: Sequence[str], rows: PairRows) -> Evidence:

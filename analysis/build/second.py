@@ -39,4 +39,4 @@ def second_backbone(cache: Path, config: Mapping[str, Any], sample_ids: np.ndarr
     if not found:
         return None
     *_, other, position = min(found, key=lambda entry: entry[:3])
-    return Second(other.mapped_embeddings(), position, other.backbone)
+    return Second(other.mapped_embeddings(), position, other.backbone, other.contrastive)

@@ -43,7 +43,7 @@ def main() -> None:
 for _command in (
     building.build, building.extract, building.train_sae, building.encode, building.score,
     saes.import_sae, saes.export_sae, saes.import_embeddings,
-    stores.list_stores, stores.verify, stores.rescore, stores.concept_effects, browsing.concepts,
+    stores.list_stores, stores.verify, stores.rescore, stores.concept_effects, stores.name, browsing.concepts,
     measuring.retrieve, query, measuring.effects, measuring.reproduce,
     reporting.deck, reporting.report, reporting.notes,
     making.demo, making.bench,

@@ -1,4 +1,5 @@
-"""list, verify, rescore, concept-effects: what lies in the cache, whether it is intact, and its tables brought up to date."""
+"""list, verify, rescore, concept-effects, name: what lies in the cache, whether it is intact, its tables brought up to date,
+and names by a model."""
 
 from __future__ import annotations
 
@@ -81,3 +82,52 @@ def concept_effects(store: Path, tasks: str, top: int) -> None:
                 change, low, high = (100 * value for value in (row.difference, row.low, row.high))
                 name = names[row.concept] or "no shared meaning found"
                 click.echo(f"  {row.concept:>6}  {change:+.2f} [{low:+.2f}, {high:+.2f}]  {name}")
+
+
+@click.command()
+@click.argument("store", type=UserPath())
+@click.option(
+    "--model",
+    required=True,
+    metavar="PATH|URL",
+    help="A local chat model that reads pictures, or an OpenAI-compatible server such as http://127.0.0.1:8000/v1; its "
+    "key is read from $OPENAI_API_KEY.",
+)
+@click.option("--served", default="", metavar="NAME", help="The model's name on a server that has several.")
+@click.option("--concepts", default="", metavar="3,7,...", help="These concepts; the loudest by default.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many of the loudest.")
+@click.option("--unnamed", is_flag=True, help="Only those for which no shared meaning was found.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:0|mps", help="Of a local model.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=60,
+    show_default=True,
+    help="Seconds to wait for an answer of a server.",
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be sent, to whom, and stop.")  # fmt: skip
+def name(
+    store: Path, model: str, served: str, concepts: str, limit: int, unnamed: bool, device: str, timeout: float,
+    only_plan: bool,
+) -> None:  # fmt: skip
+    """Let a vision-language model name concepts of STORE from pictures and captions they fire on. Its names are labels of one
+    more author, tested on samples that it did not see; what people named stays. Goes on where it stopped."""
+    from analysis.build import naming
+    from analysis.store import open_store
+
+    try:
+        asked = [int(part) for part in concepts.split(",") if part.strip()]
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{concepts!r} is not a list of numbers such as 3,7", param_hint="--concepts"
+        ) from error
+    opened = open_store(store)
+    chosen = naming.chosen(opened, asked, limit=limit, unnamed=unnamed)
+    click.echo(naming.plan(opened, chosen, model))
+    if only_plan:
+        return
+    from analysis.models.chat import open_chat
+
+    chat = open_chat(model, served=served, device=device, timeout=timeout)
+    found = naming.name_concepts(opened, chosen, chat, say=click.echo, progress=Bars())
+    click.echo("\n".join(naming.lines(found, opened)))

@@ -35,6 +35,10 @@ class Centred:
         self.width = int(vectors.shape[1])
         self._means = [self._mean(rows) for rows in self.groups]
 
+    def present(self) -> np.ndarray:
+        """(N,) bool: which samples have an embedding."""
+        return self._position >= 0
+
     def unit(self, group: int, rows: np.ndarray) -> np.ndarray:
         """(n, D) float32 of some samples of a group; zeros for one without direction."""
         return _unit(self._raw(rows) - self._means[group])

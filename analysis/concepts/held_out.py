@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from analysis.concepts.evidence import Evidence
 from analysis.concepts.metrics import IMAGE_TO, TEXT_FROM
-from analysis.concepts.names import same_noun
+from analysis.concepts.names import same_noun, words_of
 from analysis.sae.codes import Codes
 
 FIRES = 0.5  # of its maximum: what counts as firing when a word is judged
@@ -72,6 +72,28 @@ def word_f1(
     """(K, V) F1 of "fires at half of its maximum or more" for "the word is there". strength (N, K) activations, words
     (N, V) of 0 and 1, weight (N,) of the samples; peak (K,): the maxima, of these samples unless given."""
     return _f1(*_overlap(_fires(strength, weight, peak), words, weight))
+
+
+def label_f1(codes: Codes, evidence: Evidence, concept: int, modality: float, label: str) -> float:
+    """F1 of "fires at half its maximum or more" for the words of a label whose giver saw the first half alone: on the second
+    half. Which of its words, or all together, is chosen on the first. NaN where none of them is known, or the concept
+    fires in one half only."""
+    wanted = words_of(label)
+    columns = [[slot for slot, word in enumerate(evidence.spelled) if same_noun(str(word), one)] for one in wanted]
+    columns = [found for found in columns if found]
+    if not columns:
+        return float("nan")
+    there = [np.asarray(evidence.words[:, found].sum(axis=1)).ravel() > 0 for found in columns]
+    candidates = sp.csr_array(np.stack([*there, np.all(there, axis=0)], axis=1).astype(np.float64))
+    weight = _weights(evidence)[int(place_of(np.asarray([modality]))[0])]
+    found = []
+    for half in (0, 1):
+        rows = np.flatnonzero((evidence.half == half) & (weight > 0))
+        strength = sp.csr_array(sp.csc_array(codes[rows].to_csr().astype(np.float64))[:, [concept]])
+        if not strength.nnz or not len(rows):
+            return float("nan")
+        found.append(word_f1(strength, sp.csr_array(candidates[rows]), weight[rows])[0])
+    return float(found[1][int(np.argmax(found[0]))])
 
 
 def _weights(evidence: Evidence) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.concepts import coherence
 from analysis.concepts.bridges import Bridge, bridges
 from analysis.concepts.coherence import Centred
+from analysis.concepts.dissect import Dissection, dissect
 from analysis.concepts.evidence import Evidence
 from analysis.concepts.held_out import HeldOut, hold_out
 from analysis.concepts.metrics import Attribution, attribution_score, energy, frequency, modality_score
@@ -42,11 +43,13 @@ class PairRows:
 
 @dataclass(frozen=True)
 class Second:
-    """Embeddings by another backbone: vectors (M, D'), and the row (N,) in which each sample lies, -1 for none."""
+    """Embeddings by another backbone: vectors (M, D'), and the row (N,) in which each sample lies, -1 for none; contrastive:
+    pictures and captions lie in one space, so that it can say which word fits a picture."""
 
     vectors: np.ndarray
     position: np.ndarray
     backbone: str
+    contrastive: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,16 @@ class ScoreInputs:
     def held_out(self) -> HeldOut | None:
         """The names and how far they hold on samples that did not choose them; None without words."""
         return None if self.evidence is None else hold_out(self.codes, self.evidence, _modality(self))
+
+    @cached_property
+    def dissection(self) -> Dissection | None:
+        """What a second, contrastive model says of every word; None without one, or without words."""
+        if self.second is None or not self.second.contrastive or self.evidence is None:
+            return None
+        groups = [self.rows.images, self.rows.texts]
+        return dissect(
+            self.codes, self.evidence, Centred(self.second.vectors, groups, self.second.position), _modality(self)
+        )
 
     @property
     def modalities(self) -> list[np.ndarray]:
@@ -259,6 +272,12 @@ def _second_opinion(inputs: ScoreInputs) -> np.ndarray:
     return coherence.monosemanticity(inputs.codes, found)
 
 
+def _word_second(inputs: ScoreInputs) -> np.ndarray:
+    if inputs.dissection is None or inputs.held_out is None:
+        return inputs.missing()
+    return inputs.dissection.standing(inputs.held_out.word)
+
+
 def _paired_rate(inputs: ScoreInputs) -> np.ndarray:
     """Over pairs: fires on both sides / fires on either."""
     if not inputs.has_pairs:
@@ -325,6 +344,13 @@ SCORES: dict[str, Score] = {
             "Share of the activation that lies on samples with one word, less chance, on samples that did not choose the "
             "word: what fires strongly shares something.",
             _held_out("purity"), title="strength-weighted word purity", range=(None, 1), format="%.2f", ends=(),
+            places=("concept",), control=True,
+        ),
+        Score(
+            "word_second", "name, second model",
+            "Of all words, the share that a second, contrastive model finds to fit less than the concept's own (soft-WPMI of "
+            "CLIP-Dissect): 100 % it would say the same word, 50 % a word that was drawn.",
+            _word_second, title="standing of the name in a second model", range=(0, 1), format="percent", ends=(),
             places=("concept",), control=True,
         ),
         Score(

@@ -28,6 +28,7 @@ from analysis.store.schema import (
     OTHER_CONCEPT_COLUMNS,
     SAMPLE_COLUMNS,
     SCHEMA,
+    SECOND_COLUMNS,
     SIDES,
     UNTRAINED,
     concept_columns,
@@ -206,7 +207,10 @@ class Store:
         """One row per concept, the row number is the concept id. Columns: schema.concept_columns(); a score that is newer
         than the store's tables is NaN, see `older_note`."""
         table = self._table("concepts.parquet", OTHER_CONCEPT_COLUMNS, self.n_concepts)
-        scores = [column for column in concept_columns() if column not in OTHER_CONCEPT_COLUMNS]
+        for column in SECOND_COLUMNS:
+            if column not in table:
+                table[column] = ""
+        scores = [column for column in concept_columns() if column not in (*OTHER_CONCEPT_COLUMNS, *SECOND_COLUMNS)]
         for column in scores:
             if column not in table:
                 table[column] = np.nan

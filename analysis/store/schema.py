@@ -19,6 +19,7 @@ SAMPLE_COLUMNS = (
     "sample_id", "pair_id", "modality", "text", "instruction", "thumb", "source", "split", "licence",
 )  # fmt: skip
 OTHER_CONCEPT_COLUMNS = ("bridge_partner", "map_x", "map_y", "name")  # beside one column a score
+SECOND_COLUMNS = ("second_word", "second_model")  # "" where no second model was asked; tables made before lack them
 BRIDGE_COLUMNS = ("image_concept", "text_concept", "coactivation", "cosine", "bridge", "null_quantile", "excess")
 EFFECT_COLUMNS = ("task", "concept", "k", "base", "difference", "low", "high")
 SIDES = ("queries", "candidates")
@@ -26,7 +27,7 @@ NO_PAIRS = "none"  # facts.pairs_from of a store without image-text pairs: bridg
 EFFECTS = "effects.parquet"  # what the removal of each concept alone does to recall; only where it was measured
 UNTRAINED = "untrained.parquet"  # scores of the SAE that training started from; only where a build kept it
 PART_VERSIONS = {  # raised when the numbers change
-    "bridges": 1, "effects": 1, "map": 1, "names": 2, "neighbours": 1, "results": 1, "untrained": 1,
+    "bridges": 1, "effects": 1, "map": 1, "names": 2, "neighbours": 1, "results": 1, "second": 1, "untrained": 1,
 }  # fmt: skip
 _OF_SCHEMA_1 = (
     "energy", "energy_image", "energy_text", "modality_score", "frequency", "frequency_image", "frequency_text",
@@ -37,7 +38,7 @@ _OF_SCHEMA_1 = (
 
 def concept_columns() -> tuple[str, ...]:
     """Columns of concepts.parquet: the scores, then the rest."""
-    return (*score_names(), *OTHER_CONCEPT_COLUMNS)
+    return (*score_names(), *OTHER_CONCEPT_COLUMNS, *SECOND_COLUMNS)
 
 
 def is_derived(name: str) -> bool:

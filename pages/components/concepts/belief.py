@@ -8,7 +8,9 @@ import pandas as pd
 
 from analysis.concepts.held_out import SUPPORTED_F1, place_of
 from analysis.concepts.metrics import CONSTANT, DENSE
+from analysis.concepts.names import same_noun
 from analysis.concepts.twins import TWINS
+from pages.components.shared import safe
 
 NO_NAME = "no shared meaning found"
 TWO_MEANINGS = 0.7  # polysemanticity from which the strongest samples fall into two groups that have little in common
@@ -30,6 +32,37 @@ def sentence(row: pd.Series, named: bool, untrained: float | None) -> str:
         f"**No shared meaning found**: no word predicts on which unseen {where} it fires (F1 {f1:.2f}{control}). "
         "It may still stand for something that captions do not say."
     )
+
+
+def second_sentence(row: pd.Series, untrained: float | None) -> str:
+    """What a second, contrastive model would call the concept (soft-WPMI), beside its name; "" where none was asked. untrained:
+    the standing of names in it for the untrained SAE (its median)."""
+    word, name, stands = str(row["second_word"] or ""), str(row["name"] or ""), float(row["word_second"])
+    if not word:
+        return ""
+    model, said = safe.words(row["second_model"], 60), safe.words(word, 60)
+    if not name:
+        return f"A second model ({model}) would say **{said}**, which is no name: no word holds on unseen samples."
+    words = name.split(", ")
+    if any(same_noun(word, one) for one in words):
+        return f"A second model ({model}) agrees: of all words **{said}** fits best what it fires on."
+    control = "" if untrained is None or np.isnan(untrained) else f" (untrained SAE {100 * untrained:.0f} %)"
+    place = (
+        ""
+        if np.isnan(stands)
+        else f"; “{safe.words(words[0], 60)}” fits it better than {100 * stands:.0f} % of the words{control}"
+    )
+    return f"A second model ({model}) would rather say **{said}**{place}."
+
+
+def label_sentence(text: str, author: str, f1: float) -> str:
+    """What the words of a label predict, whoever gave it: of the half of the samples that no model is shown."""
+    who = f" by {safe.words(author, 60)}" if author else ""
+    said = f"The label “{safe.words(text, 60)}”{who}"
+    if np.isnan(f1):
+        return f"{said} could not be tested: the captions hold none of its words, or it fires on too few samples."
+    verdict = "" if f1 >= SUPPORTED_F1 else ": not supported"
+    return f"{said} predicts on which unseen samples it fires: F1 **{f1:.2f}**{verdict}."
 
 
 def true_sentence(attribute: str, f1: float, untrained: float) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.concepts.tokens import AGGREGATIONS, POOLED, set_apart, spike, strengths
@@ -51,13 +55,8 @@ def section(store: Store, concept: int) -> None:
         with column:
             _picture(store, concept, view, everything)
     for view in [view for view in views if view.grid is None][:n_captions]:
-        chart = token_strip(
-            view.strings,
-            view.roles,
-            activation=activation(view, concept),
-            aside=None if everything else set_apart(view.roles),
-            concept=f"concept {concept}",
-            data=store.caption,
+        chart = caching.drawn(
+            store, ("strip", concept, view.row, everything), partial(_strip, store, concept, view, everything)
         )
         name = f"{store.name}-concept-{concept}-tokens-{view.row}-{counted}"
         _follow(name, view.row, downloads.figure(chart, name, select=("points",), pin=_pin(store, concept, view.row)))
@@ -108,25 +107,33 @@ def activation(view: TokenView, concept: int) -> np.ndarray:
     return np.where(np.asarray(view.codes.indices) == concept, np.asarray(view.codes.values), 0).max(axis=1, initial=0)
 
 
-def _picture(store: Store, concept: int, view: TokenView, everything: bool) -> None:
+def _strip(store: Store, concept: int, view: TokenView, everything: bool) -> go.Figure:
+    return token_strip(
+        view.strings, view.roles, activation=activation(view, concept), aside=None if everything else set_apart(view.roles),
+        concept=f"concept {concept}", data=store.caption,
+    )  # fmt: skip
+
+
+def _patches(path: Path, concept: int, view: TokenView, grid: tuple[int, int], everything: bool) -> go.Figure:
     from PIL import Image
 
-    path = store.thumb_path(view.row)
-    if path is None or view.grid is None or view.cells is None:
-        return
-    shown = activation(view, concept)
+    shown, cells = activation(view, concept), np.asarray(view.cells)
     if not everything:
         shown = np.where(set_apart(view.roles), 0, shown)
     with Image.open(path) as image:
-        chart = patch_grid(
-            image.convert("RGB"),
-            view.grid,
-            token_ids=view.cells.tolist(),
-            box=view.box,
-            activation=shown[view.cells],
-            concept=f"concept {concept}",
-            width=300,
-        )
+        return patch_grid(
+            image.convert("RGB"), grid, token_ids=cells.tolist(), box=view.box, activation=shown[cells],
+            concept=f"concept {concept}", width=300,
+        )  # fmt: skip
+
+
+def _picture(store: Store, concept: int, view: TokenView, everything: bool) -> None:
+    path = store.thumb_path(view.row)
+    if path is None or view.grid is None or view.cells is None:
+        return
+    chart = caching.drawn(
+        store, ("patches", concept, view.row, everything), partial(_patches, path, concept, view, view.grid, everything)
+    )
     name = f"{store.name}-concept-{concept}-patches-{view.row}"
     event = downloads.figure(
         chart,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from pages.components.shared import memory, scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
+    from analysis.concepts.evidence import Evidence
     from analysis.concepts.search import Index
     from analysis.concepts.tokens import Tokens
     from analysis.concepts.twins import Shared, Twins
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 _NEAR = 50  # strongest samples looked through for each picture that is shown, before all are
 SWEEP_SECONDS = 600.0
+Drawn = TypeVar("Drawn")
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
 
 
@@ -330,6 +332,20 @@ def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -
     buffer = io.BytesIO()
     sheet.save(buffer, format="WEBP", quality=75, method=0)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@st.cache_resource(max_entries=10_000, show_spinner=False, hash_funcs=BY_KEY)
+def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
+    """(the strongest pictures of a concept side by side, what `faces` says of them)"""
+    rows, mark = faces(store, concept, count)
+    return strip(store, rows, side, mark), mark
+
+
+@st.cache_resource(max_entries=96, show_spinner=False, hash_funcs=BY_KEY)
+def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
+    """A figure or table that follows from a store and a key, made once: Plotly checks every property of a figure, which
+    takes longer than all else on a page. Whoever gets it changes nothing in it."""
+    return _draw()
 
 
 # --- what concepts are read from ----------------------------------------------------------------------------------
@@ -708,6 +724,23 @@ def truth(store: Store) -> Truth | None:
     return truth_of(store)
 
 
+@st.cache_resource(max_entries=3, show_spinner="Reading the words of all samples", hash_funcs=BY_KEY)
+def _evidence(store: Store) -> Evidence:
+    from analysis.build.rescore import pair_rows
+    from analysis.build.score import evidence_of
+
+    return evidence_of(store.samples["text"].tolist(), pair_rows(store))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+def label_f1(store: Store, concept: int, text: str) -> float:
+    """What a label predicts on samples that no model was shown; NaN where that cannot be tested."""
+    from analysis.concepts.held_out import label_f1
+
+    modality = float(store.concepts["modality_score"].iat[concept])
+    return label_f1(store.codes, _evidence(store), concept, modality, text)
+
+
 @st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
 def _lengths(store: Store, kind: int) -> np.ndarray:
     from analysis.concepts.coactivation import lengths
@@ -746,8 +779,12 @@ def _names(store: Store) -> list[str]:
 def labels(store: Store) -> dict[int, Label]:
     """What people called this SAE's concepts, or the one author that the address names; read again when a label was added.
     Those that were read before where the notes cannot be read now."""
-    sha = str(store.config["sae"]["sha256"])
-    if author := whose():
+    author, sha = whose(), str(store.config["sae"]["sha256"])
+    return state.once(("labels", notes_dir(), sha, author), lambda: _labels_now(store, sha, author))
+
+
+def _labels_now(store: Store, sha: str, author: str) -> dict[int, Label]:
+    if author:
         stamp = _labelled(store)
         return {} if stamp is None else _labels_by(str(notes_dir()), sha, author, stamp)
     book = _label_book(str(notes_dir()), sha)
@@ -785,7 +822,7 @@ def _labelled(store: Store) -> int | None:
             state.notice(f"Labels that people gave are left out: {error}")
             return None
 
-    return state.once(("labels", notes, sha), stamp)
+    return state.once(("stamp of the labels", notes, sha), stamp)
 
 
 @dataclass
@@ -809,7 +846,7 @@ def concept_name(store: Store, concept: int) -> str:
 
 def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[str]:
     """`concept_name` of many: the labels are looked up once."""
-    known, automatic = labels(store), _names(store)
+    known, automatic = labels(store), state.once(("names", key_of(store)), lambda: _names(store))
     return [known[int(i)].text if int(i) in known else automatic[int(i)] for i in concepts]
 
 

@@ -39,8 +39,7 @@ def firing(store: Store, concept: int) -> tuple[Firing, Firing]:
 def strip(store: Store, concept: int, side: int = 48) -> str:
     """The strongest pictures side by side, as a data URI; "" when there are none. Where a concept fires on captions only,
     the pictures that its strongest captions describe, behind a tile with a T (see STRIP_HELP)."""
-    rows, mark = caching.faces(store, concept, THUMBS)
-    return caching.strip(store, rows, side, mark)
+    return caching.face(store, concept, THUMBS, side)[0]
 
 
 def fires_on(store: Store, concept: int, count: int = THUMBS, *, width: int = 72) -> None:
@@ -64,8 +63,7 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "", **params
     """
     words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        rows, mark = caching.faces(store, concept, THUMBS)
-        sheet = caching.strip(store, rows, 48, mark)
+        sheet, mark = caching.face(store, concept, THUMBS, 48)
         if sheet:
             with st.container(width=THUMBS * 52):  # one picture is as small as three, and the names stay in line
                 whose = "Pictures of the strongest captions" if mark else "Strongest pictures"

@@ -23,14 +23,14 @@ def pictures(
     empty: str = "No picture.",
 ) -> None:
     """A wrapping row of thumbnails of `rows`; below each its value (z) or its caption."""
-    shown = [(int(row), slot) for slot, row in enumerate(rows) if caching.picture(store, int(row))]
+    shown = [(int(row), slot, found) for slot, row in enumerate(rows) if (found := caching.picture(store, int(row)))]
     if not shown:
         st.caption(empty)
         return
     with st.container(horizontal=True, gap="xsmall"):
-        for row, slot in shown:
+        for row, slot, found in shown:
             below = captions[slot] if captions is not None else "" if values is None else f"{values[slot]:#.3g}"
-            st.image(caching.picture(store, row), caption=safe.words(below) or None, width=width, alt=alt(store, row))
+            st.image(found, caption=safe.words(below) or None, width=width, alt=alt(store, row))
 
 
 def texts(
