@@ -20,6 +20,7 @@ from analysis.sae.form import TOP_K, Sae
 
 TENSORS = "sae.safetensors"
 FACTS = "sae.json"
+UNTRAINED = "untrained"  # the folder inside that of a trained SAE with the one that it started from, its control
 _FIELDS = {"format", "n_concepts", "width", "top_k", "rule", "threshold", "dtype", "sha256", "meta"}
 FORMATS = (1, 2)  # 2: with a rule, and thresholds, norms or a decoder bias where the SAE has them
 ARRAYS = ("encoder_weight", "encoder_bias", "dictionary")
@@ -127,6 +128,11 @@ def load_sae(path: str | Path) -> Sae:
     if sae.sha256 != recorded:
         raise CheckpointError(f"The SAE in {folder} was altered: its sha256 is not the recorded one; {again}.")
     return sae
+
+
+def load_untrained(folder: Path) -> Sae | None:
+    """The SAE from which the training of the one in `folder` began, its control; None where no build kept it."""
+    return load_sae(folder / UNTRAINED) if (folder / UNTRAINED / FACTS).is_file() else None
 
 
 def import_checkpoint(

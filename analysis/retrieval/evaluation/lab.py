@@ -31,7 +31,7 @@ from analysis.retrieval.ranking.similarities import Scores
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
-PROJECTIONS = 12  # kept: ten seeds of a random control and the removal they stand beside
+PROJECTIONS = 13  # kept: ten seeds of a random control, the untrained SAE and the removal they stand beside
 FITS = 1  # kept at full size; the base is kept by the engine
 Kept = TypeVar("Kept")
 
