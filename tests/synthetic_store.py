@@ -18,7 +18,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from analysis.concepts.scores import score_names
-from analysis.sae.checkpoint import Sae, save_sae
+from analysis.sae.checkpoint import UNTRAINED, Sae, save_sae
+from analysis.store import open_store
 from analysis.store.write import StoreWriter
 
 IMAGE_ONLY, TEXT_ONLY, BRIDGE, BOAT_IMAGE, BOAT_TEXT = range(5)
@@ -88,6 +89,20 @@ def make_store(
             _tokens(writer, world)
         facts_of_tasks = {name: _task(writer, world, name) for name in tasks}
         return writer.publish(_facts(world, r2, demo), facts_of_tasks)
+
+
+def keep_untrained(path: Path) -> Path:
+    """Give a store the SAE that its training would have started from, atoms at random, and compute all its tables."""
+    from analysis.build.rescore import rescore
+
+    store = open_store(path)
+    start = store.sae()
+    atoms = np.random.default_rng(0).standard_normal(start.dictionary.shape).astype(np.float32)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    folder = store.cache_dir / store.config["sae"]["path"] / UNTRAINED
+    save_sae(Sae(atoms, start.encoder_bias, atoms, start.top_k), folder)
+    rescore(path, everything=True, say=lambda text: None)
+    return path
 
 
 def _world(n_pairs: int, n_captions: int, n_concepts: int, width: int, seed: int) -> _World:

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.build.diagnose import TRAINED_HERE, TRIED, Diagnosis, diagnose
-from analysis.build.dictionary import untrained_sae
 from analysis.build.extraction import Extraction, OpenBackbone, Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one, save_blocks
 from analysis.build.plan import BuildPlan, Config
@@ -36,7 +35,7 @@ from analysis.build.token_views import choose_rows, write_token_views
 from analysis.concepts.scores import PairRows, ScoreInputs
 from analysis.errors import NewerStore, StoreError
 from analysis.models.devices import cuda_or_cpu
-from analysis.sae.checkpoint import Sae
+from analysis.sae.checkpoint import Sae, load_untrained
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.sae.quality import R2_WARN, Quality
@@ -250,7 +249,7 @@ def _score(
     progress("score", 0, 3)
     concepts, bridges = score_tables(inputs)
     progress("score", 1, 3)
-    start = untrained_sae(plan.cache / config["sae"]["path"])
+    start = load_untrained(plan.cache / config["sae"]["path"])
     control = None if start is None else untrained_table(inputs, start, assembled.vectors)
     progress("score", 2, 3)
     position = concept_map(sae.dictionary, alive=concepts["energy"].to_numpy() > 0, seed=plan.sae.seed)

@@ -17,11 +17,10 @@ from analysis.data.registry import load_pairs
 from analysis.errors import AnalysisError, CheckpointError, DataError
 from analysis.models.devices import cuda_or_cpu
 from analysis.models.specs import BackboneSpec, find_spec
-from analysis.sae.checkpoint import Sae, load_sae, save_sae
+from analysis.sae.checkpoint import UNTRAINED, Sae, load_sae, save_sae
 from analysis.store.schema import IMPORTED, store_key
 
 TOKEN_ROWS = 400_000  # token states kept in memory for training; more are sampled evenly
-UNTRAINED = "untrained"  # the folder inside that of a trained SAE with the one that it started from, its control
 DEFAULT_TOP_K = 16  # where no SAE of this backbone was released
 DEFAULT_EXPANSION = 8  # concepts a dimension, likewise
 
@@ -57,11 +56,6 @@ def existing_sae(
     if trained_on not in (None, "", key):
         say(f"Note: this SAE says that it was trained on {trained_on}.")
     return sae, folder
-
-
-def untrained_sae(folder: Path) -> Sae | None:
-    """The SAE from which the training of the one in `folder` began, its control; None where no build kept it."""
-    return load_sae(folder / UNTRAINED) if (folder / UNTRAINED / "sae.json").is_file() else None
 
 
 def check_width(sae: Sae, folder: Path, width: int, backbone: str) -> None:

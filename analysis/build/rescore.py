@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.build.dictionary import untrained_sae
 from analysis.build.extraction import Progress, Say
 from analysis.build.files import disk_errors_of, link_or_copy, only_one
 from analysis.build.score import (
@@ -23,9 +22,9 @@ from analysis.build.score import (
     untrained_table,
 )
 from analysis.build.second import second_backbone
-from analysis.concepts.scores import PairRows, ScoreInputs, compute, controlled, score_names
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, of_untrained, score_names
 from analysis.errors import StoreError
-from analysis.sae.checkpoint import Sae
+from analysis.sae.checkpoint import Sae, load_untrained
 from analysis.store.manifest import Derived, Manifest
 from analysis.store.read import Store, open_base, open_store
 from analysis.store.schema import EFFECTS, UNTRAINED, concept_columns, current_versions
@@ -118,16 +117,19 @@ def _write(
             from analysis.retrieval.evaluation.standard import standard_results
             from analysis.retrieval.task import space_from_store
 
-            concepts = pd.read_parquet(writer.path("concepts.parquet"))
-            writer.table(name, standard_results(space_from_store(_with(base, concepts), task)))
+            tables = {
+                part: pd.read_parquet(path) if (path := writer.path(f"{part}.parquet")).is_file() else None
+                for part in ("concepts", "untrained")
+            }
+            writer.table(name, standard_results(space_from_store(_with(base, tables), task)))
         else:
             link_or_copy(old.file_path(name), writer.path(name))
 
 
-def _with(base: Store, concepts: pd.DataFrame) -> Store:
+def _with(base: Store, tables: dict[str, pd.DataFrame | None]) -> Store:
     """The store as retrieval reads it while its tables are being written: removal sets come from the new scores."""
     store = Store(base.path, base.manifest, Derived("", ".", {}, current_versions()))
-    store.__dict__["concepts"] = concepts  # where cached_property keeps what it has computed
+    store.__dict__.update(tables)  # where cached_property keeps what it has computed
     return store
 
 
@@ -165,8 +167,8 @@ def _write_concepts(
         columns["name"] = np.asarray(concept_names(inputs), object)
     if old is None or "second" in stale:
         columns |= {name: np.asarray(words, object) for name, words in second_words(inputs).items()}
-    if old is None or "untrained" in stale or {score.name for score in controlled()} & set(scores):
-        start = untrained_sae(base.cache_dir / base.config["sae"]["path"])
+    if old is None or "untrained" in stale or set(of_untrained()) & set(scores):
+        start = load_untrained(base.cache_dir / base.config["sae"]["path"])
         if start is not None:
             writer.table(UNTRAINED, untrained_table(inputs, start, vectors))
     elif old.has(UNTRAINED):

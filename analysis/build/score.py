@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from analysis.concepts.evidence import Evidence, gather_evidence
-from analysis.concepts.scores import PairRows, ScoreInputs, compute, controlled
+from analysis.concepts.scores import PairRows, ScoreInputs, compute, of_untrained
 from analysis.sae.checkpoint import Sae
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
@@ -113,8 +113,8 @@ def evidence_of(texts: Sequence[str], rows: PairRows) -> Evidence:
 
 
 def untrained_table(inputs: ScoreInputs, start: Sae, vectors: np.ndarray) -> pd.DataFrame:
-    """The scores of the SAE that training started from, one row a concept of the same number: only those that want such a
-    control (`Score.control`). inputs: of the trained SAE; of more than CONTROL_SAMPLES samples, evenly chosen ones."""
+    """The scores of the SAE that training started from, one row a concept of the same number: only those that are kept of it
+    (`scores.of_untrained`). inputs: of the trained SAE; of more than CONTROL_SAMPLES samples, evenly chosen ones."""
     rows, evidence = inputs.rows, inputs.evidence
     n = len(vectors)
     if n > CONTROL_SAMPLES:
@@ -124,7 +124,7 @@ def untrained_table(inputs: ScoreInputs, start: Sae, vectors: np.ndarray) -> pd.
     found = encode(start, vectors[used])
     codes.indices[used], codes.values[used] = found.indices, found.values
     control = replace(inputs, codes=codes, dictionary=start.dictionary, rows=rows, evidence=evidence, effects=None)
-    return pd.DataFrame(compute(control, [score.name for score in controlled()]))
+    return pd.DataFrame(compute(control, of_untrained()))
 
 
 def _thinned(rows: PairRows, evidence: Evidence | None, n: int) -> tuple[PairRows, Evidence | None]:

@@ -22,6 +22,7 @@ from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
 BRIDGES_KEPT = 2000
+CONTROL_REMOVALS = ("attribution", "energy")  # by which concepts of an untrained SAE are removed
 
 
 @dataclass(frozen=True)
@@ -473,6 +474,12 @@ def at(place: str) -> tuple[Score, ...]:
 def controlled() -> tuple[Score, ...]:
     """The scores beside which that of the untrained SAE belongs."""
     return tuple(score for score in SCORES.values() if score.control)
+
+
+def of_untrained() -> tuple[str, ...]:
+    """Names of the scores that are kept of the untrained SAE: the controlled ones, and those by which concepts are removed
+    from it as a control."""
+    return (*(score.name for score in controlled()), *CONTROL_REMOVALS)
 
 
 def removal_ends() -> dict[str, tuple[Score, End]]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from analysis.build.dictionary import UNTRAINED
 from analysis.concepts.names import words_of
 from analysis.data.emoji_vocabulary import vocabulary
 from analysis.demo.believable import Believable, Scenes, believable
-from analysis.sae.checkpoint import Sae, load_sae
+from analysis.sae.checkpoint import UNTRAINED, Sae, load_sae
 from analysis.store.read import Store, open_store
 
 

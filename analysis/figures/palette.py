@@ -18,7 +18,7 @@ SHARED = "#8a50ee"  # both modalities: bridges, image_text samples
 TARGET = "#379065"
 RESCUED = TARGET
 LOST = "#b58900"
-REMOVED = "#8a9099"  # masked tokens, removed concepts, random controls: always hatched
+REMOVED = "#8a9099"  # masked tokens, removed concepts, random and untrained controls: always hatched
 ACCENT = "#0b7f7b"  # a concept's activation, removal, and the one accent of the interface
 CONTRASTIVE = "#7d8a9c"  # also the base of a comparison
 MLLM = "#b8458f"
@@ -69,6 +69,7 @@ _BACKBONES = (
 _METHODS = (
     (("alone",), Style(CONTRASTIVE, "longdash", "circle-open")),  # the other model of a hybrid
     (("random",), Style(REMOVED, "dot", "x", 2, HATCH)),
+    (("untrained",), Style(REMOVED, "dashdot", "x-open", 2, "\\")),
     (("realign", "whiten"), Style(WHITENED, "solid", "diamond")),
     (("w/o image", "no_image"), Style(IMAGE, "dash", "circle-open", hatch=HATCH)),
     (("w/o instruction", "no_instruction"), Style(TEXT, "dashdot", "square-open", hatch=".")),

@@ -48,7 +48,7 @@ from analysis.store.read import DEMO_NOTE, Store
 
 K = 10
 SHARE = 0.01
-METHODS = ("base", "removal", "random control", "PCA (2)", "centring")
+METHODS = ("base", "removal", "random control", "untrained SAE", "PCA (2)", "centring")
 MASKS = ("base", "w/o image", "w/o prompt")
 POOLINGS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
@@ -394,7 +394,8 @@ def _removal_sentence(name: str, task: str, rows: dict[str, pd.Series]) -> str:
     text = f"{name} on {task}: R@{K} {percent(rows['base']['recall'])}"
     if "removal" in rows:
         text += f", {_change(rows['removal'])} after removing the top 1 % by attribution"
-    return text + (f", {_change(rows['random control'])} at random" if "random control" in rows else "")
+    text += f", {_change(rows['random control'])} at random" if "random control" in rows else ""
+    return text + (f", {_change(rows['untrained SAE'])} by an untrained SAE" if "untrained SAE" in rows else "")
 
 
 def _pool_sentence(name: str, task: str, rows: dict[str, pd.Series]) -> str:

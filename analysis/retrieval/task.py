@@ -58,6 +58,7 @@ class RetrievalSpace:
     removal, edits and concept space; stored_codes(side, variant) the codes a store holds, None where it has none;
     support(variant) the statistics of a support set of queries; stored_statistics(side, variant) those of all unit
     embeddings of one side with their spectrum, or None; stored_modalities(side) the modality of each sample, or None.
+    load_untrained gives the SAE that training started from and its concept scores, or None where one of them is not kept.
     query_names and candidate_names are sample ids.
     """
 
@@ -70,6 +71,7 @@ class RetrievalSpace:
     support: Callable[[str], Statistics | None] = lambda variant: None
     stored_statistics: Callable[[str, str], Statistics | None] = lambda side, variant: None
     stored_modalities: Callable[[str], np.ndarray | None] = lambda side: None
+    load_untrained: Callable[[], tuple[Any, Mapping[str, Any]] | None] = lambda: None
     query_names: np.ndarray | None = None
     candidate_names: np.ndarray | None = None
     missing_targets: int = 0
@@ -150,9 +152,23 @@ class RetrievalSpace:
         """(K,) one column of the concept table."""
         if name not in self.scores:
             raise RetrievalError(
-                f"{self.label or 'This space'} has no concept score {name!r}; build the store again to have it."
+                f"{self.label or 'This space'} has no concept score {name!r}; `.venv/bin/python -m analysis rescore STORE` "
+                "or a new build gives it."
             )
         return np.asarray(self.scores[name])
+
+    @cached_property
+    def untrained(self) -> RetrievalSpace:
+        """The same task with the SAE that training started from, its dictionary and the scores that are kept of it.
+        RetrievalError where there is none."""
+        found = self.load_untrained()
+        if found is None:
+            raise RetrievalError(
+                f"{self.label or 'This space'} keeps no untrained SAE, the control of one that a build trains; "
+                "expected a store of `build` without --sae, or, where it is older, the same build again."
+            )
+        sae, scores = found
+        return replace(self, scores=scores, load_sae=lambda: sae, stored_codes=lambda side, variant: None)
 
     def rarity(self, weights: str) -> np.ndarray:
         """(K,) weights of concept space: 1, or log(N/df) over the N queries and candidates of the task ("idf")."""
@@ -212,6 +228,7 @@ def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpa
         stored_statistics=lambda side, variant: (
             _with_spectrum(store.support(task, side, variant)) if pool == "local" else None
         ),
+        load_untrained=lambda: _untrained(store),
         stored_modalities=lambda side: store.samples["modality"].to_numpy()[rows[side]],
         query_names=names[rows["queries"]],
         candidate_names=names[rows["candidates"]],
@@ -252,6 +269,11 @@ def queries_in_pool(facts: Any) -> int:
 
 def _lazy(store: Any, rows: np.ndarray) -> LazyRows:
     return LazyRows(tuple(store.variants), lambda variant: store.embeddings(variant, rows))
+
+
+def _untrained(store: Any) -> tuple[Any, Mapping[str, Any]] | None:
+    sae, scores = store.untrained_sae(), store.untrained
+    return None if sae is None or scores is None else (sae, scores)
 
 
 def _with_spectrum(support: Any) -> Statistics | None:

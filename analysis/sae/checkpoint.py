@@ -22,6 +22,7 @@ from analysis.sae.form import TOP_K, Sae
 
 TENSORS = "sae.safetensors"
 FACTS = "sae.json"
+UNTRAINED = "untrained"  # the folder inside that of a trained SAE with the one that it started from, its control
 _FIELDS = {"format", "n_concepts", "width", "top_k", "rule", "threshold", "dtype", "sha256", "meta"}
 MAPPED_FROM = 1 << 26  # bytes of a file
 FORMATS = (1, 2)  # 2: with a rule, and thresholds, norms or a decoder bias where the SAE has them
@@ -158,6 +159,11 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
             mapped.madvise(mmap.MADV_DONTNEED)
 
     return arrays, forget
+
+
+def load_untrained(folder: Path) -> Sae | None:
+    """The SAE from which the training of the one in `folder` began, its control; None where no build kept it."""
+    return load_sae(folder / UNTRAINED) if (folder / UNTRAINED / FACTS).is_file() else None
 
 
 def import_checkpoint(

@@ -319,6 +319,12 @@ class Store:
             )
         return sae
 
+    def untrained_sae(self) -> Any:
+        """The SAE that training of this store's began from, whose scores are `untrained`; None without."""
+        from analysis.sae.checkpoint import load_untrained
+
+        return load_untrained(self.cache_dir / self.config["sae"]["path"])
+
     # --- pictures and tokens --------------------------------------------------------------------------------------
     def thumb_path(self, row: int) -> Path | None:
         """The picture of a sample, None without one. Raises StoreError for a path that leads out of `thumbs/`."""

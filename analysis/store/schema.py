@@ -27,7 +27,7 @@ NO_PAIRS = "none"  # facts.pairs_from of a store without image-text pairs: bridg
 EFFECTS = "effects.parquet"  # what the removal of each concept alone does to recall; only where it was measured
 UNTRAINED = "untrained.parquet"  # scores of the SAE that training started from; only where a build kept it
 PART_VERSIONS = {  # raised when the numbers change
-    "bridges": 1, "effects": 1, "map": 1, "names": 2, "neighbours": 1, "results": 1, "second": 1, "untrained": 1,
+    "bridges": 1, "effects": 1, "map": 1, "names": 2, "neighbours": 1, "results": 2, "second": 1, "untrained": 2,
 }  # fmt: skip
 _OF_SCHEMA_1 = (
     "energy", "energy_image", "energy_text", "modality_score", "frequency", "frequency_image", "frequency_text",

@@ -147,7 +147,7 @@ def test_the_untrained_control_is_scored_on_the_same_evidence(monkeypatch):
         encode(trained, vectors), trained.dictionary, rows, evidence=evidence_of(texts, rows), vectors=vectors
     )
     good, control = compute(inputs), untrained_table(inputs, start, vectors)
-    assert list(control) == [score.name for score in controlled()]
+    assert list(control) == [*(score.name for score in controlled()), "attribution", "energy"]
     assert control["word_f1"].mean() + 0.1 < good["word_f1"].mean()
     monkeypatch.setattr(score, "CONTROL_SAMPLES", 400)
     np.testing.assert_allclose(untrained_table(inputs, start, vectors)["word_f1"], control["word_f1"], atol=0.15)

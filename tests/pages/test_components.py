@@ -67,18 +67,18 @@ def test_removal_sentence_says_when_nothing_is_shown() -> None:
     def table(low: float, after: float) -> pd.DataFrame:
         return pd.DataFrame(
             {
-                "method": ["base", "removal", "random control"],
-                "k": [10, 10, 10],
-                "recall": [0.5, after, 0.4],
-                "difference": [0, after - 0.5, -0.1],
-                "difference_low": [0, low, -0.2],
-                "difference_high": [0, after - 0.4, 0],
+                "method": ["base", "removal", "random control", "untrained SAE"],
+                "k": [10, 10, 10, 10],
+                "recall": [0.5, after, 0.4, 0.45],
+                "difference": [0, after - 0.5, -0.1, -0.05],
+                "difference_low": [0, low, -0.2, -0.1],
+                "difference_high": [0, after - 0.4, 0, 0],
             }
         )
 
     unsure = sentences.removal_sentence(["m"], [table(-0.1, 0.52)], 10)
     assert "includes no change" in unsure
-    assert "at random gives 40.0 %" in unsure
+    assert "at random gives 40.0 %, as many of an untrained SAE 45.0 %" in unsure
     assert "includes no change" not in sentences.removal_sentence(["m"], [table(0.1, 0.7)], 10)
     assert "**lowers**" in sentences.removal_sentence(["m"], [table(-0.4, 0.2)], 10)
 

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from analysis.build.concept_effects import measure_concept_effects
-from analysis.build.dictionary import UNTRAINED
-from analysis.build.rescore import rescore
 from analysis.concepts import examples
 from analysis.concepts.examples import Firing
-from analysis.sae.checkpoint import Sae, save_sae
 from analysis.store import notebook, open_store
 from tests.pages.opening import open_page, sentences, words
-from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, make_store
+from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, keep_untrained, make_store
 
 
 @pytest.fixture(scope="module")
@@ -304,15 +301,7 @@ def test_samples_of_retrieval_only_are_no_examples() -> None:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose belief scores and effects were computed, with the SAE that its training began from."""
-    path = make_store(tmp_path_factory.mktemp("measured"), n_pairs=60)
-    store = open_store(path)
-    start, seed = store.sae(), np.random.default_rng(0)
-    atoms = seed.standard_normal(start.dictionary.shape).astype(np.float32)
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    save_sae(
-        Sae(atoms, start.encoder_bias, atoms, start.top_k), store.cache_dir / store.config["sae"]["path"] / UNTRAINED
-    )
-    rescore(path, everything=True, say=lambda text: None)
+    path = keep_untrained(make_store(tmp_path_factory.mktemp("measured"), n_pairs=60))
     measure_concept_effects(path, say=lambda text: None)
     return path
 

@@ -21,6 +21,7 @@ from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
 from pages.components.lab import lab_view
 from tests.pages.opening import open_page, sentences, two_models, values, words
+from tests.synthetic_store import keep_untrained, make_store
 from tests.wide import wide
 
 REMOVAL = "removal:attribution,share=0.2"
@@ -79,6 +80,22 @@ def test_the_control_has_the_other_steps_and_each_part_stands_alone(
     rows = wide(pd.DataFrame(printed(app)["rows"]))
     assert rows["method"].tolist() == table["method"].tolist()
     assert rows["R@5"].tolist() == pytest.approx(table["R@5"].tolist())
+
+
+def test_an_untrained_sae_stands_beside_a_removal_or_its_absence_is_said(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = lab(cache, monkeypatch, REMOVAL)
+    assert "keeps no untrained SAE" in words(app)
+    assert not app.dataframe[0].value["method"].str.startswith("untrained").any()
+    path = keep_untrained(make_store(tmp_path, backbone="qwen2-vl-mini"))
+    app = lab(tmp_path, monkeypatch, REMOVAL)
+    shown = app.dataframe[0].value.set_index("method")
+    assert "keeps no untrained SAE" not in words(app)
+    control = parse("untrained:attribution,share=0.2")
+    row = wide(evaluate(space_from_store(open_store(path), "i2t"), [control], ks=(5,))).iloc[0]
+    assert shown.loc[control.label, "R@5"].startswith(f"{100 * row['R@5']:.1f} ")
+    assert shown.index.tolist().index(control.label) == 3, "behind base, removal and its random control"
 
 
 def test_the_range_of_the_seeds_is_the_same_in_table_bars_and_command(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from analysis.retrieval.interventions import BASE, Centring, Intervention, PrincipalComponents, ReAlign, Removal, Step
+from analysis.retrieval.interventions import (
+    BASE,
+    Centring,
+    Intervention,
+    PrincipalComponents,
+    ReAlign,
+    Removal,
+    Step,
+    UntrainedRemoval,
+)
 
 SEEDS, FEW_SEEDS = 10, 3
 LARGE = 20_000_000  # query-candidate pairs from which on every seed takes a second
@@ -24,9 +33,15 @@ def random_control(step: Step, *, within: Intervention = BASE, seeds: int = SEED
     return _in_place(within, step, step.control(seeds) or step)
 
 
+def untrained_control(step: Step, *, within: Intervention = BASE) -> Intervention:
+    """As many concepts of the SAE that training started from, projected away. within: as in `random_control`."""
+    return _in_place(within, step, UntrainedRemoval.like(step))
+
+
 def controls(step: Step, *, components: int = 2, within: Intervention = BASE) -> tuple[Intervention, ...]:
-    """What a step that chooses concepts is compared with: random concepts, the same number by other scores, leading
-    principal components, mean-centring and ReAlign. A hand-picked set has no share; its controls take the default one.
+    """What a step that chooses concepts is compared with: random concepts, as many of an untrained SAE, the same number
+    by other scores, leading principal components, mean-centring and ReAlign. A hand-picked set has no share; its controls
+    take the default one.
 
     components: how many dimensions the step takes, so that the components take as many. within: as in `random_control`; a
     control that is a step of that intervention already is left out.
@@ -37,6 +52,7 @@ def controls(step: Step, *, components: int = 2, within: Intervention = BASE) ->
     kinds = {other.name for other in within.steps if other != step}
     return (
         random_control(step, within=within),
+        untrained_control(step, within=within),
         *(_in_place(within, step, other) for other in others if other.name not in kinds),
     )
 

@@ -32,10 +32,8 @@ from analysis.retrieval.ranking.similarities import Scores
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
-PROJECTIONS, PROJECTED = (
-    12,
-    1 << 28,
-)  # kept: ten seeds of a random control, their removal, components; at most so many bytes
+# Kept: ten seeds of a random control, the untrained SAE, the removal they stand beside, components; at most so many bytes.
+PROJECTIONS, PROJECTED = 13, 3 << 26
 FITS = 1  # kept at full size; the base is kept by the engine
 CENTRED = 3  # kept: some columns a row each
 RANKED = 512  # ranks of removals that are kept

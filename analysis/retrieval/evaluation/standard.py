@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation.controls import random_control
+from analysis.retrieval.evaluation.controls import random_control, untrained_control
 from analysis.retrieval.evaluation.curves import choose_rank
 from analysis.retrieval.evaluation.evaluate import COLUMNS, KS, recall_frame
 from analysis.retrieval.evaluation.lab import Lab
@@ -25,6 +25,7 @@ def standard_methods(space: RetrievalSpace) -> dict[str, Intervention]:
         "base": BASE,
         "removal": Intervention((removal,)),
         "random control": random_control(removal),
+        "untrained SAE": untrained_control(removal),
         "PCA (2)": Intervention((PrincipalComponents(2),)),
         "centring": Intervention((Centring("side"),)),
         "ReAlign": Intervention((ReAlign(),)),
@@ -40,8 +41,9 @@ def standard_results(space: RetrievalSpace, *, device: str = "cpu") -> pd.DataFr
 
     Columns: those of `recall_frame` with the short name as method, task, and queries. The method "removal, chosen r"
     reports the r that one half of the queries chose on the other half, which `queries` then counts, against the base on
-    that half. A method that has no answer here (whitening one query, removal without concept scores, choosing r on a task
-    larger than memory) has no rows. device: where products are computed; it changes no rank.
+    that half. A method that has no answer here (whitening one query, removal without concept scores, its control without an
+    untrained SAE, choosing r on a task larger than memory) has no rows. device: where products are computed; it changes no
+    rank.
     """
     lab = Lab(space, device=device)
     base = lab.measure(BASE)

@@ -44,10 +44,11 @@ from analysis.retrieval.interventions.removal import Removal
 from analysis.retrieval.interventions.rerank import Rerank
 from analysis.retrieval.interventions.sae_edit import SaeEdit
 from analysis.retrieval.interventions.sinkhorn import Sinkhorn
+from analysis.retrieval.interventions.untrained_removal import UntrainedRemoval
 
 for _kind in (
-    Removal, ReAlign, Centring, PrincipalComponents, AllButTheTop, NNN, CSLS, InvertedSoftmax, QBNorm, Sinkhorn, Pool, Edit,
-    SaeEdit, KeepBimodal, ConceptSpace, Fusion, Rerank,
+    Removal, UntrainedRemoval, ReAlign, Centring, PrincipalComponents, AllButTheTop, NNN, CSLS, InvertedSoftmax, QBNorm,
+    Sinkhorn, Pool, Edit, SaeEdit, KeepBimodal, ConceptSpace, Fusion, Rerank,
 ):  # fmt: skip
     register(_kind)
 
@@ -57,6 +58,6 @@ __all__ = [
     "BASE", "CSLS", "KINDS", "NNN", "VARIANT_LABELS", "Affine", "AllButTheTop", "Centring", "ChoosesEmbeddings",
     "ConceptSpace", "CorrectsSimilarities", "Edit", "Fusion", "Intervention", "InvertedSoftmax", "JoinsModels", "KeepBimodal",
     "MapsRows", "Offer", "Pool", "PrincipalComponents", "QBNorm", "ReAlign", "Removal", "Rerank", "SaeEdit", "Setting",
-    "Sinkhorn", "Step", "WeighsConcepts", "choice", "families", "family_of", "flag", "load_named_plugins", "load_plugin",
-    "number", "parse", "register", "whole",
+    "Sinkhorn", "Step", "UntrainedRemoval", "WeighsConcepts", "choice", "families", "family_of", "flag", "load_named_plugins",
+    "load_plugin", "number", "parse", "register", "whole",
 ]  # fmt: skip

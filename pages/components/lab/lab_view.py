@@ -17,6 +17,7 @@ from analysis.retrieval.evaluation.controls import (
     random_control,
     reference,
     seeds_for,
+    untrained_control,
     with_first_stages,
 )
 from analysis.retrieval.evaluation.evaluate import recall_change
@@ -53,9 +54,10 @@ class LabView:
 
     @cached_property
     def methods(self) -> tuple[Intervention, ...]:
-        """Rows of the table: base, the view's intervention, its control, each of its parts alone, ReAlign, what was added,
+        """Rows of the table: base, the view's intervention, its controls, each of its parts alone, ReAlign, what was added,
         and the other model alone of every hybrid among them."""
-        control = () if self.control is None else (self.control,)
+        found = (self.control, None if self.untrained_problem else self.untrained)
+        control = (method for method in found if method is not None)
         rows = (BASE, self.after, *control, *parts(self.after), Intervention((ReAlign(),)), *self.added)
         return with_first_stages(rows)
 
@@ -65,6 +67,21 @@ class LabView:
         chosen = self.after.controlled
         seeds = seeds_for(self.pairs)
         return None if chosen is None else random_control(chosen, within=self.controlled, seeds=seeds)
+
+    @property
+    def untrained(self) -> Intervention | None:
+        """As many concepts of the untrained SAE as the view's set of concepts."""
+        chosen = self.after.controlled
+        return None if chosen is None else untrained_control(chosen, within=self.controlled)
+
+    @cached_property
+    def untrained_problem(self) -> str:
+        """Why that control is missing here; "" where it is not, or where there is nothing to control."""
+        try:
+            _ = self.untrained and caching.task_space(self.store, self.name, self.pool).untrained
+        except AnalysisError as error:
+            return str(error)
+        return ""
 
     @property
     def pairs(self) -> int:

@@ -61,6 +61,8 @@ def section(view: LabView, frame: pd.DataFrame) -> Slots:
     )
     if view.control is not None and len(view.after.steps) > 1 and view.controlled != view.after:
         words += " On a task of this size the random control is of the removal alone, without the other steps."
+    if view.untrained_problem:
+        words += f" {safe.sentence(view.untrained_problem)}"
     if len(view.methods) > MOST_ROWS:
         words += f" The first {MOST_ROWS} of {len(view.methods)} rows are shown; the command prints all."
     st.caption(words)
@@ -207,5 +209,7 @@ def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
         r = 0
     if r:  # components that take as many dimensions
         beside = controls(chosen, components=r, within=view.controlled)
+        if view.untrained_problem:  # said below the table
+            beside = tuple(method for method in beside if method != view.untrained)
         groups = {"Every control of this method": beside, **groups}
     return groups

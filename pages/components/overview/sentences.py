@@ -13,7 +13,7 @@ from analysis.concepts.metrics import IMAGE_TO, TEXT_FROM, jaccard, top_concepts
 from analysis.figures.style import percent, points
 
 LEVELS = (0.5, 0.9, 0.99)
-MAIN_METHODS = ("base", "removal", "random", "realign")
+MAIN_METHODS = ("base", "removal", "random", "untrained", "realign")
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def overlap_sentence(names: Sequence[str], overlaps: Sequence[dict[str, float]],
 
 
 def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: int) -> str:
-    """Finding 3 in one sentence per model: recall before, after removal, after the random control."""
+    """Finding 3 in one sentence per model: recall before, after removal, after its two controls."""
     parts = []
     for name, table in zip(names, results, strict=True):
         rows = table[table["k"] == k].set_index("method")
-        base, removal, random, whitened = (_row(rows, word) for word in ("base", "removal", "random", "realign"))
+        base, removal, random, untrained, whitened = (_row(rows, word) for word in MAIN_METHODS)
         if base is None or removal is None:
             continue
         direction = "raises" if removal["recall"] > base["recall"] else "lowers"
@@ -124,6 +124,8 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
             text += f" ({points(removal['difference'])} points [{points(low)}, {points(high)}]{sure})"
         if random is not None:
             text += f"; removing as many at random gives {percent(random['recall'])}"
+        if untrained is not None:
+            text += f", as many of an untrained SAE {percent(untrained['recall'])}"
         if whitened is not None:
             text += f"; whitening (ReAlign) gives **{percent(whitened['recall'])}**"
         parts.append(text + ".")
@@ -131,7 +133,7 @@ def removal_sentence(names: Sequence[str], results: Sequence[pd.DataFrame], k: i
 
 
 def main_methods(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of base, removal, its random control and ReAlign, order kept."""
+    """The rows of base, removal, its random and untrained controls and ReAlign, order kept."""
     return table[[str(method).lower().startswith(MAIN_METHODS) for method in table["method"]]]
 
 

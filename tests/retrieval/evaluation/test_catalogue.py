@@ -12,12 +12,12 @@ from analysis.retrieval.interventions import KINDS, Removal, parse
 from analysis.retrieval.interventions.concept_sets import UNRANKED, score_labels
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
-from tests.synthetic_store import make_store
+from tests.synthetic_store import keep_untrained, make_store
 
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    return space_from_store(open_store(make_store(tmp_path_factory.mktemp("cache"))), "i2t")
+    return space_from_store(open_store(keep_untrained(make_store(tmp_path_factory.mktemp("cache")))), "i2t")
 
 
 def every(space, **options):

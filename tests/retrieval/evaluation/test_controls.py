@@ -33,6 +33,7 @@ def test_controls_match_the_removal_they_stand_beside():
     found = controls(REMOVAL, components=7)
     assert found[0] == random_control(REMOVAL)
     assert found[0].spec == "removal:random,share=0.03,r=7,seeds=10"
+    assert found[1].spec == "untrained:energy,share=0.03,r=7"
     assert "removal:energy,share=0.03,r=7" not in specs(found)
     assert {"removal:attribution,share=0.03,r=7", "pca:n=7", "pca:n=7,centred=true", "centring:side", "centring:joint",
             "realign:alpha=0.1"} <= set(specs(found))  # fmt: skip
