@@ -167,7 +167,7 @@ class Local:
             raise BackboneError(
                 f"{folder} has no chat template, so nobody can ask it; give an instruction-tuned model."
             )
-        self._model.to(self._device).eval()
+        self._model.to(self._device).eval()  # type: ignore[arg-type]
 
     def ask(self, words: str, pictures: Sequence[Image.Image]) -> str:
         import torch

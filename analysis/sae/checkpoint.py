@@ -141,7 +141,8 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], Callable[[], None]]:
 
     if path.stat().st_size < MAPPED_FROM:
         return load_file(path), lambda: None
-    arrays, types = {}, {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+    arrays: dict[str, np.ndarray] = {}
+    types: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
     with safe_open(path, "np") as listed, path.open("rb") as file:
         # Private and writable, as torch wants it: what somebody writes there reaches no file.
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

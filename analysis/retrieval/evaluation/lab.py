@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -262,8 +262,8 @@ class Lab:
         missing = sorted({r for r in wanted if r and (widest, r) not in self._ranked})
         found = dict(zip(missing, self.engine.rank_curve(projection, missing), strict=True))
         ranks = [found[r] if r in found else self._ranked[widest, r] if r else self._base_ranks() for r in wanted]
-        for r, one in found.items():
-            self._held(self._ranked, (widest, r), lambda one=one: one, RANKED)
+        for r in missing:
+            self._held(self._ranked, (widest, r), partial(found.__getitem__, r), RANKED)
         return ranks
 
     def _base_ranks(self) -> TargetRanks:
