@@ -1,5 +1,6 @@
 """The three findings of the paper on the chosen models, each with its picture and one computed sentence; model cards."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -67,12 +68,7 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     words = (
         verdicts.text_verdict(shares, dual),
         verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]),
-        verdicts.removal_verdict(
-            [caching.results(store, task) if task else None for store in stores],
-            dual,
-            K_OF_SENTENCE,
-            published("table2"),
-        ),
+        _removal_verdict(stores, [caching.results(store, task) if task else None for store in stores], task),
     )
     for column, (label, value, others), verdict in zip(st.columns(len(found)), found, words, strict=True):
         with column.container(border=True, height="stretch"):
@@ -182,8 +178,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             if (table := caching.results(s, task)) is not None
         }
         st.markdown(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE))
-        tables, dual = [found.get(name) for name in names], [store.contrastive for store in stores]
-        st.markdown(verdicts.removal_verdict(tables, dual, K_OF_SENTENCE, published("table2")).line)
+        st.markdown(_removal_verdict(stores, [found.get(name) for name in names], task).line)
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
             st.caption(f"{safe.words(name)} has no results for {task}.")
@@ -192,7 +187,9 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             if name in found:
                 st.markdown(f"**{gallery.escape(name)}**")
                 shown: pd.DataFrame = found[name] if everything else sentences.main_methods(found[name])
-                chart = recall_bars(shown, data=f"{task}, {store.caption}")
+                chart = caching.drawn(
+                    store, ("results", task, everything), partial(recall_bars, shown, data=f"{task}, {store.caption}")
+                )
                 methods = [str(method) for method in shown["method"].unique()]
                 pin = pins.Pin(
                     sentence=sentences.removal_sentence([name], [shown], K_OF_SENTENCE), stores=[store],
@@ -204,6 +201,14 @@ def distractors(stores: list[Store], names: list[str]) -> None:
                 "retrieval_lab", "Other interventions, curves and single queries in the Retrieval lab",
                 icon=":material/science:", store=caching.store_id(stores[0]), task=task,
             )  # fmt: skip
+
+
+def _removal_verdict(stores: list[Store], tables: list[pd.DataFrame | None], task: str | None) -> verdicts.Verdict:
+    dual = [store.contrastive for store in stores]
+    return caching.drawn(
+        stores[0], ("verdict", task or "", *(str(caching.key_of(store)) for store in stores)),
+        lambda: verdicts.removal_verdict(tables, dual, K_OF_SENTENCE, published("table2")),
+    )  # fmt: skip
 
 
 def cards(stores: list[Store], names: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -117,6 +118,11 @@ class LabView:
     def reference(self) -> Intervention:
         """What the view's method has to beat: the base, or the better model of a hybrid."""
         return reference(self.after, lambda other: self.change(other, BASE)["recall"])
+
+    def drawn(self, key: tuple[str | int | bool, ...], draw: Callable[[], caching.Drawn]) -> caching.Drawn:
+        """A figure or table of this task's recall, made once for a key that names what else it depends on."""
+        told = (self.name, self.pool, self.definition, ",".join(map(str, self.ks)), *key)
+        return caching.drawn(self.store, told, draw)
 
     def measured(self, method: Intervention) -> Measured:
         return caching.measured(self.store, self.name, method, self.pool)

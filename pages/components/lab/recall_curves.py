@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.errors import AnalysisError
@@ -81,18 +82,10 @@ def _wanted(view: LabView, kind: str) -> bool:
 
 
 def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *, name: str = "curve") -> None:
-    choice = found.choice.get(view.k)
-    chart = recall_curve(
-        [sweep_curve(table, k=view.k, label=name) for name, table in found.curves.items()],
-        title=found.axis,
-        percent=kind == "share",
-        k=view.k,
-        bands=[] if band is None else [_band(f"random concepts, {band.attrs['seeds']} seeds", band, view.k)],
-        levels=_levels(view, kind),
-        current=_now(view, kind, found),
-        chosen=float(choice.r) if choice is not None and choice.r else None,
-        data=view.data,
+    chart = view.drawn(
+        ("curve", kind, view.k, view.after.spec, band is not None), lambda: _chart(view, kind, found, band)
     )
+    choice = found.choice.get(view.k)
     said = _chosen(choice, WHOLE in found.curves) if choice is not None else ""
     words = said or f"Recall@{view.k} of {view.store.label} on {view.name} against {found.axis}"
     downloads.figure(
@@ -108,6 +101,21 @@ def _draw(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None, *,
         )
     elif step_of(kind, view.after).acts != "lists" and len(view.after.steps) > 1:
         st.caption("The curve is of this step alone: the other steps of the view are left out.")
+
+
+def _chart(view: LabView, kind: str, found: Curves, band: pd.DataFrame | None) -> go.Figure:
+    choice = found.choice.get(view.k)
+    return recall_curve(
+        [sweep_curve(table, k=view.k, label=name) for name, table in found.curves.items()],
+        title=found.axis,
+        percent=kind == "share",
+        k=view.k,
+        bands=[] if band is None else [_band(f"random concepts, {band.attrs['seeds']} seeds", band, view.k)],
+        levels=_levels(view, kind),
+        current=_now(view, kind, found),
+        chosen=float(choice.r) if choice is not None and choice.r else None,
+        data=view.data,
+    )
 
 
 def _chosen(choice: RankChoice, whole: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -93,13 +94,16 @@ def complete(view: LabView, slots: Slots) -> None:
 def _draw(view: LabView, frame: pd.DataFrame, slots: Slots, name: str) -> None:
     with slots.chart.container():
         downloads.figure(
-            recall_bars(frame, data=view.data, definition=view.definition),
+            view.drawn(
+                ("bars", *frame["spec"].unique()),
+                partial(recall_bars, frame, data=view.data, definition=view.definition),
+            ),
             f"{view.store.name}-{view.name}-{name}",
             command=view.command(),
             table=lambda: frame,
             pin=pins.Pin(sentence=headline(view, frame), measure=view.measure(view.after)),
         )
-    shown = _readable(frame, view.k)
+    shown = view.drawn(("table", view.k, *frame["spec"].unique()), partial(_readable, frame, view.k))
     with slots.table.container():
         _table(view, frame, shown, name)
 

@@ -341,7 +341,7 @@ def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
     return strip(store, rows, side, mark), mark
 
 
-@st.cache_resource(max_entries=96, show_spinner=False, hash_funcs=BY_KEY)
+@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
 def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
     """A figure or table that follows from a store and a key, made once: Plotly checks every property of a figure, which
     takes longer than all else on a page. Whoever gets it changes nothing in it."""
