@@ -26,6 +26,8 @@ def test_variants_are_read_when_asked_for_and_small_ones_kept(monkeypatch):
 
     rows = LazyRows(("mean", "last"), load)
     assert list(rows) == ["mean", "last"]
+    assert "mean" in rows
+    assert "median" not in rows
     assert not calls
     assert rows["last"] is rows["last"]
     assert calls == ["last"]

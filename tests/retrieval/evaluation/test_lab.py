@@ -17,6 +17,8 @@ from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.evaluation.movement import side_by_side
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.interventions.fitting import fit
+from analysis.retrieval.ranking.engine import LabEngine
+from analysis.retrieval.ranking.low_rank import Projection
 from analysis.retrieval.ranking.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace, space_from_store
@@ -38,6 +40,8 @@ SPECS = (
     "removal:random,share=0.2,seeds=4",
     "pca:n=3",
     "centring:side",
+    "centring:joint",
+    "centring:modality",
     "realign:alpha=0.3",
     "pool:last",
     "pool:queries=mean_no_image+removal:attribution,share=0.1+realign:alpha=0.1",
@@ -99,6 +103,27 @@ def test_moving_r_reuses_one_projection(lab: Lab) -> None:
     second, r_second = lab.projection(parse("removal:attribution,share=0.2,r=4").steps[0])
     assert first is second
     assert (r_first, r_second) == (2, 4)
+
+
+def test_table_curve_and_another_curve_count_each_r_once(
+    spaces: tuple[RetrievalSpace, RetrievalSpace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, counted = Lab(spaces[0]), []
+    whole = LabEngine.rank_curve
+
+    def count(self: LabEngine, basis: Projection, rs: list[int | None], **options: int | None) -> list[TargetRanks]:
+        counted.extend(r for r in rs if r is not None)
+        return whole(self, basis, rs, **options)
+
+    monkeypatch.setattr(LabEngine, "rank_curve", count)
+    removal = parse("removal:attribution,share=0.2")
+    measured = lab.measure(removal).ranks[0]
+    first = lab.ranks_along(removal, removal.steps[0], "r", [0, 1, 3, 1000])
+    again = lab.ranks_along(removal, removal.steps[0], "r", [3, 1, 2])
+    assert sorted(counted) == [1, 2, 3, lab.projection(removal.steps[0])[1]]
+    assert [ranks.rank.tolist() for ranks in (first[1], first[2])] == [again[1].rank.tolist(), again[0].rank.tolist()]
+    np.testing.assert_array_equal(first[3].rank, measured.rank)
+    np.testing.assert_array_equal(first[0].rank, lab.measure(BASE).ranks[0].rank)
 
 
 def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
