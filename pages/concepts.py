@@ -32,7 +32,6 @@ PINNED = 18  # rows of the list that a finding keeps: two slides
 VIEWS = ["table", "map", "histogram", "effect", "by example"]
 PROJECTIONS = ["UMAP", "PCA"]
 PICTURED = 400  # concepts whose pictures travel with the map, the loudest
-NAMED = 6000  # points whose names travel with the map; a larger one shows ids on hover
 
 
 def main() -> None:
@@ -107,9 +106,7 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
     pca = caching.principal_map(store) if projection == "PCA" else None
     x, y = pca.T if pca is not None else (table["map_x"].to_numpy(), table["map_y"].to_numpy())
     values = table[color.name].to_numpy(float)[ids]
-    names = None
-    if len(ids) <= NAMED:
-        names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
+    names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
     chart = concept_scatter(
         x[ids], y[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
         color=values, color_title=color.axis,
@@ -119,15 +116,16 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
         chart,
         f"{store.name}-map",
         select=("points", "box", "lasso"),
+        table=lambda: pd.DataFrame({"concept": ids, "x": x[ids], "y": y[ids], color.name: values}),
         command=commands.concepts(store, commands.Listed(filters, color.name)),
     )
     loudest = ids[np.argsort(-table["energy"].to_numpy()[ids], kind="stable")][:PICTURED]
     map_hover.show(f"figure_{store.name}-map", map_hover.pictures_of(store, map(int, loudest)))
     selected = selected_ids(event)
-    region = event["selection"].get("box") or event["selection"].get("lasso")
-    if len(selected) == 1 and not region:
+    region = browse.in_region(event, x[ids], y[ids])
+    if len(selected) == 1 and region is None:
         state.open_page("concept", store=caching.store_id(store), concept=selected[0])
-    return np.asarray(selected) if region else None
+    return None if region is None else ids[region]
 
 
 def histogram_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray | None:

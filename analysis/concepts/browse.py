@@ -124,3 +124,23 @@ def brushed(event: Mapping | None, values: np.ndarray, ids: np.ndarray) -> np.nd
     for low, high in ranges:
         inside |= (values >= low) & (values <= high)
     return ids[inside]
+
+
+def in_region(event: Mapping | None, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """(n,) bool: which points lie in the boxes and lassos drawn on a map, also those that are not drawn one by one; None where
+    there are none. A point counts as inside where a ray from it crosses the lasso an odd number of times."""
+    selection = (event or {}).get("selection") or {}
+    inside, any_region = np.zeros(len(x), bool), False
+    for box in selection.get("box") or []:
+        (left, right), (low, high) = (sorted(map(float, box[name])) for name in ("x", "y"))
+        inside |= (x >= left) & (x <= right) & (y >= low) & (y <= high)
+        any_region = True
+    for lasso in selection.get("lasso") or []:
+        corners = np.stack([np.asarray(lasso[name], float) for name in ("x", "y")], axis=1)
+        odd = np.zeros(len(x), bool)
+        for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                odd ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+        inside |= odd
+        any_region = True
+    return inside if any_region else None

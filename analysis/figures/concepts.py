@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,6 +33,9 @@ from analysis.figures.style import (
 )
 
 DENSE_FROM = 2000  # points that hide each other from afar
+MANY_FROM = 8000  # points that are drawn one by one at all: a browser without a GPU takes seconds for 30,000
+LOUDEST = 1000  # of more than that, so many stay points, before a picture of all
+_ACROSS, _UP = 480, 260  # of that picture
 
 
 def concept_scatter(
@@ -53,7 +58,9 @@ def concept_scatter(
     ids (n,) concept ids come back as `customdata` of a selection. A colour title that begins with "modality score" is
     drawn on the blue-violet-red scale, any other from grey to gold. Concepts without position or colour
     (never active) are left out and counted in the caption. highlight: concept ids with a ring. WebGL beyond 1,000 points;
-    beyond DENSE_FROM points their density lies behind them, which is what one sees of a crowd from afar.
+    beyond DENSE_FROM points their density lies behind them, which is what one sees of a crowd from afar. Beyond MANY_FROM all
+    are one picture behind the LOUDEST and the highlighted ones; what a region holds is then asked of x and y, see
+    `concepts.browse.in_region`.
     """
     drawn = np.isfinite(x) & np.isfinite(y) & np.isfinite(color)
     ids, energy = np.asarray(ids)[drawn], np.nan_to_num(np.asarray(energy, float)[drawn])
@@ -64,7 +71,18 @@ def concept_scatter(
     is_modality = color_title.startswith("modality score")
     kind = scatter_kind(rows.size)
     hover = "<b>%{text}</b><br>" if names is not None else "<b>concept %{customdata}</b><br>"
-    crowd = [_density(position["x"], position["y"])] if rows.size >= DENSE_FROM else []
+    total, many = int(rows.size), rows.size > MANY_FROM
+    crowd = [_density(position["x"], position["y"])] if total >= DENSE_FROM and not many else []
+    limits = (0, 1) if is_modality else (None, None)
+    behind: dict[str, object] = {}
+    if many:
+        shade = np.asarray(color, float)[rows]
+        limits = (0, 1) if is_modality else (float(shade.min()), float(shade.max()))
+        scale = MODALITY_SCALE if is_modality else SEQUENTIAL_SCALE
+        behind = _picture_of_all(position["x"], position["y"], shade, scale, limits)
+        few = (np.arange(total) < LOUDEST) | np.isin(ids[order], list(highlight))
+        rows, order, size, kind = rows[few], order[few], size[few], go.Scatter
+        position = {name: part[few] for name, part in position.items()}
     figure = go.Figure(
         kind(
             **position,
@@ -76,8 +94,8 @@ def concept_scatter(
                 "size": (4 + 18 * size).astype(np.float32),
                 "color": np.asarray(color, np.float32)[rows],
                 "colorscale": [list(stop) for stop in (MODALITY_SCALE if is_modality else SEQUENTIAL_SCALE)],
-                "cmin": 0 if is_modality else None,
-                "cmax": 1 if is_modality else None,
+                "cmin": limits[0],
+                "cmax": limits[1],
                 "opacity": 0.75,
                 "line": {"width": 0},
                 "showscale": True,
@@ -112,11 +130,55 @@ def concept_scatter(
     bare = not x_title and not y_title  # coordinates of a projection carry no unit
     figure.update_xaxes(visible=not bare)
     figure.update_yaxes(visible=not bare)
-    hidden = int(drawn.size - rows.size)
-    what = f"{count(rows.size)} concepts, area by energy, colour by {color_title}"
+    hidden = int(drawn.size) - total
+    what = f"{count(total)} concepts, area by energy, colour by {color_title}"
     what += "; grey: where many lie" if crowd else ""
+    what += (
+        f"; points: the {count(LOUDEST)} loudest, behind them a picture of all; a box or lasso finds all"
+        if many
+        else ""
+    )
     what += f"; {count(hidden)} without a value are not drawn" if hidden else ""
-    return finish(figure, caption=sentence(what, data), x=x_title, y=y_title, height=height, legend=False)
+    return finish(
+        figure, caption=sentence(what, data), x=x_title, y=y_title, height=height, legend=False, layout=behind
+    )  # fmt: skip
+
+
+def _picture_of_all(
+    x: np.ndarray, y: np.ndarray, color: np.ndarray, scale: Sequence, limits: tuple[float | None, float | None]
+) -> dict[str, object]:
+    """Layout with a picture behind the points: each cell has the mean colour of the concepts in it and is the more opaque the
+    more there are."""
+    from PIL import Image
+    from plotly.colors import sample_colorscale
+
+    (left, right), (low, high) = ((float(part.min()), float(part.max())) for part in (x, y))
+    wide, tall = max(right - left, 1e-9) * 1.04, max(high - low, 1e-9) * 1.04
+    left, high = left - 0.02 * wide, high + 0.02 * tall
+    column = np.clip(((x - left) / wide * _ACROSS).astype(int), 0, _ACROSS - 1)
+    row = np.clip(((high - y) / tall * _UP).astype(int), 0, _UP - 1)
+    counts, sums = (
+        np.bincount(row * _ACROSS + column, part, _ACROSS * _UP).reshape(_UP, _ACROSS) for part in (None, color)
+    )
+    counts, sums = (sum(np.roll(part, step, axis) for axis in (0, 1) for step in (-1, 0, 1)) for part in (counts, sums))
+    bottom, top = float(limits[0] or 0), float(limits[1] if limits[1] is not None else 1)
+    share = (np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0) - bottom) / max(top - bottom, 1e-30)
+    stops = sample_colorscale([list(stop) for stop in scale], np.linspace(0, 1, 256).tolist(), colortype="tuple")
+    pixels = np.zeros((_UP, _ACROSS, 4), np.uint8)
+    pixels[..., :3] = (255 * np.asarray(stops))[np.clip((255 * share).astype(int), 0, 255)]
+    pixels[..., 3] = np.where(counts > 0, np.clip(70 + 45 * np.log2(np.maximum(counts, 1)), 0, 230), 0)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(buffer, "WEBP", quality=80, method=2)
+    source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {
+        "images": [
+            {
+                "source": source, "x": left, "y": high, "sizex": wide, "sizey": tall, "xref": "x", "yref": "y",
+                "sizing": "stretch", "layer": "below",
+            }
+        ],
+        "xaxis": {"range": [left, left + wide]}, "yaxis": {"range": [high - tall, high]},
+    }  # fmt: skip
 
 
 def _density(x: np.ndarray, y: np.ndarray, cells: int = 64) -> go.Contour:

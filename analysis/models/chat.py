@@ -154,8 +154,8 @@ class Local:
 
         self.name, self.where, self._device = folder.resolve().name, str(folder), choose_device(device)
         try:
-            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModelForImageTextToText.from_pretrained(
+            self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            self._model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, dtype=choose_dtype(None, "bfloat16", self._device)
             )
         except (OSError, ValueError, KeyError, ImportError) as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 
 from analysis.figures import bridges, concepts
 from analysis.figures.palette import IMAGE, SHARED, TEXT
@@ -184,3 +188,37 @@ def test_a_crowd_has_its_density_behind_it_and_a_few_points_have_not():
     assert abs(crowd.x[across]) < 0.2
     assert abs(crowd.y[up]) < 0.2
     assert all(part.type != "contour" for part in drawn(1900).data)
+
+
+def test_very_many_concepts_are_a_picture_with_the_loudest_as_points():
+    """What is sent no longer grows with K: a browser without a GPU draws 30,000 points in seconds. The rings stay."""
+    n = 12_000
+    quiet = n - 1
+    figure = scatter(n, highlight=[100 + quiet], energy=np.linspace(1, 0.1, n))
+    assert_sound(figure)
+    points = figure.data[0]
+    assert type(points) is go.Scatter
+    assert len(points.x) == concepts.LOUDEST + 1
+    assert set(np.asarray(points.customdata)) == {*range(100, 100 + concepts.LOUDEST), 100 + quiet}
+    assert len(figure.to_json()) < 300_000
+    assert f"{n:,} concepts" in figure.layout.meta["caption"]
+    assert not scatter(concepts.MANY_FROM).layout.images
+
+
+def test_the_picture_of_all_has_each_concept_in_its_place_and_colour():
+    """Two crowds, of 0 (image) at the lower left and of 1 (text) at the upper right."""
+    n = concepts.MANY_FROM + 2
+    side = np.arange(n) % 2
+    figure = concepts.concept_scatter(
+        side.astype(float), side.astype(float), ids=np.arange(n), energy=np.ones(n), color=side.astype(float)
+    )
+    (picture,) = figure.layout.images
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2]))).convert("RGBA"))
+    for x, y, colour in ((0.0, 0.0, IMAGE), (1.0, 1.0, TEXT)):
+        column = int((x - picture.x) / picture.sizex * pixels.shape[1])
+        row = int((picture.y - y) / picture.sizey * pixels.shape[0])
+        red, green, blue, opaque = (int(part) for part in pixels[row, column])
+        assert opaque > 150
+        wanted = [int(colour.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
+        assert np.abs(np.subtract((red, green, blue), wanted)).max() < 30
+    assert pixels[pixels.shape[0] // 2, pixels.shape[1] // 2, 3] == 0

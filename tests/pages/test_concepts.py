@@ -272,3 +272,23 @@ def test_the_map_names_its_projection_and_offers_the_other(tmp_path: Path, monke
         app = open_page("concepts", tmp_path, monkeypatch, view="map", projection=projection)
         assert not sentences(app)
         assert f"Positions by {projection} of the directions" in words(app)
+
+
+def test_a_region_of_the_map_holds_what_lies_in_it_drawn_or_not() -> None:
+    """Against matplotlib-free oracles: a triangle by its three half planes, a box by its sides."""
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 5000))
+    assert browse.in_region(None, x, y) is None
+    assert browse.in_region({"selection": {"points": [], "box": [], "lasso": []}}, x, y) is None
+    triangle = {"x": [-0.5, 0.5, 0.0], "y": [-0.5, -0.5, 0.5]}
+    found = browse.in_region({"selection": {"lasso": [triangle]}}, x, y)
+    assert found is not None
+    assert (found == ((y > -0.5) & (y < 0.5 - 2 * np.abs(x)))).all()
+    both = browse.in_region({"selection": {"lasso": [triangle], "box": [{"x": [0.9, 0.7], "y": [-1, 1]}]}}, x, y)
+    assert both is not None
+    assert (both == (found | ((x >= 0.7) & (x <= 0.9)))).all()
+    assert (
+        browse.in_region(
+            {"selection": {"box": [{"x": [0, 1], "y": [0, 1]}]}}, np.array([np.nan]), np.array([0.5])
+        ).sum()
+        == 0
+    )
