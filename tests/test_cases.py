@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from analysis.cli import main
 from analysis.data.registry import find_retrieval_tasks, load_pairs, load_retrieval
 from analysis.data.samples import PairSet, Picture
-from analysis.errors import BackboneError, DataError
+from analysis.errors import AnalysisError, BackboneError, DataError
 
 ROOT = Path(__file__).parents[1]
 CASES = next((p / "shared" / "cases" for p in ROOT.parents if (p / "shared" / "cases").is_dir()), None)
@@ -207,15 +209,18 @@ def test_a_pointer_is_no_file() -> None:
         load_pairs(folder("lfs-pointer"))
 
 
-def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
-    done = run("list", "--cache=~/rl-cache", env={"HOME": str(tmp_path)}, cwd=tmp_path)
-    assert b"Traceback" not in done.stderr
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["list", "--cache=~/rl-cache"])
+    assert done.exception is None or isinstance(done.exception, SystemExit | AnalysisError)
     assert not (tmp_path / "~").exists()
     (tmp_path / "rl-cache").mkdir()
     for store in sorted((ROOT / "cache" / "clip-mini").iterdir())[:1]:
         shutil.copytree(store, tmp_path / "rl-cache" / "clip-mini" / store.name)
-    done = run("list", env={"HOME": str(tmp_path), "RETRIEVALLENS_CACHE": "~/rl-cache"}, cwd=tmp_path)
-    assert b"clip-mini" in done.stdout
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", "~/rl-cache")
+    done = CliRunner().invoke(main, ["list"])
+    assert "clip-mini" in done.stdout
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def test_words_leave_out_articles_and_punctuation():
     assert words_of("There are several of them in front of one picture, between those above it") == []
 
 
+@pytest.mark.slow
 def test_map_places_living_concepts_only_and_follows_its_seed():
     rng = np.random.default_rng(4)
     centres = unit(rng, 2, 10)

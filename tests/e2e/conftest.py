@@ -19,10 +19,28 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera for those who are allowed one
+]  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 START_SECONDS = 120
+PATIENCE = 120_000  # milliseconds; a busy machine is slow, not wrong
+# Without a graphics card every frame of a spinner or a fade is drawn by the processor that runs the app.
+STILL = """addEventListener('DOMContentLoaded', () => document.head.appendChild(document.createElement('style')).textContent =
+  '*, *::before, *::after { animation: none !important; transition: none !important }')"""
+QUIET = """([asked, quiet]) => {
+  const now = performance.now(), app = document.querySelector('[data-testid=stApp]');
+  if (!window.watch) {
+    window.watch = new MutationObserver(() => { window.changed = performance.now(); });
+    window.watch.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  }
+  if (window.asked !== asked) [window.asked, window.began, window.changed] = [asked, now, now];
+  if (!['notRunning', 'compilationError'].includes(app?.dataset.testScriptState)
+      || document.querySelector('[data-stale=true]')) [window.began, window.changed] = [now, now];
+  return now - window.changed > quiet || now - window.began > 20 * quiet;  // what never stands still is not waited for
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +54,29 @@ def chromium() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+@pytest.fixture(scope="package")
+def browser(chromium: str) -> Iterator[Any]:
+    """One browser for all tests of this folder: `new_page` gives each a profile of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def new_page(browser: Any, *, width: int = 1280, height: int = 900, **options: Any) -> Iterator[Any]:
+    """A page without animations, which knows nothing of the pages before it."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    context.set_default_timeout(PATIENCE)
+    context.add_init_script(STILL)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
 
 
 @pytest.fixture(scope="session")
@@ -74,14 +115,9 @@ def serving(log_file: Path, *, port: int = 0, **environment: str) -> Iterator[st
         log.close()
 
 
-def settled(page: Any) -> None:
-    """Until the script has run through: Streamlit marks its app element while it is running."""
-    page.wait_for_timeout(400)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running' "
-        "&& !document.querySelector('[data-stale=true]')"
-    )
-    page.wait_for_timeout(200)
+def settled(page: Any, quiet: int = 250) -> None:
+    """Until the script has run through and nothing has changed for so many milliseconds."""
+    page.wait_for_function(QUIET, arg=[time.monotonic(), quiet], polling=50)
 
 
 def _wait(address: str, server: subprocess.Popen) -> None:

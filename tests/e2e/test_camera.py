@@ -7,22 +7,16 @@ import re
 import pytest
 
 from analysis.store import find_stores
-from tests.e2e.conftest import FLAGS, ROOT
+from tests.e2e.conftest import ROOT, new_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
-PATIENCE = 120_000  # milliseconds
 BACKBONE = "qwen2-vl-mini"
-CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
-def test_a_picture_taken_by_camera_is_ranked(chromium, app, shots):
+def test_a_picture_taken_by_camera_is_ranked(browser, app, shots):
     ref = next(ref for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
-        context = browser.new_context(viewport={"width": 1280, "height": 1300}, base_url=app, permissions=["camera"])
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+    with new_page(browser, height=1300, base_url=app, permissions=["camera"]) as page:
         page.goto(f"/live_query?store={BACKBONE}/{ref.path.name}&task=i2t")
         page.get_by_test_id("stButtonGroup").get_by_text("Camera", exact=True).click()
         page.wait_for_url(re.compile("source=camera"))
@@ -43,4 +37,3 @@ def test_a_picture_taken_by_camera_is_ranked(chromium, app, shots):
 
         camera.get_by_role("button", name="Clear photo").click()
         page.locator(".st-key-ranked_after").wait_for(state="detached")
-        browser.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pages.components.shared.state import PAGES
-from tests.e2e.conftest import FLAGS, serving
+from tests.e2e.conftest import new_page, serving
 from tests.synthetic_store import make_store
 
 pytestmark = pytest.mark.browser
@@ -39,12 +40,10 @@ def fresh(cache: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST)
-def test_a_page_is_the_first_that_a_fresh_server_shows(fresh: str, chromium: str, name: str) -> None:
-    from playwright.sync_api import expect, sync_playwright
+def test_a_page_is_the_first_that_a_fresh_server_shows(fresh: str, browser: Any, name: str) -> None:
+    from playwright.sync_api import expect
 
-    with sync_playwright() as driver:
-        page = driver.chromium.launch(executable_path=chromium, args=FLAGS).new_page()
-        page.set_default_timeout(SECONDS)
+    with new_page(browser) as page:
         page.goto(f"{fresh}/{name}?store=qwen2-vl-mini&stores=qwen2-vl-mini")
         expect(page.get_by_role("heading", name=FIRST[name])).to_be_visible(timeout=SECONDS)
         expect(page.get_by_role("link", name="Stores", exact=True)).to_be_visible(timeout=SECONDS)  # the router ran
@@ -52,13 +51,10 @@ def test_a_page_is_the_first_that_a_fresh_server_shows(fresh: str, chromium: str
         assert "qwen2-vl-mini" in page.url or not {"store", "stores"} & set(PAGES[name].params)
 
 
-def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str, shots: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, browser: Any, shots: Path) -> None:
+    from playwright.sync_api import expect
 
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(SECONDS)
+    with new_page(browser, height=1000) as page:
         page.goto(f"{fresh}/concept?store=qwen2-vl-mini&concept=2")
         expect(page.get_by_role("heading", name="What does concept 2, “dog”, stand for?")).to_be_visible(
             timeout=SECONDS
@@ -82,4 +78,3 @@ def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, chromium: str,
         page.go_back()
         expect(page.get_by_role("heading", name="Which concepts does this model have?")).to_be_visible(timeout=SECONDS)
         page.wait_for_url("**sort=attribution**")
-        browser.close()

@@ -9,27 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import FLAGS, serving, settled
+from tests.e2e.conftest import new_page, serving, settled
 from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, make_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
-PATIENCE = 90_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def page(browser: playwright.Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
     folder = tmp_path_factory.mktemp("cache")
     make_store(folder, tokens=True)
     with (
         serving(tmp_path_factory.mktemp("log") / "server.log", RETRIEVALLENS_CACHE=str(folder)) as address,
-        playwright.sync_playwright() as driver,
+        new_page(browser) as page,
     ):
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE)
         yield page, address
-        browser.close()
 
 
 def open_view(page, address: str, view: str) -> None:  # type: ignore[no-untyped-def]

@@ -11,12 +11,11 @@ import pytest
 
 from analysis.store import notebook
 from pages.components.shared.state import DEFAULT_PAGE
-from tests.e2e.conftest import FLAGS, serving, settled
+from tests.e2e.conftest import new_page, serving, settled
 from tests.synthetic_store import make_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
-PATIENCE = 120_000  # milliseconds
 PINNED = {
     "overview": "modality", "concepts": "concepts", "concept": "concept", "retrieval_lab": "recall",
     "bridges": "bridge", "compare": "pair", "live_query": "live-lists", "stores": "stores",
@@ -32,13 +31,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str) -> Iterator[playwright.Page]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(PATIENCE)
+def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
+    with new_page(browser, height=720) as page:
         yield page
-        browser.close()
 
 
 def open_view(page: playwright.Page, address: str, name: str, query: str = "") -> None:

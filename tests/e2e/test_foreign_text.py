@@ -9,7 +9,7 @@ import pytest
 
 from pages.components.shared import state
 from pages.components.shared.state import PAGES
-from tests.e2e.conftest import FLAGS, serving
+from tests.e2e.conftest import new_page, serving, settled
 from tests.hostile_store import EVIL, POISON, make_hostile_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -17,20 +17,16 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def tab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def tab(browser: playwright.Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     folder = tmp_path_factory.mktemp("hostile")
     make_hostile_store(folder / "cache", backbone="qwen2-vl-mini", tokens=True, demo=True, r2=0.1)
     with (
         serving(folder / "app.log", RETRIEVALLENS_CACHE=str(folder / "cache")) as address,
-        playwright.sync_playwright() as driver,
+        new_page(browser, height=1000, base_url=address) as page,
     ):
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(150_000)
         page.left = []
         page.on("request", lambda asked: page.left.append(asked.url) if not _ours(asked.url, address) else None)
         yield page
-        browser.close()
 
 
 def _ours(url: str, address: str) -> bool:
@@ -39,8 +35,7 @@ def _ours(url: str, address: str) -> bool:
 
 def settle(page) -> None:
     page.get_by_test_id("stHeading").first.wait_for()
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
-    page.wait_for_timeout(400)
+    settled(page)
 
 
 def quiet(page) -> None:
@@ -61,7 +56,7 @@ def test_no_request_leaves_and_no_link_leads_away(name: str, tab) -> None:
         tab.goto(f"{path}?{urlencode(params)}")
         settle(tab)
         if name not in ("stores", "findings", "present"):  # these show no text of a store or a link by themselves
-            tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL)
+            tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL, polling=200)
         quiet(tab)
     boxes = tab.locator("input[type=text]:visible, textarea:visible")
     for slot in range(min(boxes.count(), 2)):

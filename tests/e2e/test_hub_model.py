@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from analysis.store import Store, find_stores, open_store
-from tests.e2e.conftest import FLAGS, serving
+from tests.e2e.conftest import new_page, serving
 from tests.fake_hub import COMMIT, FakeHub, serving_hub, sharded, use_hub
 from tests.query.live_store import caption, make_checkpoint, make_live_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
-PATIENCE = 120_000  # milliseconds
 HUB_ID = "somebody/tiny-qwen"
 SECONDS = 6  # that the weights take to arrive
 
@@ -42,19 +41,18 @@ def cache(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(hub: FakeHub, cache: Path, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def page(hub: FakeHub, cache: Path, browser: playwright.Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A page of an app whose local hub cache is empty; from now on the hub is slow and remembers what it was asked."""
     hub.asked.clear()
     hub.rate = sum(len(data) for name, data in hub.files.items() if name.endswith(".safetensors")) / SECONDS
     empty = tmp_path_factory.mktemp("hub-cache")
     environment = {"HF_ENDPOINT": hub.address, "HF_HUB_CACHE": str(empty), "RETRIEVALLENS_CACHE": str(cache)}
     environment["RETRIEVALLENS_MODELS"] = "clip-vit-b32"
-    with serving(empty.parent / "hub-app.log", **environment) as address, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1300}, base_url=address)
-        page.set_default_timeout(PATIENCE)
+    with (
+        serving(empty.parent / "hub-app.log", **environment) as address,
+        new_page(browser, height=1300, base_url=address) as page,
+    ):
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -16,22 +16,17 @@ from PIL import Image
 
 from analysis.cli import main
 from analysis.store import Store, find_stores, open_store
-from tests.e2e.conftest import FLAGS, ROOT, settled
+from tests.e2e.conftest import ROOT, new_page, settled
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
-PATIENCE = 120_000  # milliseconds; continuous integration may share its cores
 BACKBONE = "qwen2-vl-mini"
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str) -> Iterator[playwright.Page]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1600})
-        page.set_default_timeout(PATIENCE)
+def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
+    with new_page(browser, height=1600) as page:
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from analysis.store import find_stores
-from tests.e2e.conftest import FLAGS, ROOT, settled
+from tests.e2e.conftest import ROOT, new_page, settled
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
-PATIENCE = 120_000  # milliseconds
 BACKBONE = "qwen2-vl-mini"
 FIRST = "removal:attribution,share=0.05"  # of 256 concepts: enough for three steps of r
 
 
 @pytest.mark.parametrize("view", ["retrieval_lab?", "live_query?source=data&"])
-def test_changes_stay_after_the_method_was_looked_at_as_text(chromium, app, view):
+def test_changes_stay_after_the_method_was_looked_at_as_text(browser, app, view):
     ref = next(ref for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1300})
-        page.set_default_timeout(PATIENCE)
+    with new_page(browser, height=1300) as page:
 
         def method() -> str:
             settled(page)
@@ -45,4 +41,3 @@ def test_changes_stay_after_the_method_was_looked_at_as_text(chromium, app, view
             page.get_by_role("option", name=name, exact=True).click()
             assert method().split("+")[-1] == added
         assert method() == f"{FIRST},r={most - 3}+realign:alpha=0.1+centring:side"
-        browser.close()

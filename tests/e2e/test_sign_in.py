@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from tests.e2e.conftest import FLAGS, serving
+from tests.e2e.conftest import new_page, serving
 from tests.synthetic_store import make_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -103,7 +103,9 @@ def provider() -> Iterator[Provider]:
     found.server_close()
 
 
-def test_a_visitor_signs_in_and_does_what_the_role_includes(provider: Provider, chromium: str, tmp_path: Path) -> None:
+def test_a_visitor_signs_in_and_does_what_the_role_includes(
+    provider: Provider, browser: playwright.Browser, tmp_path: Path
+) -> None:
     make_store(tmp_path / "cache", backbone="clip-mini", n_pairs=12)
     (tmp_path / "secrets.toml").write_text(
         f'[auth]\nredirect_uri = "http://127.0.0.1:{PORT}/oauth2callback"\ncookie_secret = "{"s" * 40}"\n'
@@ -114,10 +116,10 @@ def test_a_visitor_signs_in_and_does_what_the_role_includes(provider: Provider, 
         "RETRIEVALLENS_CACHE": str(tmp_path / "cache"), "STREAMLIT_SECRETS_FILES": str(tmp_path / "secrets.toml"),
         "RETRIEVALLENS_ROLES": "write=ann@lab.org",
     }  # fmt: skip
-    with serving(tmp_path / "app.log", port=PORT, **environment) as address, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(base_url=address)
-        page.set_default_timeout(60_000)
+    with (
+        serving(tmp_path / "app.log", port=PORT, **environment) as address,
+        new_page(browser, base_url=address) as page,
+    ):
         page.goto("/concept?store=clip-mini&concept=1")
         page.get_by_role("button", name="Sign in").wait_for()
         assert page.get_by_text("stand for?").count() == 0
@@ -129,4 +131,3 @@ def test_a_visitor_signs_in_and_does_what_the_role_includes(provider: Provider, 
         page.get_by_label("Your label").fill("mine")
         page.get_by_role("button", name="Keep").click()
         page.get_by_text("You may look at everything here, and not write labels").wait_for()
-        browser.close()

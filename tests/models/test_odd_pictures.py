@@ -47,6 +47,7 @@ def test_pictures_prepared_in_parts_give_the_same_embeddings(backbone, monkeypat
     np.testing.assert_allclose(backbone.embed(samples(*noise)).vectors["mean"], whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_photograph_is_seen_at_the_models_own_limit(tmp_path):
     """The tokens of 12 megapixels are those that the model's processor makes of them, not of a smaller copy."""
     loaded = load_backbone(str(MAKERS["qwen2_vl"](tmp_path / "qwen2_vl")), device="cpu")

@@ -75,6 +75,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_a_sentence_and_the_slot_goes_on(big: Path, checkpoints: dict[str, Path]) -> None:
     size = (big / "model.safetensors").stat().st_size // MB
     arguments = [str(checkpoints["clip"]), str(big), str(size // 2), str(size * 2)]

@@ -73,7 +73,7 @@ def test_the_command_prints_the_ranking(view: LiveView, expected: list[Place], s
 
 
 def test_the_script_prints_the_ranking(view: LiveView, expected: list[Place], stores: dict[str, Store]) -> None:
-    assert _run(python_for(view)) == ids(stores, expected)
+    assert _here(python_for(view)) == ids(stores, expected)
 
 
 @pytest.mark.parametrize("how", ["command", "script"])
@@ -83,10 +83,7 @@ def test_the_queries_side_of_the_pool_step_is_the_mask_it_names(
     def ranked(mask: str, method: str) -> list[str]:
         asked = replace(view, text="", mask=mask, method=method)
         if how == "script":
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said):  # in this process: a new one takes seconds to import torch
-                exec(compile(python_for(asked), "script", "exec"), {})
-            return _sample_ids(said.getvalue())
+            return _here(python_for(asked))
         done = CliRunner().invoke(query_command, [*shlex.split(command_for(asked))[4:], "--json"])
         assert done.exit_code == 0, done.output
         return [row["sample_id"] for row in json.loads(done.output)["candidates"]]
@@ -137,8 +134,16 @@ def test_the_text_form_names_the_rank_before_and_what_was_done(view: LiveView, e
     assert "on unmasked queries: the store holds none with this mask" in "\n".join(said)
 
 
+def _here(script: str) -> list[str]:
+    """Sample ids that a script prints in this process: a new one takes seconds to import torch."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(script, "script", "exec"), {})
+    return _sample_ids(said.getvalue())
+
+
 def _run(script: str) -> list[str]:
-    """Sample ids that a script prints."""
+    """Sample ids that a script prints in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},

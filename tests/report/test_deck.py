@@ -68,6 +68,7 @@ def play(html: str, script: str):  # type: ignore[no-untyped-def]
     return browser._run(browser._evaluated(html, f"window.ready.then(async () => {{ {script} }})"))
 
 
+@pytest.mark.slow
 @needs_browser
 def test_no_text_of_a_finding_runs_or_breaks_the_deck_or_a_report() -> None:
     deck = deck_of(NASTY[0], [nasty(text) for text in NASTY], subtitle=NASTY[1])
