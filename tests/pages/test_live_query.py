@@ -470,6 +470,27 @@ def test_one_query_through_several_models_keeps_mask_and_method(
         assert candidate["text"] in line
 
 
+def test_a_region_is_carried_to_a_model_that_cuts_the_picture_otherwise(
+    folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen2-VL's grid follows a wide picture, PaliGemma's does not; list, note and command agree on what was left out."""
+    wide = io.BytesIO()
+    Image.open(io.BytesIO(picture(3))).resize((224, 56)).save(wide, "PNG")
+    app = upload(run(folder, monkeypatch, mask="image.0-3"), wide.getvalue())
+    app.multiselect(key="_live_beside").set_value([keys["tiny-paligemma"]]).run()
+    assert sentences(app) == ""
+    assert "under its centre" in plain(app)
+    commands = "\n".join(code.value for code in app.code if "analysis query" in code.value).splitlines()
+    lines = {name: next(line for line in commands if f"tiny-{name}" in line) for name in ("qwen2_vl", "paligemma")}
+    masks = {name: shlex.split(line)[shlex.split(line).index("--mask") + 1] for name, line in lines.items()}
+    # The left half of the upper of two rows of eight is the left half of the upper two of four rows of four.
+    assert masks == {"qwen2_vl": "image.0-3", "paligemma": "image.0-1,image.4-5"}
+    done = CliRunner().invoke(main, [*shlex.split(lines["paligemma"])[3:], "--json"])
+    assert done.exit_code == 0, done.output
+    for line, candidate in zip(beside(app)[1], json.loads(done.stdout)["candidates"], strict=False):
+        assert candidate["text"] in line
+
+
 def test_a_link_carries_the_comparison_and_another_query_waits_for_the_button(
     folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
