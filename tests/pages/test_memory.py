@@ -49,6 +49,21 @@ def test_a_run_without_imports_sets_nothing_aside() -> None:
     assert gc.get_freeze_count() <= before
 
 
+def test_what_visitors_leave_is_set_aside_soon_and_found_when_all_is_looked_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory.set_aside()
+    held = Loop()
+    ghost = weakref.ref(held)
+    monkeypatch.setattr(memory, "SOON", 0.0)
+    memory.set_aside()
+    assert all(each is not held for each in gc.get_objects())
+    del held
+    monkeypatch.setattr(memory, "PERIOD", 0.0)
+    memory.set_aside()
+    assert ghost() is None
+
+
 def test_what_is_taken_back_is_set_aside_again() -> None:
     memory.set_aside()
     memory.take_back()

@@ -1,4 +1,4 @@
-"""Keeps imported libraries out of the garbage collector's way."""
+"""Keeps what lives long out of the garbage collector's way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import gc
 import sys
 import time
 
-PERIOD = 60.0  # seconds after which what was set aside is looked through once more
+SOON = 5.0  # seconds after which what was made since is set aside as well
+PERIOD = 120.0  # seconds after which all that was set aside is looked through once more
 _modules = 0
-_looked = 0.0
+_added = _looked = 0.0
 
 
 def set_aside() -> None:
@@ -16,18 +17,20 @@ def set_aside() -> None:
 
     Streamlit collects garbage after every run of a page, and nothing reaches the browser meanwhile: with pandas and
     Plotly that walks 120,000 objects, with torch and transformers 400,000, which takes longer than the page itself.
-    Nearly all of them are functions and classes that live as long as the server.
+    Nearly all of them are functions and classes that live as long as the server. What visitors leave behind, kept figures
+    and tables, takes as long again after a minute, so it is set aside every few seconds; what of it became garbage later is
+    found when all is looked through.
     """
-    global _modules, _looked
-    now = time.monotonic()
-    if (
-        len(sys.modules) <= _modules and now - _looked < PERIOD
-    ):  # how many are set aside is no cheap question: it counts them
+    global _modules, _added, _looked
+    now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
+    if len(sys.modules) > _modules or now - _looked >= PERIOD:
+        gc.unfreeze()
+        _modules, _looked = len(sys.modules), now
+    elif now - _added < SOON:
         return
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
-    _modules, _looked = len(sys.modules), now
+    _added = now
 
 
 def take_back() -> None:
