@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from analysis.figures.palette import (
     ACCENT,
+    ADAPTIVE_INK,
     IMAGE,
     MODALITY_SCALE,
     NEUTRAL,
@@ -73,7 +74,7 @@ def concept_scatter(
     hover = "<b>%{text}</b><br>" if names is not None else "<b>concept %{customdata}</b><br>"
     total, many = int(rows.size), rows.size > MANY_FROM
     crowd = [_density(position["x"], position["y"])] if total >= DENSE_FROM and not many else []
-    limits = (0, 1) if is_modality else (None, None)
+    limits: tuple[float | None, float | None] = (0, 1) if is_modality else (None, None)
     behind: dict[str, object] = {}
     if many:
         shade = np.asarray(color, float)[rows]
@@ -100,11 +101,11 @@ def concept_scatter(
                 "line": {"width": 0},
                 "showscale": True,
                 "colorbar": {
-                    "title": {"text": color_title, "side": "right", "font_size": TICK_SIZE},
+                    "title": {"text": color_title, "side": "right", "font": {"size": TICK_SIZE, "color": ADAPTIVE_INK}},
                     "thickness": 10,
                     "len": 0.8,
                     "outlinewidth": 0,
-                    "tickfont_size": TICK_SIZE,
+                    "tickfont": {"size": TICK_SIZE, "color": ADAPTIVE_INK},
                 },
             },
             hovertemplate=hover + plain(color_title, 60) + " %{marker.color:.3r}<extra></extra>",
@@ -160,7 +161,9 @@ def _picture_of_all(
     counts, sums = (
         np.bincount(row * _ACROSS + column, part, _ACROSS * _UP).reshape(_UP, _ACROSS) for part in (None, color)
     )
-    counts, sums = (sum(np.roll(part, step, axis) for axis in (0, 1) for step in (-1, 0, 1)) for part in (counts, sums))
+    counts, sums = (
+        np.sum([np.roll(part, step, axis) for axis in (0, 1) for step in (-1, 0, 1)], axis=0) for part in (counts, sums)
+    )
     bottom, top = float(limits[0] or 0), float(limits[1] if limits[1] is not None else 1)
     share = (np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0) - bottom) / max(top - bottom, 1e-30)
     stops = sample_colorscale([list(stop) for stop in scale], np.linspace(0, 1, 256).tolist(), colortype="tuple")

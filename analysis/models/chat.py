@@ -155,7 +155,7 @@ class Local:
         self.name, self.where, self._device = folder.resolve().name, str(folder), choose_device(device)
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(
+            model: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, local_files_only=True, dtype=choose_dtype(None, "bfloat16", self._device)
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -167,7 +167,7 @@ class Local:
             raise BackboneError(
                 f"{folder} has no chat template, so nobody can ask it; give an instruction-tuned model."
             )
-        self._model.to(self._device).eval()  # type: ignore[arg-type]
+        self._model = model.to(self._device).eval()
 
     def ask(self, words: str, pictures: Sequence[Image.Image]) -> str:
         import torch
