@@ -1,18 +1,21 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`. The rest is for people who work on the code.
-# Variables: PYTHON_VERSION (3.11 to 3.13), PORT, MODELS (of the demo), and uv's own settings, e.g. UV_TORCH_BACKEND=cpu for CPU builds of torch.
+# Variables: PYTHON_VERSION (3.11 to 3.13), PORT, MODELS (of the demo), COCO and SPLIT (photographs), and uv's own settings, e.g.
+# UV_TORCH_BACKEND=cpu for CPU builds of torch.
 SHELL := /bin/sh
 PYTHON_VERSION ?= >=3.11,<3.14
 PORT ?= 8501
 HOST ?= 0.0.0.0
 NAMES ?=
 OPEN ?=
+COCO ?= coco-mini
+SPLIT ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Some shells forbid Python to keep compiled modules: every start of the app, a command or a test would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 
-.PHONY: run serve test check audit lock format demo bench cluster clean help
+.PHONY: run serve test check audit lock format demo coco-mini bench cluster clean help
 
 run: $(VENV)/.installed  ## environment + app on the embedded demo
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -47,6 +50,10 @@ format: $(VENV)/.installed-dev  ## rewrite the code in the house's format
 demo: $(VENV)/.installed  ## rebuild the embedded demo from its seeds (hours on 2 cores); MODELS=clip-mini for one
 	$(BIN)/python -m analysis demo $(MODELS:%=--model %)
 
+# The real-data path without weights: COCO as published (annotations/ and folders of pictures), or any folder with captions.
+coco-mini: $(VENV)/.installed  ## stores of real photographs with the demo models: COCO=folder, SPLIT=val2017
+	$(BIN)/python -m analysis demo --photographs $(COCO) $(SPLIT:%=--split %) $(MODELS:%=--model %)
+
 bench: $(VENV)/.installed-dev  ## speed against the peers
 	$(BIN)/python -m analysis bench all
 
@@ -57,7 +64,7 @@ clean:  ## remove the environment and tool caches, keep data
 	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .mypy_cache
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
 
 # --- environment --------------------------------------------------------------------------------------------------
 # uv is used where it is; otherwise it comes into a small environment of its own, so nothing outside this folder changes.

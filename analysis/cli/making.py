@@ -15,11 +15,29 @@ from analysis.cli.options import Bars, UserPath, cache_option
 @click.option("--model", "models", multiple=True, metavar="NAME", help="clip-mini ...; all by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the models; the shipped ones are seed 0.")
 @click.option("--smoke", is_flag=True, help="A few training steps only, to try the path.")
+@click.option(
+    "--photographs",
+    type=UserPath(),
+    metavar="FOLDER",
+    help="Instead: stores of these photographs with captions, e.g. a COCO folder, out of the models' world.",
+)
+@click.option("--split", default=None, help="Of the photographs, where they have several; all by default.")
 @cache_option
-def demo(only: tuple[str, ...], models: tuple[str, ...], seed: int, smoke: bool, cache: Path) -> None:
+def demo(
+    only: tuple[str, ...],
+    models: tuple[str, ...],
+    seed: int,
+    smoke: bool,
+    photographs: Path | None,
+    split: str | None,
+    cache: Path,
+) -> None:
     """Rebuild the embedded demo from its seeds: EmojiScenes, models, their SAEs and stores. Resumes."""
-    from analysis.demo.pipeline import run_demo
+    from analysis.demo.pipeline import run_demo, run_photographs
 
+    if photographs is not None:
+        run_photographs(photographs, models=models, split=split, cache=cache, say=click.echo, progress=Bars())
+        return
     run_demo(only=only, models=models, seed=seed, smoke=smoke, cache=cache, say=click.echo, progress=Bars())
 
 

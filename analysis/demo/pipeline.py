@@ -12,14 +12,15 @@ from pathlib import Path
 from analysis.build.build import build
 from analysis.build.plan import BuildPlan, DataPlan, ModelPlan, SaePlan
 from analysis.errors import AnalysisError
+from analysis.store.read import DEMO_DATA, find_stores, open_store
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
 MODELS = ("clip-mini", "siglip2-mini", "qwen2-vl-mini")
 STEPS = ("data", "train", "stores")
-DATASET = "emoji-scenes"
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500
 TOKEN_STORE_GROUPS = 80
+PHOTOGRAPHS = 1000  # most pictures of a store of photographs: the models are small, and out of their world there
 
 
 def run_demo(
@@ -62,11 +63,49 @@ def run_demo(
     return stores
 
 
+def run_photographs(
+    folder: Path,
+    *,
+    models: Sequence[str],
+    split: str | None,
+    cache: Path,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> list[Path]:
+    """Stores of real photographs with captions, such as a COCO folder, made by the demo models and the SAEs of their stores
+    in `cache`. Neither ever saw a photograph: they show the way of real data, no finding, and pages say so."""
+    saes = {
+        ref.backbone: open_store(ref.path).config["sae"]
+        for ref in find_stores(cache)
+        if ref.ok and ref.dataset == DEMO_DATA and open_store(ref.path).config["sae"]["unit"] == "pooled"
+    }
+    names = _chosen("model", models or [name for name in MODELS if name in saes], MODELS)
+    without = [name for name in names if name not in saes]
+    if without or not names:
+        raise AnalysisError(
+            f"{cache} holds no demo store of {', '.join(without) or 'any model'}, whose SAE a store of photographs takes; make "
+            f"it with `.venv/bin/python -m analysis demo{''.join(f' --model {name}' for name in without)}`."
+        )
+    stores = []
+    for name in names:
+        plan = store_plans(name, folder, backbone=name, seed=0, cache=cache)[0]
+        plan = replace(
+            plan,
+            data=DataPlan(str(folder), split=split, limit=PHOTOGRAPHS),
+            sae=SaePlan(str(cache / saes[name]["path"])),
+            thumb_side=256,
+            thumb_quality=80,
+        )
+        say(f"Store of {name} on {folder.name}: photographs are out of this model's world")
+        stores.append(build(plan, say=say, progress=progress))
+    return stores
+
+
 def write_demo_dataset(cache: Path, *, smoke: bool = False) -> Path:
     """EmojiScenes on disk in the layouts that the ordinary loaders read; written once."""
     from analysis.data.emoji_dataset import write_dataset
 
-    root = cache / "datasets" / (f"{DATASET}-smoke" if smoke else DATASET)
+    root = cache / "datasets" / (f"{DEMO_DATA}-smoke" if smoke else DEMO_DATA)
     if smoke:
         return write_dataset(root, n_train=64, n_val=16, n_test=16, seed=0)
     return write_dataset(root, seed=0)

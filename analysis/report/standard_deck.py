@@ -44,7 +44,7 @@ from analysis.store.finding import (
     store_digest,
     table_part,
 )
-from analysis.store.read import DEMO_NOTE, Store
+from analysis.store.read import Store
 
 K = 10
 SHARE = 0.01
@@ -52,7 +52,6 @@ METHODS = ("base", "removal", "random control", "untrained SAE", "PCA (2)", "cen
 MASKS = ("base", "w/o image", "w/o prompt")
 POOLINGS = ("base", "last token")
 TITLE = "Why do generative giants retrieve badly?"
-DEMO_SENTENCE = f"{DEMO_NOTE[0].upper()}{DEMO_NOTE[1:]}"
 CITATION = (
     "Feng, Sheng, Qiang, Li, Zhang: Generative Giants, Retrieval Weaklings. Findings of ACL 2026, pages 15917-15933"
 )
@@ -349,11 +348,18 @@ def store_id(store: Store) -> str:
 
 def data_of(stores: Sequence[Store]) -> str:
     """Data, split and N once where all share them, the models, and the demo label."""
-    parts = [store.caption.removesuffix(f" · {DEMO_NOTE}").rsplit(", ", 1) for store in stores]
+    parts = [store.caption.removesuffix(f" · {store.demo_note}").rsplit(", ", 1) for store in stores]
     data = list(dict.fromkeys(part[0] for part in parts))
     models = ", ".join(part[1] for part in parts)
     words = f"{data[0]}; {models}" if len(data) == 1 else "; ".join(", ".join(part) for part in parts)
-    return f"{words}. {DEMO_SENTENCE}." if any(store.is_demo for store in stores) else f"{words}."
+    note = demo_sentence(stores)
+    return f"{words}. {note}" if note else f"{words}."
+
+
+def demo_sentence(stores: Sequence[Store]) -> str:
+    """The demo's label as a sentence, with what lies outside of its world; "" where no store is a demo's."""
+    note = max((store.demo_note for store in stores), key=len, default="")
+    return f"{note[0].upper()}{note[1:]}." if note else ""
 
 
 def _recalls(

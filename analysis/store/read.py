@@ -37,6 +37,8 @@ from analysis.store.schema import (
 
 FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
 DEMO_NOTE = "demo: small models trained on EmojiScenes"
+DEMO_DATA = "emoji-scenes"
+OUT_OF_WORLD = "these data are out of their world"  # behind DEMO_NOTE where a demo model looks at anything else
 MAPPED_FROM = 2**20  # bytes; a smaller array is read: each map holds a file descriptor for as long as it is used
 _IMAGE_ROLE = 2  # analysis.models.pooling.Role.IMAGE, which is not imported here
 SAMPLED = 4096  # values of an array of real numbers that are looked at when it is first used
@@ -92,6 +94,7 @@ class StoreRef:
     label: str = ""
     problem: str = ""
     created: str = ""
+    out_of_world: bool = False
 
     @property
     def ok(self) -> bool:
@@ -144,6 +147,18 @@ class Store:
         return bool(self.facts.get("demo"))
 
     @property
+    def out_of_world(self) -> bool:
+        """Whether a demo model looks at data that it was not made for, such as photographs."""
+        return self.is_demo and self.dataset != DEMO_DATA
+
+    @property
+    def demo_note(self) -> str:
+        """The label of a demo, "" elsewhere."""
+        if not self.is_demo:
+            return ""
+        return f"{DEMO_NOTE}; {OUT_OF_WORLD}" if self.out_of_world else DEMO_NOTE
+
+    @property
     def contrastive(self) -> bool:
         return bool(self.config["backbone"].get("contrastive"))
 
@@ -170,7 +185,7 @@ class Store:
         """What every figure's caption says: data, split, N, model and tap, of an embedding model its token."""
         data, pairs = self.config["data"], self.facts.get("counts", {})
         split = f" {data['split']}" if data.get("split") else ""
-        note = f" · {DEMO_NOTE}" if self.is_demo else ""
+        note = f" · {self.demo_note}" if self.is_demo else ""
         note = (f" ({self.embedding_words})" if self.config["backbone"].get("pooling") else "") + note
         return (
             f"{data['name']}{split}, {pairs.get('images', 0):,} images, {pairs.get('captions', 0):,} captions, "
@@ -610,7 +625,8 @@ def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
         backbone, dataset = path.parent.name, path.name.rsplit("-", 1)[0]
         try:
             store = open_store(path)
-            found.append(StoreRef(path, store.backbone, store.dataset, store.label, "", store.manifest.created))
+            facts = (store.label, "", store.manifest.created, store.out_of_world)
+            found.append(StoreRef(path, store.backbone, store.dataset, *facts))
         except AnalysisError as error:
             found.append(StoreRef(path, backbone, dataset, path.name, str(error)))
     return found

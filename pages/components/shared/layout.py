@@ -10,7 +10,6 @@ from typing import Any
 import streamlit as st
 
 from analysis.store import Store, StoreRef
-from analysis.store.read import DEMO_NOTE
 from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
@@ -149,8 +148,8 @@ def store_facts(store: Store) -> None:
     pins.in_view([store])
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if store.is_demo:
-            demo_badge()
-        st.caption(safe.words(store.caption.removesuffix(f" · {DEMO_NOTE}")))
+            demo_badge([store])
+        st.caption(safe.words(store.caption.removesuffix(f" · {store.demo_note}")))
 
 
 def store_warnings(store: Store) -> None:
@@ -165,21 +164,24 @@ def stores_line(stores: Sequence[Store]) -> None:
     pins.in_view(stores)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if any(store.is_demo for store in stores):
-            demo_badge()
+            demo_badge(stores)
         st.caption(safe.words(data_of(stores), 1200))
 
 
 def data_of(stores: Sequence[Store]) -> str:
     """Data, split and N once where all stores share them, then the models with their taps: for captions of figures."""
-    parts = [store.caption.removesuffix(f" · {DEMO_NOTE}").rsplit(", ", 1) for store in stores]
+    parts = [store.caption.removesuffix(f" · {store.demo_note}").rsplit(", ", 1) for store in stores]
     data = list(dict.fromkeys(part[0] for part in parts))
     if len(data) == 1:
         return f"{data[0]}; {', '.join(part[1] for part in parts)}"
     return "; ".join(", ".join(part) for part in parts)
 
 
-def demo_badge() -> None:
-    st.badge(DEMO_NOTE, icon=":material/experiment:", color="gray")
+def demo_badge(stores: Sequence[Store]) -> None:
+    """The demo's label; that data are out of a model's world stands out."""
+    foreign = any(store.out_of_world for store in stores)
+    note = max((store.demo_note for store in stores), key=len)
+    st.badge(note, icon=":material/experiment:", color="orange" if foreign else "gray")
 
 
 def r2(store: Store, part: str = "all") -> float | None:

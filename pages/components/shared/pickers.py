@@ -168,7 +168,7 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
     usable = [ref for ref in refs if ref.ok]
     if not usable:
         layout.empty_cache(refs)
-    return sorted(usable, key=lambda ref: (ref.path.parent.name, _is_token_store(ref)))
+    return sorted(usable, key=lambda ref: (ref.out_of_world, ref.path.parent.name, _is_token_store(ref)))
 
 
 def _another(usable: list[StoreRef], beside: Store) -> StoreRef:

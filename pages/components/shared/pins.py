@@ -17,7 +17,6 @@ from analysis.figures.style import caption_of
 from analysis.store import Store, StoreRef
 from analysis.store.finding import Finding, Lists, Part, downscaled, figure_part, store_digest, table_part
 from analysis.store.notebook import MAX_NOTE, add_finding, collections
-from analysis.store.read import DEMO_NOTE
 from pages.components.server import limits
 from pages.components.shared import caching, gallery, state
 from pages.components.shared.errors import guard
@@ -166,16 +165,16 @@ def _frozen(pin: Pin) -> Finding:
 
 def _caption(pin: Pin, stores: Sequence[Store]) -> str:
     """Data, split, N and model stand in every caption, and the demo label where it belongs."""
-    from analysis.report.standard_deck import DEMO_SENTENCE, data_of
+    from analysis.report.standard_deck import data_of, demo_sentence
 
     words = plain(pin.caption)
     if not stores:
         return words
-    data, _, _ = data_of(stores).partition(f" {DEMO_SENTENCE}")
+    note = demo_sentence(stores)
+    data = data_of(stores).removesuffix(f" {note}") if note else data_of(stores)
     if data.rstrip(".") not in words:
         words = " ".join(filter(None, (words, data)))
-    demo = any(store.is_demo for store in stores) and DEMO_NOTE.lower() not in words.lower()
-    return f"{words.rstrip('.')}. {DEMO_SENTENCE}." if demo else words
+    return f"{words.rstrip('.')}. {note}" if note and note.rstrip(".").lower() not in words.lower() else words
 
 
 def _open(pin: Pin) -> None:
