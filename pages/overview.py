@@ -206,7 +206,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
 def _removal_verdict(stores: list[Store], tables: list[pd.DataFrame | None], task: str | None) -> verdicts.Verdict:
     dual = [store.contrastive for store in stores]
     return caching.drawn(
-        stores[0], ("verdict", task or "", *(str(caching.key_of(store)) for store in stores)),
+        stores[0], ("verdict", task or "", *(" ".join(caching.key_of(store)) for store in stores)),
         lambda: verdicts.removal_verdict(tables, dual, K_OF_SENTENCE, published("table2")),
     )  # fmt: skip
 

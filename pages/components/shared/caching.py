@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import os
 import threading
 import time
@@ -51,7 +52,33 @@ if TYPE_CHECKING:
 _NEAR = 50  # strongest samples looked through for each picture that is shown, before all are
 SWEEP_SECONDS = 600.0
 Drawn = TypeVar("Drawn")
+Work = TypeVar("Work", bound=Callable[..., Any])
 MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores' models: names with commas, or "any"
+
+
+def key_of(store: Store) -> tuple[str, str, str]:
+    """What tells two open stores apart, also before and after a rescore: cached functions hash a Store by it."""
+    return str(store.path), store.manifest.created, store.derived.folder
+
+
+BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {
+    Store: lambda store: " ".join(key_of(store)),
+    "analysis.retrieval.interventions.intervention.Intervention": lambda method: method.spec,
+}
+
+
+def kept(most: int, says: str | bool = False, **options: Any) -> Callable[[Work], Work]:
+    """What a function gives is kept for all visitors, the last `most` of it; says: what is read meanwhile.
+
+    Streamlit asks for the signature once an argument at every call, which takes as long as the rest of a call: it is found
+    once.
+    """
+
+    def keep(work: Work) -> Work:
+        work.__signature__ = inspect.signature(work)  # type: ignore[attr-defined]
+        return st.cache_resource(max_entries=most, show_spinner=says, hash_funcs=BY_KEY, **options)(work)  # type: ignore[return-value]
+
+    return keep
 
 
 def cache_dir() -> Path:
@@ -70,7 +97,7 @@ def uploads_dir() -> Path:
     return folder
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
+@kept(2)
 def _sweeper(folder: str) -> threading.Thread:
     """Deletes pictures whose time is over, also while nobody comes."""
     from analysis.query import uploads
@@ -124,34 +151,23 @@ def stamp(path: Path) -> int:
     return hash(tuple(sorted(found)))
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@kept(4)
 def _find(folder: str, stamps: tuple[tuple[str, int], ...]) -> list[StoreRef]:
     return find_stores(folder)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
+@kept(12)
 def _open(path: str, stamp: int) -> Store:
     return open_store(path)
 
 
-def key_of(store: Store) -> tuple[str, str, str]:
-    """What tells two open stores apart, also before and after a rescore: cached functions hash a Store by it."""
-    return str(store.path), store.manifest.created, store.derived.folder
-
-
-BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {
-    Store: key_of,
-    "analysis.retrieval.interventions.intervention.Intervention": lambda method: method.spec,
-}
-
-
-@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+@kept(4)
 def sae(store: Store) -> Sae:
     """The store's SAE (dictionary and encoder), read once."""
     return store.sae()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+@kept(8)
 def task(store: Store, name: str, pool: str) -> Task:
     """A task with the candidates of a pool."""
     from analysis.retrieval.task import task_in_pool
@@ -167,7 +183,7 @@ def task_space(store: Store, task: str, pool: str = "local") -> RetrievalSpace:
 SMALL = 32_000_000  # bytes of a task's embeddings and similarities up to which many tasks are kept in memory
 
 
-@st.cache_resource(max_entries=512, show_spinner=False, hash_funcs=BY_KEY)
+@kept(512)
 def is_small(store: Store, name: str, pool: str = "local") -> bool:
     """Whether many such tasks may be kept: visitors of a small cache look at all of its tasks, and each that was put away
     meanwhile is read and compared anew while others wait."""
@@ -176,21 +192,21 @@ def is_small(store: Store, name: str, pool: str = "local") -> bool:
     return 4 * (n_queries * n_candidates + (n_queries + n_candidates) * store.width) <= SMALL
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
+@kept(32, "Reading the embeddings of this task")
 def _small_space(store: Store, task: str, pool: str) -> RetrievalSpace:
     from analysis.retrieval.task import space_from_store
 
     return space_from_store(store, task, pool)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the embeddings of this task", hash_funcs=BY_KEY)
+@kept(4, "Reading the embeddings of this task")
 def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
     from analysis.retrieval.task import space_from_store
 
     return space_from_store(store, task, pool)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=BY_KEY)
+@kept(8)
 def usual_queries(store: Store, task: str) -> Usual | None:
     """How far from each other the queries of a task are, and what the SAE leaves of them; None for few queries."""
     from analysis.query.distance import usual
@@ -203,21 +219,21 @@ def fitted(store: Store, task: str, method: Intervention) -> Fitted:
     return (_small_fit if is_small(store, task, "local") else _fit)(store, task, method)
 
 
-@st.cache_resource(max_entries=48, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+@kept(48, "Fitting the intervention")
 def _small_fit(store: Store, task: str, method: Intervention) -> Fitted:
     from analysis.retrieval.interventions.fitting import fit
 
     return fit(method, task_space(store, task))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Fitting the intervention", hash_funcs=BY_KEY)
+@kept(4, "Fitting the intervention")
 def _fit(store: Store, task: str, method: Intervention) -> Fitted:
     from analysis.retrieval.interventions.fitting import fit
 
     return fit(method, task_space(store, task))
 
 
-@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=BY_KEY)
+@kept(2)
 def picture_files(store: Store) -> dict[str, Path]:
     """Files of the store's pictures as the data set holds them."""
     from analysis.query.originals import picture_files
@@ -225,7 +241,7 @@ def picture_files(store: Store) -> dict[str, Path]:
     return picture_files(store)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False, on_release=lambda slot: slot.unload())
+@kept(1, on_release=lambda slot: slot.unload())
 def model_slot() -> ModelSlot:
     """The one model of this server, shared by all visitors."""
     from analysis.query.slot import ModelSlot
@@ -243,7 +259,7 @@ def models_offered() -> tuple[tuple[str, ...], bool]:
     return tuple(names), "any" in allowed
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@kept(4)
 def _models(stores: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     from analysis.query.compatibility import request_for
 
@@ -254,7 +270,7 @@ def _models(stores: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@kept(64)
 def _size(path: str, stamp: int) -> int:
     from pages.components.shared.inventory import folder_size
 
@@ -266,7 +282,7 @@ def size(ref: StoreRef) -> int:
     return _size(str(ref.path), stamp(ref.path))
 
 
-@st.cache_resource(max_entries=16, show_spinner="Checking hashes, shapes and invariants")
+@kept(16, "Checking hashes, shapes and invariants")
 def _verified(path: str, stamp: int) -> Report:
     return verify(path)
 
@@ -276,7 +292,7 @@ def verified(ref: StoreRef) -> Report:
     return _verified(str(ref.path), stamp(ref.path))
 
 
-@st.cache_resource(max_entries=1, show_spinner=False)
+@kept(1)
 def deep_learning() -> threading.Thread:
     """Starts importing torch and transformers, which takes seconds, while a visitor chooses a picture. Join it before
     using either: two threads that import the same library at once get in each other's way."""
@@ -291,7 +307,7 @@ def _import_deep_learning() -> None:
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
-@st.cache_resource(max_entries=6000, show_spinner=False, hash_funcs=BY_KEY)
+@kept(6000)
 def picture(store: Store, row: int) -> str:
     """A sample's thumbnail as a data URI ("" without one). The stored WebP bytes go to the browser as they are: handing
     the path to st.image would decode and re-encode every picture at every rerun."""
@@ -305,7 +321,7 @@ def picture(store: Store, row: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
-@st.cache_resource(max_entries=3000, show_spinner=False, hash_funcs=BY_KEY)
+@kept(3000)
 def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -> str:
     """Some thumbnails side by side in one small picture, as a table cell shows them; "" when there is none. mark: a letter
     on a tile before them, white on the colour of captions."""
@@ -334,14 +350,14 @@ def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-@st.cache_resource(max_entries=10_000, show_spinner=False, hash_funcs=BY_KEY)
+@kept(10_000)
 def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
     """(the strongest pictures of a concept side by side, what `faces` says of them)"""
     rows, mark = faces(store, concept, count)
     return strip(store, rows, side, mark), mark
 
 
-@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+@kept(256)
 def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
     """A figure or table that follows from a store and a key, made once: Plotly checks every property of a figure, which
     takes longer than all else on a page. Whoever gets it changes nothing in it."""
@@ -364,7 +380,7 @@ class Corpus:
     first_picture: np.ndarray  # (P,) row of its picture, -1 without
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def corpus(store: Store) -> Corpus:
     samples = store.samples
     pair_id = samples["pair_id"].to_numpy()
@@ -377,7 +393,7 @@ def corpus(store: Store) -> Corpus:
     return Corpus(kind, pair_id, words, len(images), len(texts), counts[0], counts[1], first, picture_of)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def ranks(store: Store) -> dict[str, np.ndarray]:
     """Score -> (K,) rank of every concept, 1 = largest; 0 where the score is missing."""
     table = store.concepts
@@ -389,7 +405,7 @@ def untrained_median(store: Store, score: str) -> float | None:
     return _untrained_medians(store).get(score)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def _untrained_medians(store: Store) -> dict[str, float]:
     table = store.untrained
     return {} if table is None else {name: float(table[name].median()) for name in table}
@@ -425,12 +441,12 @@ def partners(store: Store, concept: int) -> list[tuple[int, str, float, float]]:
     ]
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
     return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
 
 
-@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+@kept(6)
 def _pair_rows(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the picture and of the caption of every pair that bridges are averaged over."""
     from analysis.build.rescore import pair_rows
@@ -439,7 +455,7 @@ def _pair_rows(store: Store) -> tuple[np.ndarray, np.ndarray]:
     return found.pair_image, found.pair_text
 
 
-@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=BY_KEY)
+@kept(48)
 def meeting(store: Store, image_concept: int, text_concept: int) -> tuple[Meeting, np.ndarray, np.ndarray]:
     """Where two concepts meet, and the rows of the picture and the caption of those pairs, strongest first."""
     from analysis.concepts.bridges import meeting as meet
@@ -452,7 +468,7 @@ def meeting(store: Store, image_concept: int, text_concept: int) -> tuple[Meetin
     return found, image, text
 
 
-@st.cache_resource(max_entries=48, show_spinner="Drawing the null of this pair", hash_funcs=BY_KEY)
+@kept(48, "Drawing the null of this pair")
 def bridge(store: Store, image_concept: int, text_concept: int) -> pd.Series:
     """The row of the bridges of two concepts; computed where the pair is not among the strongest that the store keeps."""
     from analysis.concepts.bridges import bridge_between
@@ -466,7 +482,7 @@ def bridge(store: Store, image_concept: int, text_concept: int) -> pd.Series:
     return here.iloc[0]
 
 
-@st.cache_resource(max_entries=64, show_spinner="Ranking with and without this concept", hash_funcs=BY_KEY)
+@kept(64, "Ranking with and without this concept")
 def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
     """Recall without one concept beside the base, one row a method and k."""
     from analysis.retrieval.evaluation.evaluate import evaluate
@@ -475,13 +491,13 @@ def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
     return evaluate(task_space(store, task), [BASE, parse(f"removal:concepts={concept}")])
 
 
-@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+@kept(4)
 def token_views(store: Store) -> list[TokenView]:
     """Codes, roles and strings of every token of the samples they are kept of (a bounded set)."""
     return [view for row in store.token_rows if (view := store.token_view(int(row))) is not None]
 
 
-@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=BY_KEY)
+@kept(4)
 def tokens(store: Store) -> Tokens:
     """All tokens whose codes are kept, laid end to end."""
     from analysis.concepts.tokens import lay_out
@@ -489,7 +505,7 @@ def tokens(store: Store) -> Tokens:
     return lay_out(token_views(store))
 
 
-@st.cache_resource(max_entries=500, show_spinner=False, hash_funcs=BY_KEY)
+@kept(500)
 def patch_picture(store: Store, row: int, position: int) -> str:
     """A sample's picture with a frame around the patch of a token, as a data URI; the whole picture for another token."""
     import io
@@ -548,7 +564,7 @@ def top_rows(store: Store, concept: int, count: int) -> tuple[int, ...]:
     return tuple(int(row) for row in pictures.rows[:count])
 
 
-@st.cache_resource(max_entries=10_000, show_spinner=False, hash_funcs=BY_KEY)
+@kept(10_000)
 def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]:
     """(rows whose pictures stand for a concept, "T" where they are those that its strongest captions describe)"""
     rows = top_rows(store, concept, count)
@@ -559,7 +575,7 @@ def faces(store: Store, concept: int, count: int) -> tuple[tuple[int, ...], str]
     return tuple(row for row in described if row >= 0)[:count], "T"
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def pictures_within(store: Store, concepts: tuple[int, ...], count: int, most: int) -> dict[str, list[str]]:
     """Concept -> its strongest pictures as data URIs, for the first concepts whose pictures fit into `most` bytes together."""
     found: dict[str, list[str]] = {}
@@ -574,7 +590,7 @@ def pictures_within(store: Store, concepts: tuple[int, ...], count: int, most: i
 
 
 # --- the overview's numbers ---------------------------------------------------------------------------------------
-@st.cache_resource(max_entries=24, show_spinner="Computing the density of modality scores", hash_funcs=BY_KEY)
+@kept(24, "Computing the density of modality scores")
 def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarray]:
     """(grid, density) of the modality scores of live concepts, constant ones left out; weighting "concepts" or "energy"."""
     from analysis.concepts.kde import curve_of
@@ -582,7 +598,7 @@ def modality_density(store: Store, weighting: str) -> tuple[np.ndarray, np.ndarr
     return curve_of(store.concepts, weighting)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def modality_shares(store: Store) -> sentences.ModalityShares:
     from analysis.concepts.kde import outstanding
 
@@ -590,7 +606,7 @@ def modality_shares(store: Store) -> sentences.ModalityShares:
     return dataclasses.replace(found, outstanding=tuple(outstanding(store.concepts)))
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def cumulative_energy(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """(n, share of the energy in the n strongest concepts)."""
     from analysis.concepts.metrics import cumulative_energy as cumulative
@@ -598,14 +614,14 @@ def cumulative_energy(store: Store) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, store.n_concepts + 1), cumulative(store.concepts["energy"].to_numpy())
 
 
-@st.cache_resource(max_entries=128, show_spinner=False, hash_funcs=BY_KEY)
+@kept(128)
 def overlap(store: Store, share: float, bridge: str) -> dict[str, float]:
     """Jaccard overlaps of the top sets; bridge: a column of the concept table."""
     energy, attribution, bridges = (store.concepts[name].to_numpy() for name in ("energy", "attribution", bridge))
     return sentences.overlap(energy, attribution, bridges, share)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+@kept(64)
 def results(store: Store, task: str) -> pd.DataFrame | None:
     """Recall of the standard methods as measured when the store was built; None where it was not."""
     return store.results(task) if store.has(f"retrieval/{task}/results.parquet") else None
@@ -635,12 +651,12 @@ def relevance(store: Store, words: str) -> np.ndarray | None:
     return _relevance(store, words, _labelled(store), whose())
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+@kept(64)
 def _relevance(store: Store, words: str, labelled: int | None, author: str) -> np.ndarray:
     return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
-@st.cache_resource(max_entries=6, show_spinner="Indexing the words of all concepts", hash_funcs=BY_KEY)
+@kept(6, "Indexing the words of all concepts")
 def _word_index(store: Store) -> Index:
     from analysis.concepts.search import build_index
 
@@ -648,7 +664,7 @@ def _word_index(store: Store) -> Index:
     return build_index(postings.offsets, postings.sample_rows, postings.values, said(store), _names(store))
 
 
-@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+@kept(6)
 def said(store: Store) -> np.ndarray:
     """(N,) what each sample says: its text, or the first caption of its picture."""
     known = corpus(store)
@@ -668,7 +684,7 @@ def found_because(store: Store, concepts: np.ndarray, words: str) -> list[str]:
     return lines
 
 
-@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+@kept(6)
 def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the samples that two stores both hold. DataError where there are none."""
     from analysis.concepts import twins
@@ -676,7 +692,7 @@ def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
     return twins.shared_rows(store.samples, other.samples)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Matching the concepts of two stores", hash_funcs=BY_KEY)
+@kept(4, "Matching the concepts of two stores")
 def twins(store: Store, other: Store) -> Twins:
     """Which concepts of two stores fire on the same samples."""
     from analysis.concepts.twins import find_twins
@@ -685,7 +701,7 @@ def twins(store: Store, other: Store) -> Twins:
     return find_twins(store.codes[here], other.codes[there])
 
 
-@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=BY_KEY)
+@kept(32)
 def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -> Shared:
     """On which shared samples two concepts fire, together or alone."""
     from analysis.concepts.twins import compare_concepts
@@ -707,7 +723,7 @@ def second_sae(store: Store) -> Store | None:
     return None
 
 
-@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+@kept(256)
 def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]:
     """The concept of another SAE that fires most alike, and the correlation."""
     from analysis.concepts.twins import best_match
@@ -716,7 +732,7 @@ def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]
     return best_match(store.codes[here], concept, other.codes[there])
 
 
-@st.cache_resource(max_entries=6, show_spinner="Holding the concepts against the ground truth", hash_funcs=BY_KEY)
+@kept(6, "Holding the concepts against the ground truth")
 def truth(store: Store) -> Truth | None:
     """What each concept stands for by what the generator of the data knows; None for other data."""
     from analysis.demo.truth import truth_of
@@ -724,7 +740,7 @@ def truth(store: Store) -> Truth | None:
     return truth_of(store)
 
 
-@st.cache_resource(max_entries=3, show_spinner="Reading the words of all samples", hash_funcs=BY_KEY)
+@kept(3, "Reading the words of all samples")
 def _evidence(store: Store) -> Evidence:
     from analysis.build.rescore import pair_rows
     from analysis.build.score import evidence_of
@@ -732,7 +748,7 @@ def _evidence(store: Store) -> Evidence:
     return evidence_of(store.samples["text"].tolist(), pair_rows(store))
 
 
-@st.cache_resource(max_entries=256, show_spinner=False, hash_funcs=BY_KEY)
+@kept(256)
 def label_f1(store: Store, concept: int, text: str) -> float:
     """What a label predicts on samples that no model was shown; NaN where that cannot be tested."""
     from analysis.concepts.held_out import label_f1
@@ -741,7 +757,7 @@ def label_f1(store: Store, concept: int, text: str) -> float:
     return label_f1(store.codes, _evidence(store), concept, modality, text)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False, hash_funcs=BY_KEY)
+@kept(12)
 def _lengths(store: Store, kind: int) -> np.ndarray:
     from analysis.concepts.coactivation import lengths
 
@@ -762,7 +778,7 @@ def firing_together(store: Store, concept: int, kind: int, count: int) -> list[t
     return [(int(other), float(cosine[other])) for other in best if cosine[other] > 0]
 
 
-@st.cache_resource(max_entries=6, show_spinner="Projecting the directions", hash_funcs=BY_KEY)
+@kept(6, "Projecting the directions")
 def principal_map(store: Store) -> np.ndarray:
     """(K, 2) the directions of the live concepts on their two principal components, NaN for others."""
     from analysis.concepts.map2d import concept_map
@@ -770,7 +786,7 @@ def principal_map(store: Store) -> np.ndarray:
     return concept_map(sae(store).dictionary, alive=store.concepts["energy"].to_numpy() > 0, method="pca")
 
 
-@st.cache_resource(max_entries=6, show_spinner=False, hash_funcs=BY_KEY)
+@kept(6)
 def _names(store: Store) -> list[str]:
     return [str(name or "") for name in store.concepts["name"].to_numpy()]
 
@@ -806,7 +822,7 @@ def whose() -> str:
     return state.get(state.LABELS) or ""
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@kept(24)
 def _labels_by(notes: str, sha: str, author: str, stamp: int) -> dict[int, Label]:
     return read_labels(Path(notes), sha, author=author)
 
@@ -834,7 +850,7 @@ class LabelBook:
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
+@kept(12)
 def _label_book(notes: str, sha: str) -> LabelBook:
     return LabelBook({})
 
@@ -850,7 +866,7 @@ def concept_names(store: Store, concepts: Sequence[int] | np.ndarray) -> list[st
     return [known[int(i)].text if int(i) in known else automatic[int(i)] for i in concepts]
 
 
-@st.cache_resource(max_entries=12, show_spinner="Reading the results of this store", hash_funcs=BY_KEY)
+@kept(12, "Reading the results of this store")
 def reproduction(store: Store) -> pd.DataFrame:
     """Every published number beside the one of a store."""
     from analysis.report.reproduce import reproduction_table
@@ -859,7 +875,7 @@ def reproduction(store: Store) -> pd.DataFrame:
 
 
 # --- retrieval lab ------------------------------------------------------------------------------------------------
-@st.cache_resource(max_entries=1, show_spinner=False)
+@kept(1)
 def plugin_problems() -> tuple[str, ...]:
     """Registers the steps that $RETRIEVALLENS_PLUGINS names, once a server; one sentence for each that cannot be used."""
     from analysis.retrieval.interventions import load_named_plugins
@@ -872,12 +888,12 @@ def lab(store: Store, task: str, pool: str = "local") -> Lab:
     return (_small_lab if is_small(store, task, pool) else _large_lab)(store, task, pool)
 
 
-@st.cache_resource(max_entries=24, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+@kept(24, "Comparing all queries with all candidates")
 def _small_lab(store: Store, task: str, pool: str) -> Lab:
     return _new_lab(store, task, pool)
 
 
-@st.cache_resource(max_entries=2, show_spinner="Comparing all queries with all candidates", hash_funcs=BY_KEY)
+@kept(2, "Comparing all queries with all candidates")
 def _large_lab(store: Store, task: str, pool: str) -> Lab:
     return _new_lab(store, task, pool)
 
@@ -908,12 +924,12 @@ def measured(store: Store, task: str, method: Intervention, pool: str = "local")
     return together(method, [_measured(store, task, seed, pool) for seed in seeds])
 
 
-@st.cache_resource(max_entries=512, show_spinner="Ranking every candidate for every query", hash_funcs=BY_KEY)
+@kept(512, "Ranking every candidate for every query")
 def _measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
     return lab(store, task, pool).measure(method)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Drawing bootstrap samples", hash_funcs=BY_KEY)
+@kept(64, "Drawing bootstrap samples")
 def recall(
     store: Store,
     task: str,
@@ -930,7 +946,7 @@ def recall(
     return recall_frame(base, others, ks=ks, definition=definition)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=BY_KEY)
+@kept(64)
 def masking(store: Store, task: str, k: int, definition: str, pool: str) -> tuple[pd.DataFrame, pd.Series | None]:
     """Recall under the masks of the paper's Figure 4, and the prompt's mask beside the image's, see `masking_table`."""
     from analysis.retrieval.evaluation.masking import image_or_prompt, masking_table
@@ -944,7 +960,7 @@ def masking(store: Store, task: str, k: int, definition: str, pool: str) -> tupl
     )
 
 
-@st.cache_resource(max_entries=64, show_spinner="Measuring the curve", hash_funcs=BY_KEY)
+@kept(64, "Measuring the curve")
 def lab_curves(
     store: Store,
     task: str,
@@ -982,7 +998,7 @@ def lab_band(
     return control_band(lab(store, task, pool), setting, method, ks=ks, definition=definition, along=along)
 
 
-@st.cache_resource(max_entries=256, show_spinner="Measuring ten random controls", hash_funcs=BY_KEY)
+@kept(256, "Measuring ten random controls")
 def _recall_along(
     store: Store,
     task: str,
@@ -999,6 +1015,6 @@ def _recall_along(
     return recall_along(lab(store, task, pool), drawn, setting, values, ks=ks, definition=definition)
 
 
-@st.cache_resource(max_entries=48, show_spinner="Measuring hubs, spectrum and margins", hash_funcs=BY_KEY)
+@kept(48, "Measuring hubs, spectrum and margins")
 def diagnosis(store: Store, task: str, method: Intervention, pool: str = "local") -> Diagnostics:
     return lab(store, task, pool).diagnose(method)
