@@ -162,7 +162,7 @@ def test_bug_in_a_page_is_a_sentence_and_a_log_line(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret internals")
 
-    monkeypatch.setattr(caching, "ranks", fail)
+    monkeypatch.setattr(caching, "drawn", fail)
     app = open_page("concept", cache, monkeypatch)
     assert any("could not be shown (ZeroDivisionError)" in sentence for sentence in sentences(app))
     assert "secret internals" not in words(app)
