@@ -204,7 +204,7 @@ def full_table(store: Store, ids: np.ndarray) -> pd.DataFrame:
 def column_config() -> dict[str, Any]:
     kinds = dict(scores.modality_words(value) for value in (0.0, 0.2, 0.5, 0.8, 1.0, float("nan")))
     config: dict[str, Any] = {
-        "pictures": st.column_config.ImageColumn("strongest pictures", width=190, help=concept_cards.STRIP_HELP),
+        "pictures": st.column_config.ImageColumn("strongest pictures", width=218, help=concept_cards.STRIP_HELP),
         "id": st.column_config.NumberColumn("id", format="%d", width=56),
         "name": st.column_config.TextColumn("name", width=170),
         "fires": st.column_config.NumberColumn("activation", format="%.3g", width=92, help="On the example."),
