@@ -87,7 +87,11 @@ def address(page: Any) -> str:
 def shown(page: Any) -> tuple[str, str]:
     """What tells one place from another: the title, what was chosen, and the words of the page, once they stand still."""
     settled(page)
-    return read(page)
+    before = None
+    while (found := read(page)) != before:
+        before = found
+        settled(page, 500)
+    return found
 
 
 def read(page: Any) -> tuple[str, str]:
