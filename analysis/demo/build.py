@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from analysis.data.emoji_arrays import N_TEST, N_TRAIN, N_VAL, Splits, load_splits
 from analysis.demo.architectures import ARCHITECTURES
-from analysis.demo.contrastive import CONTRASTIVE, ContrastiveTraining
+from analysis.demo.contrastive import ContrastiveTraining
 from analysis.demo.evaluate import pooled_recall
 from analysis.demo.loop import Stage, StageLog, train_stage
 from analysis.demo.qwen2_vl_mini import ALIGN, JOINT, TEXT, VISION, LanguageTraining, VisionTraining
@@ -111,7 +111,7 @@ Plan = tuple[list[Work], Callable[[], dict[str, Any]]]
 
 def _contrastive(model: Any, processor: Any, splits: Splits) -> Plan:
     training, val, test = (ContrastiveTraining(model, processor, split) for split in splits)
-    work = Work(CONTRASTIVE, model, training.parameters(), training.batch_loss, val.measure)
+    work = Work(training.stage, model, training.parameters(), training.batch_loss, val.measure)
     return [work], test.measure
 
 

@@ -24,7 +24,8 @@ from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary, with_article
 from analysis.demo.loop import Stage, autocast, when_trained
 
-CONTRASTIVE = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
+SOFTMAX = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
+SIGMOID = Stage("siglip-contrastive", steps=1200, batch_size=96, rate=1.5e-3, warmup=60)  # a step costs a fifth more
 LOGIT_SCALE = 4.0  # of softmax: fixed, so low that no pair is ever certain and texts are kept apart (docs/log.md)
 SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt
 SHORT_WEIGHT = 0.5  # of each of the two losses of short texts
@@ -91,6 +92,10 @@ class ContrastiveTraining:
         truth = self.truth[indices]
         matched = self._loss(pictures, texts, torch.eye(len(indices)))
         return matched + SHORT_WEIGHT * (self._loss(pictures, shorts, truth) + self._loss(texts, shorts, truth))
+
+    @property
+    def stage(self) -> Stage:
+        return SIGMOID if self.sigmoid else SOFTMAX
 
     @torch.no_grad()
     def embed(self, *, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The backbones as rows of a table: six of the paper and two demo models. No torch, no transformers."""
+"""The backbones as rows of a table: those of the paper, embedding models, and the demo. No torch, no transformers."""
 
 from __future__ import annotations
 
@@ -230,6 +230,17 @@ BACKBONES: dict[str, BackboneSpec] = {
             model_type="clip",
             dtype="float32",
             width=256,
+            sae_width=None,
+            contrastive=True,
+            demo=True,
+        ),
+        _row(
+            "siglip2-mini",
+            "assets/demo/siglip2-mini",
+            "SigLIP2-mini (demo)",
+            model_type="siglip",
+            dtype="float32",
+            width=128,
             sae_width=None,
             contrastive=True,
             demo=True,
