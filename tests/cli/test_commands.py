@@ -24,7 +24,7 @@ from tests.synthetic_store import make_store
 
 COMMANDS = (
     "build", "extract", "train-sae", "encode", "score", "import-sae", "export-sae", "import-embeddings",
-    "list", "verify", "rescore", "retrieve", "effects", "concept-effects", "concepts",
+    "list", "verify", "rescore", "retrieve", "effects", "concept-effects", "concepts", "name",
     "reproduce", "report", "deck", "notes", "demo", "bench", "query",
 )  # fmt: skip
 REMOVAL = "removal:attribution,share=0.1,r=2"
