@@ -131,10 +131,12 @@ class InputBuilder:
         ids = np.full((len(rows), longest), 0 if pad is None else pad, np.int64)
         roles = np.full((len(rows), longest), Role.PAD, np.int8)
         mask = np.zeros((len(rows), longest), np.int64)
+        # A text tower that reads its padding wants it on the side on which the checkpoint's tokenizer puts it.
+        left = self._family.pad_text_to_end and self.tokenizer.padding_side == "left"
         for i, (row_ids, row_roles) in enumerate(expanded):
-            ids[i, : len(row_ids)] = row_ids
-            roles[i, : len(row_ids)] = row_roles
-            mask[i, : len(row_ids)] = 1
+            start = longest - len(row_ids) if left else 0
+            place = slice(start, start + len(row_ids))
+            ids[i, place], roles[i, place], mask[i, place] = row_ids, row_roles, 1
         return Batch(rows, positions, torch.from_numpy(ids), torch.from_numpy(mask), roles, pixels, picture_rows)
 
     def _expanded(self, row: Row, picture: PictureTokens | None) -> tuple[np.ndarray, np.ndarray]:
