@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
-from analysis.build.dictionary import untrained_sae
 from analysis.concepts.evidence import Evidence
 from analysis.concepts.held_out import HeldOut
 from analysis.demo.truth import held_of_codes, scene_evidence
+from analysis.sae.checkpoint import load_untrained
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
 from analysis.store.read import Store, open_store
@@ -74,7 +74,7 @@ def main(stores: tuple[Path, ...], scenes: Path) -> None:
     for path in stores:
         store = open_store(path)
         evidence = scene_evidence(store, table)
-        start = untrained_sae(store.cache_dir / store.config["sae"]["path"])
+        start = load_untrained(store.cache_dir / store.config["sae"]["path"])
         kinds = [("trained", store.codes, store.concepts, str((store.concepts["name"] != "").sum()))]
         if start is not None and store.untrained is not None:
             kinds.append(("untrained", encode(start, store.embeddings()), store.untrained, ""))

@@ -42,10 +42,10 @@ def truth_of(store: Store) -> Truth | None:
 
 
 def _untrained(store: Store, evidence: Evidence) -> float:
-    from analysis.build.dictionary import untrained_sae
+    from analysis.sae.checkpoint import load_untrained
     from analysis.sae.encode import encode
 
-    start = untrained_sae(store.cache_dir / store.config["sae"]["path"])
+    start = load_untrained(store.cache_dir / store.config["sae"]["path"])
     if start is None:
         return float("nan")
     f1 = held_of_codes(encode(start, store.embeddings()), evidence).f1
