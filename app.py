@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from pages.components.server import people
+from pages.components.server import cores, people
 from pages.components.server.doors import Doors
 from pages.components.shared import state
 from pages.components.shared.errors import report
@@ -52,7 +52,8 @@ if __name__ == "__main__":
         st.logo(str(HERE / "assets/logo.svg"), size="large")
     people.enter()
     try:
-        st.navigation(declared(), position="hidden" if bare else "top").run()
+        with cores.shared():
+            st.navigation(declared(), position="hidden" if bare else "top").run()
     finally:
         set_aside()
 else:

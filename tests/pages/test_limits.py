@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import streamlit as st
+from threadpoolctl import ThreadpoolController
 
 from analysis.errors import StoreError
 from analysis.store import notebook, open_store
 from analysis.store import notes_database as db
 from analysis.store.notebook import Finding, add_finding, add_label, history, label_stamp, labels, labels_since
-from pages.components.server import limits
+from pages.components.server import cores, limits
 from pages.components.shared import state
 from tests.pages.opening import open_page, words
 from tests.synthetic_store import make_store
@@ -110,3 +111,28 @@ def test_a_pin_keeps_known_parameters_and_bounds_them(cache: Path, monkeypatch: 
     assert kept
     assert all(set(params) <= state.KNOWN for params in kept)
     assert max(len(value) for params in kept for values in params.values() for value in values) <= state.LONGEST
+
+
+def test_visitors_share_the_cores_and_one_alone_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    blas = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+    assert blas
+    own = [library.num_threads for library in blas]
+    monkeypatch.setattr(cores, "_own", {str(library.filepath): (library, 7) for library in blas})
+    cores._libraries.cache_clear()
+
+    def threads() -> list[int | None]:
+        return [library.num_threads for library in blas]
+
+    try:
+        with cores.shared():
+            assert threads() == own
+            with cores.shared():
+                assert threads() == [1] * len(blas)
+                with pytest.raises(ZeroDivisionError), cores.shared():
+                    raise ZeroDivisionError
+                assert threads() == [1] * len(blas)
+            assert threads() == [7] * len(blas)
+    finally:
+        cores._libraries.cache_clear()
+        for library, count in zip(blas, own, strict=True):
+            library.set_num_threads(count)

@@ -23,7 +23,8 @@ class Loop:
 
 @pytest.fixture(autouse=True)
 def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(memory, "_modules", 0)
+    for name in ("_modules", "_added", "_looked"):
+        monkeypatch.setattr(memory, name, 0)
     yield
     gc.unfreeze()
 
@@ -80,21 +81,19 @@ def test_asking_whether_anything_is_new_costs_nothing() -> None:
     assert time.process_time() - start < 0.05
 
 
-def test_new_modules_and_a_while_later_are_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_modules_are_set_aside_at_once_and_all_is_looked_through_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     held = Loop()
     ghost = weakref.ref(held)
     memory.set_aside()
+    fresh = Loop()
+    monkeypatch.setitem(sys.modules, "a_library_of_a_page", types.ModuleType("a_library_of_a_page"))
+    memory.set_aside()
+    assert all(each is not fresh for each in gc.get_objects())
     del held
     gc.collect()
     assert ghost() is not None  # set aside while somebody held it
-    monkeypatch.setitem(sys.modules, "a_library_of_a_page", types.ModuleType("a_library_of_a_page"))
-    memory.set_aside()
-    assert ghost() is None
-
-    held = Loop()
-    ghost = weakref.ref(held)
     monkeypatch.setattr(memory, "PERIOD", 0.0)
-    memory.set_aside()
-    del held
     memory.set_aside()
     assert ghost() is None

@@ -13,7 +13,7 @@ _added = _looked = 0.0
 
 
 def set_aside() -> None:
-    """Set aside everything that is alive now, where modules were imported since the last time or a while has passed.
+    """Set aside what is alive now, where modules were imported since the last time or a while has passed.
 
     Streamlit collects garbage after every run of a page, and nothing reaches the browser meanwhile: with pandas and
     Plotly that walks 120,000 objects, with torch and transformers 400,000, which takes longer than the page itself.
@@ -23,18 +23,18 @@ def set_aside() -> None:
     """
     global _modules, _added, _looked
     now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
-    if len(sys.modules) > _modules or now - _looked >= PERIOD:
+    if now - _looked >= PERIOD:
         gc.unfreeze()
-        _modules, _looked = len(sys.modules), now
-    elif now - _added < SOON:
+        _looked = now
+    elif len(sys.modules) <= _modules and now - _added < SOON:
         return
     gc.collect()
     gc.freeze()
-    _added = now
+    _modules, _added = len(sys.modules), now
 
 
 def take_back() -> None:
     """Everything is looked through again: something large that was set aside with the libraries is to be freed."""
-    global _modules
-    _modules = 0
+    global _added
+    _added = 0.0
     gc.unfreeze()
