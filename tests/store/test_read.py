@@ -186,4 +186,6 @@ def test_caption_says_data_split_numbers_model_and_tap(copy: Path) -> None:
     store = open_store(copy)
     assert store.caption == "synthetic test, 40 images, 80 captions, clip-mini @ last layer"
     edit_manifest(copy, facts={**store.facts, "demo": True})
-    assert open_store(copy).caption.endswith("demo: small models trained on EmojiScenes")
+    assert open_store(copy).caption.endswith(
+        "demo: small models trained on EmojiScenes; these data are out of their world"
+    )
