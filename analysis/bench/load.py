@@ -132,9 +132,8 @@ def _share_the_model(server: Server, stores: list[Store], sizes: Sizes) -> Row:
                     run = visitor.run(words)
                     seen.took("query", run.seconds)
                     act = rng.choice(("press", "again", "leave"))
-                    if (
-                        act == "press"
-                    ):  # another visitor may have loaded or unloaded meanwhile: either button may be there
+                    if act == "press":
+                        # Another visitor may have loaded or unloaded meanwhile: either button may be there.
                         button = "_live_unload" if run.shows("_live_unload") else "_live_load"
                         pressed = visitor.run(words, widgets=(button_widget(run.widget(button)[0]),))
                         seen.took(button.removeprefix("_live_"), pressed.seconds)
@@ -150,8 +149,8 @@ def _share_the_model(server: Server, stores: list[Store], sizes: Sizes) -> Row:
         last = visitor.run(f"{_query('live_query', asked[0], random.Random(0))}&source=upload&text=a+last+one")
     return Row(
         "load", "model_slot", rounded(p95([t for found in seen.seconds.values() for t in found])),
-        note=f"p95 of {visitors} visitors of one model in {seconds:.0f} s ({len(asked)} backbones in turn), {seen.failures}; "
-        f"{seen.words}; a query afterwards {last.seconds:.2f} s",
+        note=f"p95 of {visitors} visitors of one model in {seconds:.0f} s (those of {len(asked)} stores in turn), "
+        f"{seen.failures}; {seen.words}; a query afterwards {last.seconds:.2f} s",
     )  # fmt: skip
 
 

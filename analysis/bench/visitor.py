@@ -27,11 +27,8 @@ from analysis.errors import AnalysisError
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds a server may take to start or a page to run
-_BROKEN = (
-    b":material/error:",
-    b":material/bug_report:",
-    b"DuplicateElement",
-)  # icons of a failed page; two widgets alike
+# Icons of the sentences that stand for a failed page, and two widgets alike.
+_BROKEN = (b":material/error:", b":material/bug_report:", b"DuplicateElement")
 _RERUN, _FILE_URLS = 11, 16  # BackMsg
 _NEW_SESSION, _DELTA, _FINISHED, _NOT_FOUND, _FILE_URLS_RESPONSE, _NAVIGATION = 4, 5, 6, 15, 19, 23  # ForwardMsg
 _FRAGMENT = 8  # of a Delta

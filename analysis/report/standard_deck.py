@@ -44,7 +44,7 @@ from analysis.store.finding import (
     store_digest,
     table_part,
 )
-from analysis.store.read import Store
+from analysis.store.read import Store, demo_note_of
 
 K = 10
 SHARE = 0.01
@@ -358,7 +358,7 @@ def data_of(stores: Sequence[Store]) -> str:
 
 def demo_sentence(stores: Sequence[Store]) -> str:
     """The demo's label as a sentence, with what lies outside of its world; "" where no store is a demo's."""
-    note = max((store.demo_note for store in stores), key=len, default="")
+    note = demo_note_of(stores)
     return f"{note[0].upper()}{note[1:]}." if note else ""
 
 

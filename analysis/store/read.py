@@ -3,6 +3,7 @@ checked for its shape and for values that point nowhere when it is first used; h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cached_property
@@ -613,6 +614,11 @@ def _outside(array: np.ndarray, bound: int) -> str:
     if array.size and (array.min() < 0 or array.max() >= bound):
         return f"it points outside 0..{bound - 1}"
     return ""
+
+
+def demo_note_of(stores: Iterable[Store]) -> str:
+    """The label that stands for several stores: the one that says most, "" where none is a demo's."""
+    return max((store.demo_note for store in stores), key=len, default="")
 
 
 def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:

@@ -181,16 +181,12 @@ class Lab:
             variants = BASE.pool.queries, BASE.pool.candidates
             context = Context.plain(self.space, *base_sides(self.base), variants)
             widest = step.widest(width)
-            if widest not in self._projections:
-                made = self.engine.projection(guarded(step, widest.basis, context))
-                held = self._projections
-                while held and (
-                    len(held) >= PROJECTIONS or made.nbytes + sum(p.nbytes for p in held.values()) > PROJECTED
-                ):
-                    held.popitem(last=False)
-                held[widest] = made
-            self._projections.move_to_end(widest)
-            projection = self._projections[widest]
+            held = self._projections
+            projection = self._held(
+                held, widest, lambda: self.engine.projection(guarded(step, widest.basis, context)), PROJECTIONS
+            )
+            while len(held) > 1 and sum(one.nbytes for one in held.values()) > PROJECTED:
+                held.popitem(last=False)
             if projection.rank == width - 1 and step.rank_in(width) > projection.rank:
                 step.basis(context)  # refuses all dimensions: the projection has been kept from them
             return projection, step.rank_in(projection.rank)

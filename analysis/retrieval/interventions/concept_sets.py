@@ -202,7 +202,7 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
         return picked
     energy = np.nan_to_num(np.asarray(column("energy"), np.float64))
     live = np.flatnonzero(energy > 0)
-    m = how_many(chosen.share, len(energy) if chosen.base == "all" else len(live))
+    m = counted(chosen, energy)
     if chosen.score == "random":
         drawn = np.random.default_rng(chosen.seed).choice(live, min(m, len(live)), replace=False)
         ids = np.sort(drawn)
@@ -216,6 +216,12 @@ def concept_ids(chosen: Any, column: ScoreColumn) -> np.ndarray:
             "than the score gets it by `.venv/bin/python -m analysis rescore STORE`."
         )
     return ids
+
+
+def counted(chosen: Any, energy: np.ndarray) -> int:
+    """Concepts that the share of a set means: of all K, or of the live ones, whose energy (K,) is above 0."""
+    energy = np.asarray(energy)
+    return how_many(chosen.share, len(energy) if chosen.base == "all" else int((energy > 0).sum()))
 
 
 def how_many(share: float, n: int) -> int:

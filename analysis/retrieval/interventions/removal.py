@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -18,8 +18,37 @@ if TYPE_CHECKING:
     from analysis.retrieval.task import RetrievalSpace
 
 
+class RemovesSpan(MapsRows):
+    """A step that projects away the space that some concepts span, whichever SAE they are of. Its class has r and share."""
+
+    rank_setting = "r"
+    looks_at_rows = False
+
+    r: int | None
+
+    def fit_moments(self, context: BlockContext) -> tuple[Transform, Transform]:
+        return self.fit(context)  # type: ignore[arg-type]  # no row is looked at
+
+    @property
+    def projects(self) -> bool:
+        return True
+
+    def widest(self, width: int) -> Self:
+        return replace(self, r=width - 1)  # type: ignore[type-var]
+
+    def rank_in(self, rank: int) -> int:
+        return rank if self.r is None else min(self.r, rank)
+
+    def at(self, setting: str, value: float | None) -> Self | None:
+        """No direction removed is no removal; along the share all directions of each space are removed."""
+        if setting == "r" and value == 0:
+            return None
+        moved = super().at(setting, value)
+        return replace(moved, r=None) if setting == "share" and moved is not None else moved  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class Removal(sets.TakesConcepts, MapsRows):
+class Removal(sets.TakesConcepts, RemovesSpan):
     """Project away the space of the top `share` of concepts by `score`.
 
     base: the share is of "all" concepts or of the "live" ones. r: leading dimensions of that space (None: all).
@@ -29,8 +58,6 @@ class Removal(sets.TakesConcepts, MapsRows):
     name = "removal"
     title = "Removal"
     help = "Project away the space that the top concepts span (Eq. 8-10)."
-    rank_setting = "r"
-    looks_at_rows = False
 
     score: str = sets.score_setting()
     concepts: tuple[int, ...] = sets.concepts_setting()
@@ -56,13 +83,6 @@ class Removal(sets.TakesConcepts, MapsRows):
         projector = WithoutSubspace(self._basis(context.space))
         return projector, projector
 
-    def fit_moments(self, context: BlockContext) -> tuple[Transform, Transform]:
-        return self.fit(context)
-
-    @property
-    def projects(self) -> bool:
-        return True
-
     def basis(self, context: Context) -> np.ndarray:
         return self._basis(context.space)
 
@@ -70,12 +90,6 @@ class Removal(sets.TakesConcepts, MapsRows):
         basis = concept_subspace(space.dictionary, self.ids(space), self.r)
         check_basis(basis, space.dictionary.shape[1])
         return basis
-
-    def widest(self, width: int) -> Removal:
-        return replace(self, r=width - 1)
-
-    def rank_in(self, rank: int) -> int:
-        return rank if self.r is None else min(self.r, rank)
 
     def removed_concepts(self, space: RetrievalSpace) -> frozenset[int]:
         return frozenset(int(i) for i in self.repeats()[0].ids(space))
@@ -86,8 +100,7 @@ class Removal(sets.TakesConcepts, MapsRows):
         if self.picked:
             count = len(set(self.concepts))
         else:
-            energy = np.asarray(offer.score("energy"))
-            count = sets.how_many(self.share, len(energy) if self.base == "all" else int((energy > 0).sum()))
+            count = sets.counted(self, offer.score("energy"))
         return min(count, offer.width)
 
     def shown(self, offer: Offer) -> dict[str, Setting]:
@@ -114,13 +127,6 @@ class Removal(sets.TakesConcepts, MapsRows):
         return replace(self, r=None), (
             f"The method asks for r = {self.r:,}, and its concepts span {spanned:,} dimensions: all of them are removed."
         )
-
-    def at(self, setting: str, value: float | None) -> Removal | None:
-        """No direction removed is no removal; along the share all directions of each space are removed."""
-        if setting == "r" and value == 0:
-            return None
-        moved = super().at(setting, value)
-        return replace(moved, r=None) if setting == "share" and moved is not None else moved
 
     def curve_settings(self) -> tuple[str, ...]:
         return ("r",) if self.picked else ("r", "share") if self.curve_values("share") else ("r",)

@@ -10,9 +10,9 @@ import numpy as np
 from analysis.concepts.scores import CONTROL_REMOVALS, SCORES
 from analysis.retrieval.interventions import concept_sets as sets
 from analysis.retrieval.interventions.context import BlockContext, Context
-from analysis.retrieval.interventions.removal import Removal
+from analysis.retrieval.interventions.removal import Removal, RemovesSpan
 from analysis.retrieval.interventions.settings import Setting, choice, whole
-from analysis.retrieval.interventions.step import Examples, MapsRows, Offer, Step
+from analysis.retrieval.interventions.step import Examples, Offer, Step
 from analysis.retrieval.ranking.transforms import Transform
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UntrainedRemoval(MapsRows):
+class UntrainedRemoval(RemovesSpan):
     """`Removal` of as many concepts of an SAE with the same K, top_k and start that saw no training.
 
     What it gains needs no learnt concept: atoms that start at samples lie along the directions that all samples share.
@@ -30,8 +30,6 @@ class UntrainedRemoval(MapsRows):
     name = "untrained"
     title = "Untrained SAE"
     help = "The same removal by the SAE that training started from: as many concepts, nothing learnt. A control."
-    rank_setting = "r"
-    looks_at_rows = False
 
     score: str = choice(
         "attribution", {name: SCORES[name].label for name in CONTROL_REMOVALS}, label="Concepts by", what="score",
@@ -62,27 +60,13 @@ class UntrainedRemoval(MapsRows):
         changed: Any = replace(context, space=context.space.untrained)
         return self._removal(context.space).fit(changed)
 
-    def fit_moments(self, context: BlockContext) -> tuple[Transform, Transform]:
-        return self.fit(context)
-
-    @property
-    def projects(self) -> bool:
-        return True
-
     def basis(self, context: Context) -> np.ndarray:
         return self._removal(context.space).basis(replace(context, space=context.space.untrained))
 
     def _removal(self, space: RetrievalSpace) -> Removal:
         """The removal in the untrained SAE that takes as many concepts as `share` and `base` mean in the trained one."""
-        energy = np.nan_to_num(np.asarray(space.score("energy"), np.float64))
-        counted = len(energy) if self.base == "all" else int((energy > 0).sum())
-        return Removal(self.score, share=min(1.0, sets.how_many(self.share, counted) / len(energy)), r=self.r)
-
-    def widest(self, width: int) -> UntrainedRemoval:
-        return replace(self, r=width - 1)
-
-    def rank_in(self, rank: int) -> int:
-        return rank if self.r is None else min(self.r, rank)
+        energy = space.score("energy")
+        return Removal(self.score, share=min(1.0, sets.counted(self, energy) / len(energy)), r=self.r)
 
     # --- offered on pages -----------------------------------------------------------------------------------------
     def shown(self, offer: Offer) -> dict[str, Setting]:
@@ -98,13 +82,6 @@ class UntrainedRemoval(MapsRows):
         if name == "r" and isinstance(value, int):
             value = Removal(share=self.share, base=self.base).changed(name, value, offer).r
         return super().changed(name, value, offer)
-
-    def at(self, setting: str, value: float | None) -> UntrainedRemoval | None:
-        """As of a removal: no direction is no removal, and along the share all directions of each space go."""
-        if setting == "r" and value == 0:
-            return None
-        moved = super().at(setting, value)
-        return replace(moved, r=None) if setting == "share" and moved is not None else moved
 
     def curve_settings(self) -> tuple[str, ...]:
         return ("r", "share")

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from analysis.store import Store, StoreRef
+from analysis.store.read import demo_note_of
 from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
@@ -180,8 +181,7 @@ def data_of(stores: Sequence[Store]) -> str:
 def demo_badge(stores: Sequence[Store]) -> None:
     """The demo's label; that data are out of a model's world stands out."""
     foreign = any(store.out_of_world for store in stores)
-    note = max((store.demo_note for store in stores), key=len)
-    st.badge(note, icon=":material/experiment:", color="orange" if foreign else "gray")
+    st.badge(demo_note_of(stores), icon=":material/experiment:", color="orange" if foreign else "gray")
 
 
 def r2(store: Store, part: str = "all") -> float | None:

@@ -28,15 +28,25 @@ def basis_of(width: int, rank: int, *, shared: bool) -> np.ndarray:
     return np.linalg.qr(vectors)[0].T
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("common", [0.0, 2.0, 30.0])
-def test_ranks_and_lists_equal_a_full_recomputation(common, compiled, monkeypatch):
-    """common = 30: the removed direction carries 99.9 % of every row, and duplicates stand among the candidates."""
-    if compiled:
+@pytest.fixture(params=[0.0, 2.0, 30.0])
+def common(request):
+    """Of the shared direction: at 30 it carries 99.9 % of every row."""
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "compiled"])
+def crowd(request, common, monkeypatch):
+    """(queries, candidates, qrels) with duplicates among the candidates, counted by either loop."""
+    if request.param:
         monkeypatch.setattr(ranks, "LARGE", 0)
     queries, candidates = cloud(40, 48, 0, common=common), cloud(800, 48, 1, common=common)
     candidates[100:160] = candidates[7]
-    qrels = random_qrels(40, 800, 2)
+    return queries, candidates, random_qrels(40, 800, 2)
+
+
+def test_ranks_and_lists_equal_a_full_recomputation(crowd, common):
+    """common = 30: the removed direction carries 99.9 % of every row, and duplicates stand among the candidates."""
+    queries, candidates, qrels = crowd
     basis = basis_of(48, 12, shared=common > 0)
     engine = LabEngine(queries, candidates, qrels)
     projection = engine.projection(basis)
@@ -50,16 +60,10 @@ def test_ranks_and_lists_equal_a_full_recomputation(common, compiled, monkeypatc
         assert np.allclose(ranking.scores, expected, atol=2e-3 if common == 30 else 1e-5)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("common", [0.0, 2.0, 30.0])
-def test_centring_as_an_update_equals_centred_rows(common, compiled, monkeypatch):
+def test_centring_as_an_update_equals_centred_rows(crowd):
     """Two groups of candidates with a mean each; duplicates, a query that is its mean, a row without a direction."""
-    if compiled:
-        monkeypatch.setattr(ranks, "LARGE", 0)
-    queries, candidates = cloud(40, 48, 0, common=common), cloud(800, 48, 1, common=common)
-    candidates[100:160] = candidates[7]
+    queries, candidates, qrels = crowd
     candidates[300] = 0
-    qrels = random_qrels(40, 800, 2)
     kind = np.arange(800) % 3 // 2
     kind[100:160] = kind[7]
     means = np.stack([candidates[kind == n].mean(axis=0, dtype=np.float64) for n in (0, 1)])
