@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_HELD = 1 << 22  # weights held at once: 32 MB
+_HELD = 1 << 22  # weights drawn at once: 32 MB
+_KEPT = 1 << 24  # weights of one number of queries that are kept, a byte each
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,27 @@ def paired_difference(
 def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """(resamples, M) means of values (Q, M) over resampled queries: multinomial weights times values."""
     n = len(values)
-    generator = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
+    start = 0
+    for weight in _weights(n, resamples, seed) if n * resamples <= _KEPT else _drawn(n, resamples, seed):
+        means[start : start + len(weight)] = weight.astype(np.float64) @ values / n
+        start += len(weight)
+    return means
+
+
+@lru_cache(maxsize=4)
+def _weights(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """`_drawn`, kept for the next quantities of as many queries."""
+    return tuple(_drawn(n, resamples, seed))
+
+
+def _drawn(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks (resamples, n) of how often each query was drawn in each resample."""
+    generator = np.random.default_rng(seed)
     step = max(1, _HELD // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         drawn = generator.integers(0, n, (count, n))
         drawn += np.arange(count)[:, None] * n
-        weight = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
-        means[start : start + count] = weight @ values / n
-    return means
+        times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+        yield times.astype(np.min_scalar_type(int(times.max())))

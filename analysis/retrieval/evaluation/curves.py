@@ -232,7 +232,7 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
     assert isinstance(step, MapsRows)
     large = lab.space.n_pairs > LARGE
     factor = 3.0 if large else 1.7  # every place is a counting of all pairs
-    return [float(r) for r in _directions(lab.projection(step.at(setting, 1) or step)[0].rank, factor)]
+    return [float(r) for r in _directions(lab.rank(step.at(setting, 1) or step), factor)]
 
 
 def curve_table(

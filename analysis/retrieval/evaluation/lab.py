@@ -88,6 +88,7 @@ class Lab:
         self._partner = partner
         self._stages: OrderedDict[str, Scores] = OrderedDict()
         self._projections: OrderedDict[MapsRows, Projection] = OrderedDict()
+        self._rank_of: dict[MapsRows, int] = {}  # of each projection that was ever fitted
         self._ranked: OrderedDict[tuple[MapsRows | None, int], TargetRanks] = OrderedDict()
         self._centred: OrderedDict[MapsRows, CentredScores] = OrderedDict()
         self._fits: OrderedDict[Intervention, Fitted] = OrderedDict()
@@ -185,11 +186,18 @@ class Lab:
             projection = self._held(
                 held, widest, lambda: self.engine.projection(guarded(step, widest.basis, context)), PROJECTIONS
             )
+            self._rank_of[widest] = projection.rank
             while len(held) > 1 and sum(one.nbytes for one in held.values()) > PROJECTED:
                 held.popitem(last=False)
             if projection.rank == width - 1 and step.rank_in(width) > projection.rank:
                 step.basis(context)  # refuses all dimensions: the projection has been kept from them
             return projection, step.rank_in(projection.rank)
+
+    def rank(self, step: MapsRows) -> int:
+        """How many directions the projection of `projection` has. Once fitted, that is known after it has been let go."""
+        with self._lock:
+            known = self._rank_of.get(step.widest(self.base.queries.shape[1]))
+            return self.projection(step)[0].rank if known is None else known
 
     def fitted(self, intervention: Intervention) -> Fitted:
         """Both sides transformed."""
@@ -252,11 +260,12 @@ class Lab:
     def _ranks_without(self, step: MapsRows, rs: Sequence[float]) -> list[TargetRanks]:
         """Ranks with the first r directions of a step's projection removed, for several r. Each is kept, because table,
         curve and control ask for the same; all that are missing are counted in one go."""
-        projection, _ = self.projection(step)
         widest = step.widest(self.base.queries.shape[1])
-        wanted = [min(int(r), projection.rank) for r in rs]
+        rank = self.rank(step)
+        wanted = [min(int(r), rank) for r in rs]
         missing = sorted({r for r in wanted if r and (widest, r) not in self._ranked})
-        found = dict(zip(missing, self.engine.rank_curve(projection, missing), strict=True))
+        counted = self.engine.rank_curve(self.projection(step)[0], missing) if missing else []
+        found = dict(zip(missing, counted, strict=True))
         ranks = [found[r] if r in found else self._ranked[widest, r] if r else self._base_ranks() for r in wanted]
         for r in missing:
             self._held(self._ranked, (widest, r), partial(found.__getitem__, r), RANKED)

@@ -17,6 +17,7 @@ from analysis.retrieval.ranking.rows import Rows
 from analysis.retrieval.ranking.similarities import CANDIDATE_BLOCK, QUERY_BLOCK, RowScores
 
 _SAMPLE, _BLOCK = 2048, 1024
+_PIECE = 64  # rows that stay in the processor's cache between two passes over them
 
 
 class Split(NamedTuple):
@@ -49,8 +50,13 @@ class Deflated:
     def rest(self, side: Split, start: int, stop: int) -> np.ndarray:
         """Rests of one span, float32, or float64 where the rows are."""
         dtype = np.float64 if side.rows.dtype == np.float64 else np.float32
-        block = side.rows.read(start, stop, dtype)
-        return block - side.along[start:stop, None].astype(dtype) * self.direction.astype(dtype)
+        along, direction = side.along[start:stop, None].astype(dtype), self.direction.astype(dtype)
+        result = np.empty((stop - start, len(direction)), dtype)
+        for first in range(0, stop - start, _PIECE):
+            piece = slice(first, min(first + _PIECE, stop - start))
+            rest = np.multiply(along[piece], direction, out=result[piece])
+            np.subtract(side.rows.read(start + piece.start, start + piece.stop, dtype), rest, out=rest)
+        return result
 
     @cached_property
     def similarity(self) -> np.ndarray:

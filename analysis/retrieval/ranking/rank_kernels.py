@@ -33,20 +33,21 @@ def count_rivals(
 
 @kernel
 def _count(lo, hi, values, norm, threshold, offsets, error, own, above, near):
+    """Counts in float32, exact below 2^24 columns: as wide as what is compared, where integers would be widened to 64 bit."""
     for b in range(lo, hi):
         for t in range(offsets[b], offsets[b + 1]):
             limit, slack = threshold[t], error[t]
-            high, low = np.int32(0), np.int32(0)
+            high, low = np.float32(0), np.float32(0)
             for j in range(values.shape[1]):
                 difference = values[b, j] - limit * norm[j]
-                high += np.int32(difference > slack)
-                low += np.int32(difference >= -slack)
+                high += np.float32(difference > slack)
+                low += np.float32(difference >= -slack)
             if own[t] >= 0:
                 difference = values[b, own[t]] - limit * norm[own[t]]
-                high -= np.int32(difference > slack)
-                low -= np.int32(difference >= -slack)
-            above[t] = high
-            near[t] = low - high
+                high -= np.float32(difference > slack)
+                low -= np.float32(difference >= -slack)
+            above[t] = np.int64(high)
+            near[t] = np.int64(low - high)
 
 
 @kernel
