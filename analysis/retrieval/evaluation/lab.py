@@ -33,7 +33,7 @@ from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace
 
 # Kept: ten seeds of a random control, the untrained SAE, the removal they stand beside, components; at most so many bytes.
-PROJECTIONS, PROJECTED = 13, 3 << 26
+PROJECTIONS, PROJECTED = 13, 5 << 25
 FITS = 1  # kept at full size; the base is kept by the engine
 CENTRED = 3  # kept: some columns a row each
 RANKED = 512  # ranks of removals that are kept
