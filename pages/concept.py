@@ -150,7 +150,7 @@ def strongest(store: Store, concept: int, pictures: examples.Firing, captions: e
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.subheader("Strongest pictures", anchor=False)
-        top = pictures[:PICTURES]
+        top = caching.distinct_pictures(store, pictures, PICTURES)
         gallery.pictures(store, top.rows, values=top.values, width=100, empty="It fires on no picture.")
     with right:
         st.subheader("Strongest captions", anchor=False)

@@ -6,7 +6,9 @@ Works on one concept's postings (rows and values, strongest first), so any conce
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,8 @@ IMAGE, TEXT, OTHER = 0, 1, 2  # OTHER: image and text together, or in no pair (r
 QUANTILES = (0.75, 0.50, 0.25)
 PAIRED_TOP = 20
 SAME_WORDS = 0.9  # captions whose sets of words overlap as much say the same
+TINY = 8  # side of the copies by which pictures are compared
+SAME_LOOK = 4.0  # of 255: mean difference of two tiny copies below which both show the same
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,38 @@ def distinct(firing: Firing, texts: np.ndarray, count: int) -> Firing:
             if len(kept) == count:
                 break
     return firing[np.asarray(kept, int)]
+
+
+def distinct_pictures(firing: Firing, look: Callable[[int], np.ndarray | None], count: int) -> Firing:
+    """The first `count` that show something new: of nearly equal pictures the strongest stays.
+
+    look(row): `tiny` of a sample's picture, None where there is none; such a sample stays. Looks at the 4 * count strongest
+    at most.
+    """
+    seen: list[np.ndarray] = []
+    kept: list[int] = []
+    for slot, row in enumerate(firing.rows[: 4 * count]):
+        copy = look(int(row))
+        if copy is not None:
+            if any(np.abs(copy - other).mean() <= SAME_LOOK for other in seen):
+                continue
+            seen.append(copy)
+        kept.append(slot)
+        if len(kept) == count:
+            break
+    return firing[np.asarray(kept, int)]
+
+
+def tiny(path: Path) -> np.ndarray | None:
+    """(TINY, TINY, 3) int16: mean colours of the cells of a picture, nearly the same for another size or compression of it;
+    None where the file is no picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(opened.convert("RGB").resize((TINY, TINY), Image.Resampling.BOX), np.int16)
+    except OSError:
+        return None
 
 
 def around(firing: Firing, quantile: float, count: int) -> Firing:

@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from analysis.concepts.examples import (
     IMAGE,
@@ -8,9 +11,11 @@ from analysis.concepts.examples import (
     around,
     at_random,
     distinct,
+    distinct_pictures,
     kinds,
     paired_share,
     split,
+    tiny,
 )
 
 FIRING = Firing(np.arange(100, 120), np.linspace(2, 0.1, 20))
@@ -33,6 +38,32 @@ def test_captions_that_say_the_same_are_shown_once():
     found = distinct(Firing(np.array([1, 0, 2, 3, 4, 5]), np.arange(6.0)[::-1]), texts, 10)
     assert found.rows.tolist() == [1, 3, 4]
     assert distinct(FIRING, np.array([f"caption number {i}" for i in range(200)]), 3).rows.tolist() == [100, 101, 102]
+
+
+def test_pictures_that_look_the_same_are_shown_once(tmp_path: Path):
+    """The same picture larger, worse compressed and a little brighter is no news; its mirror image, other colours in the same
+    shape and two plain colours are."""
+    rng = np.random.default_rng(0)
+    first = Image.fromarray(np.kron(rng.integers(0, 230, (6, 8, 3)), np.ones((20, 20, 1))).astype(np.uint8))
+    files = {
+        "first.png": first,
+        "larger.png": first.resize((400, 300)),
+        "worse.jpg": first,
+        "brighter.png": Image.fromarray((np.asarray(first, int) + 2).astype(np.uint8)),
+        "mirrored.png": first.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "recoloured.png": Image.fromarray(np.asarray(first)[..., ::-1].copy()),
+        "red.png": Image.new("RGB", (30, 30), "crimson"),
+        "blue.png": Image.new("RGB", (30, 30), "steelblue"),
+    }
+    for name, picture in files.items():
+        picture.save(tmp_path / name, **({"quality": 40} if name.endswith("jpg") else {}))
+    (tmp_path / "none.png").write_text("no picture")
+    names = [*files, "none.png", "none.png"]
+    firing = Firing(np.arange(len(names)), np.linspace(2, 1, len(names)))
+    found = distinct_pictures(firing, lambda row: tiny(tmp_path / names[row]), 7)
+    assert found.rows.tolist() == [0, 4, 5, 6, 7, 8, 9]
+    assert found.values.tolist() == firing.values[found.rows].tolist()
+    assert distinct_pictures(firing, lambda row: tiny(tmp_path / names[row]), 2).rows.tolist() == [0, 4]
 
 
 def test_quantiles_lie_where_they_should():

@@ -16,10 +16,8 @@ pytestmark = pytest.mark.browser
 SECONDS = 120_000  # milliseconds; a busy machine is slow, not wrong
 
 
-FIRST = {  # of each kind: the page of "/", one with controls that write the address, one that the navigation hides
-    "overview": "Why do generative giants retrieve badly?",
-    "retrieval_lab": "What helps retrieval?",
-    "present": "Which findings are presented?",
+FIRST = {  # beside the concept below; "/" and the hidden page are the first of a server in test_main_job and test_findings
+    "retrieval_lab": "What helps retrieval?",  # one with controls that write the address
 }
 
 

@@ -40,6 +40,18 @@ def test_image_only_concept_has_no_captions(cache: Path, monkeypatch: pytest.Mon
     assert "on **0 %** of the captions of its top pictures" in text
 
 
+def test_pictures_that_look_the_same_stand_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(cache: Path, *, same: bool) -> int:
+        store = open_store(make_store(cache))
+        if same:
+            files = [store.thumb_path(int(row)) for row in store.postings.rows(IMAGE_ONLY)[0]]
+            for file in files:
+                file.write_bytes(files[0].read_bytes())
+        return len(open_page("concept", cache, monkeypatch, concept=str(IMAGE_ONLY)).get("image"))
+
+    assert shown(tmp_path / "same", same=True) <= shown(tmp_path / "different", same=False) - 5
+
+
 def test_text_only_concept_has_no_pictures(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = words(open_page("concept", cache, monkeypatch, concept=str(TEXT_ONLY)))
     assert "text only" in text

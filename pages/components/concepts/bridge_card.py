@@ -41,7 +41,7 @@ def section(store: Store, image_concept: int, text_concept: int) -> None:
     left, right = st.columns(2, gap="medium", border=True)
     with left:
         _head(store, image_concept, "On pictures")
-        pictures = concept_cards.firing(store, image_concept)[0][:PICTURES]
+        pictures = caching.distinct_pictures(store, concept_cards.firing(store, image_concept)[0], PICTURES)
         gallery.pictures(store, pictures.rows, values=pictures.values, width=84, empty="It fires on no picture.")
     with right:
         _head(store, text_concept, "On captions")

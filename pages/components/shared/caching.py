@@ -321,6 +321,18 @@ def picture(store: Store, row: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
+@kept(20_000)
+def look(store: Store, row: int) -> np.ndarray | None:
+    """A tiny copy of a sample's thumbnail, for telling near-duplicates; None without one."""
+    path = store.thumb_path(row)
+    return None if path is None else examples.tiny(path)
+
+
+def distinct_pictures(store: Store, pictures: examples.Firing, count: int) -> examples.Firing:
+    """The first `count` strongest pictures, nearly equal ones left out."""
+    return examples.distinct_pictures(pictures, lambda row: look(store, row), count)
+
+
 @kept(3000)
 def strip(store: Store, rows: tuple[int, ...], side: int = 56, mark: str = "") -> str:
     """Some thumbnails side by side in one small picture, as a table cell shows them; "" when there is none. mark: a letter
