@@ -199,9 +199,8 @@ def control_band(
     picked = getattr(step, "concepts", ())
     if picked:  # as many random concepts as were picked by hand
         control = replace(control, share=len(picked) / len(lab.space.dictionary))  # type: ignore[type-var]
-    values = tuple(places(lab, step.repeats()[0], setting))
-    if lab.space.n_pairs > LARGE:  # a band is smooth: half of its places, the ends among them
-        values = tuple(sorted({values[0], *values[::-2]}))
+    every = places(lab, step.repeats()[0], setting)
+    values = tuple(sorted({every[0], *every[::-2]}))  # a band is smooth: half of the places, the ends among them
     one = along or (lambda drawn, values: recall_along(lab, drawn, setting, values, ks=ks, definition=definition))
     found = np.stack([one(drawn, values) for drawn in control.repeats()])  # (seeds, x, ks)
     table = _grid(values, ks)
