@@ -69,7 +69,7 @@ def _published(store: Store, name: str, table: pd.DataFrame) -> None:
         rows, hide_index=True, height=470 if len(rows) > 12 else "content", alt=f"Table {name[-1]}, published and measured",
         column_config={
             column: st.column_config.TextColumn(
-                alignment="right" if column in right else "left", width="large" if column == "state" else None
+                alignment="right" if column in right else "left", width={"state": "large", "model": 180}.get(column)
             )
             for column in rows.columns
         },
