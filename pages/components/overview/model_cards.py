@@ -18,7 +18,7 @@ def card(store: Store, name: str) -> None:
     st.markdown(f"**{gallery.escape(name)}** :{kind[1]}-badge[{kind[0]}]")
     st.table(facts(store).set_index("fact"), border="horizontal", hide_header=True)
     layout.warn_poor_sae(store)
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         state.page_link("concepts", "Concepts", icon=":material/grid_view:", store=caching.store_id(store))
         state.page_link("retrieval_lab", "Retrieval lab", icon=":material/science:", store=caching.store_id(store))
         pin = pins.Pin(
@@ -70,7 +70,7 @@ def _gap(store: Store) -> list[tuple[str, str]]:
         (
             f"cosine in {found.pairs:,} pairs",
             f"{matched.value:.2f} [{matched.low:.2f}, {matched.high:.2f}], picture and caption of different pairs "
-            f"{found.unmatched:.2f}: {found.distance:.1f} standard deviations apart",
+            f"{found.unmatched:.2f}: {found.distance:.1f} standard deviations apart".replace("-", "\N{MINUS SIGN}"),
         ),
     ]
 
