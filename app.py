@@ -20,7 +20,7 @@ from pages.components.shared.memory import set_aside
 from pages.components.shared.state import DEFAULT_PAGE, PAGES, file_of
 
 HERE = Path(__file__).parent
-RAIL = 240  # pixels of the controls at the left, on the pages that have them there
+RAIL = 224  # pixels of the controls at the left, on the pages that have them there: with more, "Stores" is cut at 1280
 
 
 def declared() -> list[st.Page]:

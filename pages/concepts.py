@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.concepts import browse
-from analysis.figures.concepts import concept_scatter, score_histogram
+from analysis.figures.concepts import concept_scatter, log_energy, score_histogram
 from analysis.figures.export import selected_ids
 from analysis.store import Store
 from pages.components.concepts import collecting, effect_board, example, filter_widgets, map_hover
@@ -30,7 +30,8 @@ ROWS = 50
 LIT = 300  # search hits that the map rings; more would hide it
 PINNED = 18  # rows of the list that a finding keeps: two slides
 VIEWS = ["table", "map", "histogram", "effect", "by example"]
-PROJECTIONS = ["UMAP", "PCA"]
+ENERGIES = "On the edge, a decade below the faintest: never on that side. Dead concepts are left out."
+PROJECTIONS = ["UMAP", "PCA", "energies"]
 PICTURED = 400  # concepts whose pictures travel with the map, the loudest
 
 
@@ -101,16 +102,25 @@ def map_of(store: Store, ids: np.ndarray, filters: browse.Filters) -> np.ndarray
         projection = pickers.one_of(
             "Position by", state.PROJECTION, PROJECTIONS, what="a projection",
             help="UMAP keeps neighbours together (15 neighbours by cosine; principal components for fewer than 50 concepts); "
-            "PCA keeps large distances.",
+            "PCA keeps large distances. energies: how loud it is on pictures, and on captions.",
         )  # fmt: skip
-    pca = caching.principal_map(store) if projection == "PCA" else None
-    x, y = pca.T if pca is not None else (table["map_x"].to_numpy(), table["map_y"].to_numpy())
+    where, titles = f"Positions by {projection} of the directions.", ("", "")
+    if projection == "energies":
+        x, y = (
+            log_energy(table[side].to_numpy(), table["energy"].to_numpy() > 0)
+            for side in ("energy_image", "energy_text")
+        )
+        where, titles = ENERGIES, ("energy on pictures, log10", "energy on captions, log10")
+    elif projection == "PCA":
+        x, y = caching.principal_map(store).T
+    else:
+        x, y = table["map_x"].to_numpy(), table["map_y"].to_numpy()
     values = table[color.name].to_numpy(float)[ids]
     names = [name or f"concept {i}" for i, name in zip(ids, caching.concept_names(store, ids), strict=True)]
     chart = concept_scatter(
         x[ids], y[ids], ids=ids, energy=table["energy"].to_numpy()[ids],
         color=values, color_title=color.axis,
-        names=names, highlight=lit, data=f"Positions by {projection} of the directions. {store.caption}",
+        names=names, highlight=lit, x_title=titles[0], y_title=titles[1], data=f"{where} {store.caption}",
     )  # fmt: skip
     event = downloads.figure(
         chart,

@@ -34,6 +34,7 @@ def main() -> None:
             settings = st.container()
             request, redraw = model_panel.panel(store)
         row.command = _command(store, name)
+        row.title = f"Live query: {store.label}" + (f", {name}" if name else "")
         layout.store_facts(store)
     layout.store_warnings(store)
     if not store.has_model:

@@ -74,7 +74,8 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
         with column.container(border=True, height="stretch"):
             st.metric(safe.words(label), value)
             st.badge(verdict.word, color=verdicts.COLORS[verdict.word], help=f"{verdict.why} Paper: {verdict.paper}")  # type: ignore[arg-type]
-            st.caption(safe.words(others))  # wraps on a narrow screen, where a metric's own second line is cut
+            # wraps on a narrow screen, where a metric's own second line is cut; a number keeps its sign of percent
+            st.caption(safe.words(others).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def text_dominates(stores: list[Store], names: list[str]) -> None:

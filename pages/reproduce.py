@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,6 +16,7 @@ from pages.components.shared.errors import guard
 
 TABLES = ("table1", "table2", "table3")
 FORMATS = {"md": ("Markdown", "text/markdown"), "csv": ("CSV", "text/csv"), "tex": ("LaTeX", "text/x-tex")}
+WIDTHS: dict[str, Any] = {"state": "large", "model": 180}
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def _published(store: Store, name: str, table: pd.DataFrame) -> None:
         rows, hide_index=True, height=470 if len(rows) > 12 else "content", alt=f"Table {name[-1]}, published and measured",
         column_config={
             column: st.column_config.TextColumn(
-                alignment="right" if column in right else "left", width="large" if column == "state" else None
+                alignment="right" if column in right else "left", width=WIDTHS.get(column)
             )
             for column in rows.columns
         },

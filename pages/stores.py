@@ -29,7 +29,8 @@ def main() -> None:
     listed = inventory.store_table(refs, {ref.path: caching.size(ref) for ref in refs}, opened)
     st.dataframe(
         listed, hide_index=True, height="content",
-        column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width=330)},
+        column_config={"MB": st.column_config.NumberColumn(format="%.1f"), "store": st.column_config.TextColumn(width=330)}
+        | {name: st.column_config.NumberColumn(format="localized") for name in ("samples", "concepts")},
         alt="Stores in the cache",
     )  # fmt: skip
     pin = pins.Pin(sentence=f"{good} of {len(refs)} stores can be opened", command=commands.stores())

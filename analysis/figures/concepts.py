@@ -145,6 +145,14 @@ def concept_scatter(
     )  # fmt: skip
 
 
+def log_energy(energy: np.ndarray, live: np.ndarray) -> np.ndarray:
+    """(K,) log10 of the energies on one side, a position of `concept_scatter`; NaN for dead concepts. One that never fires on
+    that side stands a decade below the faintest that does: on the edge, but not lost."""
+    floor = float(np.min(energy[energy > 0], initial=np.inf)) / 10
+    positive = np.where(energy > 0, energy, floor if np.isfinite(floor) else 1.0)
+    return np.where(live, np.log10(positive), np.nan)
+
+
 def _picture_of_all(
     x: np.ndarray, y: np.ndarray, color: np.ndarray, scale: Sequence, limits: tuple[float | None, float | None]
 ) -> dict[str, object]:

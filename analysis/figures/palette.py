@@ -55,9 +55,10 @@ class Style:
     hatch: str = ""
 
 
-# Backbones: (part of the name, style). Contrastive solid, MLLM dashed; shades and markers tell the members apart.
+# Backbones: (part of the name, style). Contrastive solid, MLLM dashed; hue and marker tell the members apart: two greys do not,
+# as both grounds leave too little room for lightness.
 _BACKBONES = (
-    ("siglip", Style("#646c78", "solid", "square")),
+    ("siglip", Style("#857433", "solid", "square")),
     ("clip", Style(CONTRASTIVE, "solid", "circle")),
     ("qwen2", Style(MLLM, "dash", "diamond")),
     ("qwen3", Style("#cf5f86", "dot", "triangle-up")),

@@ -13,6 +13,7 @@ from analysis.figures.style import Curve, band, finish, interval, line, plain, s
 
 _LOG_SPAN = 50  # from this ratio of its ends on an axis without 0 is logarithmic
 _ROW = 34  # pixels of a method
+_ROOM = 1.4  # length of a panel by its longest whisker: the number beside it stays in the panel on a narrow page
 _GAP = 0.03  # between the panels of the cut-offs, of the width
 
 
@@ -86,8 +87,8 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
         ]
         left = (column - 1) * (width + _GAP)
         axes[f"xaxis{suffix}"] = {
-            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, 1.22 * reach],
-            "title": {"text": f"R@{k} (%)"},
+            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, _ROOM * reach],
+            "nticks": 4, "title": {"text": f"R@{k} (%)"},
         }  # fmt: skip
         axes[f"yaxis{suffix}"] = {
             "anchor": f"x{suffix}", "domain": [0, 1], "type": "category", "autorange": "reversed", "showgrid": False,

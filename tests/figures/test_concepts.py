@@ -222,3 +222,12 @@ def test_the_picture_of_all_has_each_concept_in_its_place_and_colour():
         wanted = [int(colour.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
         assert np.abs(np.subtract((red, green, blue), wanted)).max() < 30
     assert pixels[pixels.shape[0] // 2, pixels.shape[1] // 2, 3] == 0
+
+
+def test_the_plane_of_energies_loses_no_live_concept():
+    image, text = np.array([1.0, 0.01, 0.0, 0.0]), np.array([0.0, 0.1, 10.0, 0.0])
+    live = image + text > 0
+    assert concepts.log_energy(image, live)[:3] == pytest.approx([0, -2, -3])  # the third: a decade below the faintest
+    assert concepts.log_energy(text, live)[:3] == pytest.approx([-2, -1, 1])
+    assert np.isnan(concepts.log_energy(image, live)[3])
+    assert concepts.log_energy(text * 0, live)[0] == 0  # nothing fires on that side at all

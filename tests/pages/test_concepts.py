@@ -266,6 +266,13 @@ def test_filters_that_are_on_are_counted_and_cleared_but_the_search_stays(
     assert app.session_state["energy"] == 100
 
 
+def test_the_map_by_energies_says_where_the_silent_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path)
+    app = open_page("concepts", tmp_path, monkeypatch, view="map", projection="energies")
+    assert not app.error
+    assert "never on that side" in words(app)
+
+
 def test_the_map_names_its_projection_and_offers_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path, pictures=False)
     for projection in ("UMAP", "PCA"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.store import open_store
+from analysis.store import Store, open_store
+from pages.components.shared import caching
 from tests.pages.opening import open_page, words
 from tests.synthetic_store import make_store
 
@@ -124,3 +125,29 @@ def test_one_to_eight_stores_stand_side_by_side(n: int, tmp_path: Path, monkeypa
     assert not app.error
     assert len(app.dataframe[0].value) == n
     assert len(app.multiselect(key="_pick_stores").value) == n
+
+
+def test_the_model_card_states_the_modality_gap_from_a_bounded_draw(
+    paths: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Rows:
+        def __init__(self, rows: np.ndarray) -> None:
+            self.rows = rows
+
+        def __getitem__(self, wanted: np.ndarray) -> np.ndarray:
+            read.append(len(wanted))
+            return self.rows[wanted]
+
+    monkeypatch.setattr(caching, "PAIRS_OF_GAP", 25)
+    monkeypatch.setattr(Store, "mapped_embeddings", lambda self: Rows(self.embeddings()))
+    caching.pair_gap.clear()
+    app = open_page("overview", cache, monkeypatch, stores="clip-mini")
+    cells = [cell for table in app.table for cell in table.value.astype(str).to_numpy().ravel()]
+    facts = " ".join(cells).replace("\\", "")  # as markdown shows it
+    found = caching.pair_gap(open_store(paths[0]))
+    assert read == [25, 25]  # of its 40 pairs, once: the second time it is kept
+    assert f"{found.gap:.2f} (between halves of one modality {found.within:.2f})" in facts
+    assert f"{found.unmatched:.2f}: {found.distance:.1f} standard deviations apart" in facts
+    caching.pair_gap.clear()

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.evaluation.bootstrap import Interval, bootstrap_interval
 from analysis.retrieval.interventions.step import JoinsModels
 from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels, relevant
 from analysis.retrieval.ranking.rows import unit_rows
@@ -108,6 +109,47 @@ def modality_gap(first: np.ndarray, second: np.ndarray) -> float:
         return float("nan")
     means = (unit_rows(rows)[0].mean(axis=0, dtype=np.float64) for rows in (first, second))
     return float(np.linalg.norm(np.subtract(*means)))
+
+
+@dataclass(frozen=True)
+class PairGap:
+    """How far apart pictures and captions lie in a space, on some of its pairs.
+
+    gap: distance of the mean picture from the mean caption; within: the larger distance of two random halves of one
+    modality, what the gap would be without one. matched: mean cosine of picture and caption of a pair with its interval over
+    pairs; unmatched: of a picture and the caption of another; spread: standard deviation of the unmatched cosines.
+    """
+
+    pairs: int
+    gap: float
+    within: float
+    matched: Interval
+    unmatched: float
+    spread: float
+
+    @property
+    def distance(self) -> float:
+        """Matched minus unmatched in spreads: two spaces can be compared by it, by their cosines not."""
+        return float(self.matched.value - self.unmatched) / self.spread if self.spread > 0 else float("nan")
+
+
+def pair_gap(images: np.ndarray, texts: np.ndarray, *, seed: int = 0) -> PairGap:
+    """Gap and cosines of pairs: images and texts (n, D), row i of both is pair i. NaN for fewer than two pairs."""
+    if len(images) < 2:
+        nothing = float("nan")
+        return PairGap(len(images), nothing, nothing, bootstrap_interval(np.empty(0)), nothing, nothing)
+    images, texts = unit_rows(images)[0], unit_rows(texts)[0]
+    order = np.random.default_rng(seed).permutation(len(images))
+    halves = order[::2], order[1::2]
+    unmatched = np.einsum("nd,nd->n", images[order], texts[np.roll(order, 1)])
+    return PairGap(
+        len(images),
+        modality_gap(images, texts),
+        max(modality_gap(*(side[half] for half in halves)) for side in (images, texts)),
+        bootstrap_interval(np.einsum("nd,nd->n", images, texts), seed=seed),
+        float(unmatched.mean()),
+        float(unmatched.std()),
+    )
 
 
 def pair_cosines(

@@ -18,7 +18,7 @@ def card(store: Store, name: str) -> None:
     st.markdown(f"**{gallery.escape(name)}** :{kind[1]}-badge[{kind[0]}]")
     st.table(facts(store).set_index("fact"), border="horizontal", hide_header=True)
     layout.warn_poor_sae(store)
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         state.page_link("concepts", "Concepts", icon=":material/grid_view:", store=caching.store_id(store))
         state.page_link("retrieval_lab", "Retrieval lab", icon=":material/science:", store=caching.store_id(store))
         pin = pins.Pin(
@@ -50,12 +50,29 @@ def facts(store: Store) -> pd.DataFrame:
             "samples N",
             f"{store.n_samples:,} ({counts.get('images', 0):,} images, {counts.get('captions', 0):,} captions)",
         ),
+        *_gap(store),
         (
             "sample code, energy over",
             f"{config.get('sample_code', '')}, {config.get('weighting', '')}".replace("_", " "),
         ),
     ]
     return pd.DataFrame([{"fact": fact, "value": safe.words(value)} for fact, value in rows])
+
+
+def _gap(store: Store) -> list[tuple[str, str]]:
+    """Rows about how far apart the two modalities lie; none for a store without pairs."""
+    found = caching.pair_gap(store)
+    if found.pairs < 2:
+        return []
+    matched = found.matched
+    return [
+        ("modality gap", f"{found.gap:.2f} (between halves of one modality {found.within:.2f})"),
+        (
+            f"cosine in {found.pairs:,} pairs",
+            f"{matched.value:.2f} [{matched.low:.2f}, {matched.high:.2f}], picture and caption of different pairs "
+            f"{found.unmatched:.2f}: {found.distance:.1f} standard deviations apart".replace("-", "\N{MINUS SIGN}"),
+        ),
+    ]
 
 
 def _r2(quality: dict, name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import percent
+from analysis.figures.style import percent, points
 from pages.components.overview.sentences import ModalityShares
 
 AGREES, DISAGREES, UNCLEAR = "agrees with the paper", "disagrees with the paper", "cannot tell"
@@ -114,7 +114,7 @@ def removal_verdict(
     if not changes:
         return Verdict(UNCLEAR, "No result of a multimodal LLM for this task.", paper)
     why = f"R@{k} of the multimodal LLM changes by " + ", ".join(
-        f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" for value, low, high in changes
+        f"{points(value)} [{points(low)}, {points(high)}]" for value, low, high in changes
     )
     up, down = all(low > 0 for _, low, _ in changes), all(high < 0 for _, _, high in changes)
     return Verdict(AGREES if up else DISAGREES if down else UNCLEAR, f"{why} points.", paper)

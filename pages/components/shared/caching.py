@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from analysis.query.distance import Usual
     from analysis.query.slot import ModelSlot
     from analysis.retrieval.evaluation.curves import Curves
-    from analysis.retrieval.evaluation.diagnostics import Diagnostics
+    from analysis.retrieval.evaluation.diagnostics import Diagnostics, PairGap
     from analysis.retrieval.evaluation.lab import Lab, Measured
     from analysis.retrieval.interventions import Intervention, Step
     from analysis.retrieval.interventions.fitting import Fitted
@@ -403,6 +403,25 @@ def corpus(store: Store) -> Corpus:
     counts = [np.bincount(pair_id[rows], minlength=n_pairs) for rows in (images, texts)]
     words = samples["text"].to_numpy(object)
     return Corpus(kind, pair_id, words, len(images), len(texts), counts[0], counts[1], first, picture_of)
+
+
+PAIRS_OF_GAP = 1000
+
+
+@kept(12)
+def pair_gap(store: Store) -> PairGap:
+    """Modality gap and cosines of at most PAIRS_OF_GAP pairs, drawn once: however large a store is, a few rows are read."""
+    from analysis.retrieval.evaluation.diagnostics import pair_gap
+
+    found = corpus(store)
+    whole = np.flatnonzero((found.first_picture >= 0) & (found.first_caption >= 0))
+    if len(whole) > PAIRS_OF_GAP:
+        whole = np.sort(np.random.default_rng(0).choice(whole, PAIRS_OF_GAP, replace=False))
+    embeddings = store.mapped_embeddings()
+    images, texts = (
+        np.asarray(embeddings[rows[whole]], np.float32) for rows in (found.first_picture, found.first_caption)
+    )
+    return pair_gap(images, texts)
 
 
 @kept(12)

@@ -58,7 +58,8 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
         yield row
     with line:
         st.space("stretch")
-        actions(page, row)
+        with st.container(horizontal=True, width="content", wrap=False, gap="small"):  # on a full line all three go on
+            actions(page, row)
     if bare is not None:
         bare.empty()
     state.place_notices(st.container())

@@ -37,7 +37,7 @@ def store(label: str = "Model and data", *, key: str = state.STORE, beside: Stor
     st.session_state[widget] = value
     st.selectbox(
         label, ids, format_func=lambda i: labels.get(i, i), key=widget,
-        on_change=lambda: state.put(key, st.session_state[widget]), width=300,
+        on_change=lambda: state.put(key, st.session_state[widget]), width=260,
     )  # fmt: skip
     state.keep(key, value, default=caching.store_id(default), alias=_means(wanted, value))
     return opened
@@ -235,9 +235,13 @@ def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
 
 
 def _labels(refs: list[StoreRef]) -> list[str]:
-    """Labels that differ: stores that share one get the beginning of their key."""
+    """Labels that differ: stores that share one get the beginning of their key. A data set that all have is not repeated: the
+    data line of every page says it, and a narrow rail has no room for it."""
     taken = [ref.label for ref in refs]
+    shared = f" · {refs[0].dataset}" if refs and len({ref.dataset for ref in refs}) == 1 else ""
+    if shared:
+        taken = [label.replace(shared, "", 1) for label in taken]
     return [
-        ref.label if taken.count(ref.label) == 1 else f"{ref.label} · {ref.path.name.rsplit('-', 1)[-1][:6]}"
-        for ref in refs
+        label if taken.count(label) == 1 else f"{label} · {ref.path.name.rsplit('-', 1)[-1][:6]}"
+        for label, ref in zip(taken, refs, strict=True)
     ]

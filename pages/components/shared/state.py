@@ -94,7 +94,7 @@ AGGREGATION = "aggregation"  # of a concept over the tokens of a sample: max tok
 COUNTED = "counted"  # tokens that count for it: content | all
 RANKED = "ranked"  # of bridges: beyond the null | raw
 APART = "apart"  # of bridges: without those of a concept to itself
-PROJECTION = "projection"  # of the map: UMAP | PCA
+PROJECTION = "projection"  # of the map: UMAP | PCA | energies
 ONLY_COLLECTED = "only_collected"  # of the concept browser: nothing but the collection
 LISTED = "listed"  # of a comparison of stores: twins | only here | only there
 

@@ -18,6 +18,7 @@ from analysis.retrieval.evaluation.diagnostics import (
     modality_gap,
     near_misses,
     pair_cosines,
+    pair_gap,
     spectrum,
 )
 from analysis.retrieval.interventions import Fusion, Rerank
@@ -171,3 +172,18 @@ def test_units_of_the_spread_do_not_change_with_the_scale_of_the_cosines():
     assert abs(near.margin) < 0.2 * abs(far.margin)
     assert near.margin_in_spreads == pytest.approx(far.margin_in_spreads, rel=1e-3)
     assert near.distance_in_spreads == pytest.approx(far.distance_in_spreads, rel=1e-3)
+
+
+def test_the_gap_of_pairs_and_what_it_would_be_without_one():
+    shared, shift = cloud(400, 8, seed=1), np.eye(8)[0] * 3
+    together = pair_gap(shared, shared + 0.01 * cloud(400, 8, seed=2))
+    assert together.gap < together.within  # two halves of pictures are further apart than pictures and captions
+    assert together.matched.value > 0.99
+    assert together.distance > 1
+    apart = pair_gap(shared, shared + shift)
+    assert apart.gap > 0.5 > apart.within
+    assert apart.gap == pytest.approx(np.linalg.norm(unit(shared).mean(0) - unit(shared + shift).mean(0)), rel=1e-5)
+    strangers = pair_gap(shared, cloud(400, 8, seed=3))
+    assert strangers.matched.low < strangers.unmatched < strangers.matched.high
+    assert abs(strangers.distance) < 0.2
+    assert np.isnan(pair_gap(shared[:1], shared[:1]).gap)
