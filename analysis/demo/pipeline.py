@@ -15,7 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.store.read import DEMO_DATA, find_stores, open_store
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
-MODELS = ("clip-mini", "siglip2-mini", "qwen2-vl-mini")
+MODELS = ("clip-mini", "siglip2-mini", "qwen2-vl-mini", "qwen3-vl-mini", "paligemma2-mini")
 STEPS = ("data", "train", "stores")
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500

@@ -1,54 +1,68 @@
-"""qwen2-vl-mini: the Qwen2-VL architecture, trained the way real multimodal language models are made.
+"""A multimodal language model of any architecture in `anatomy.py`, trained the way real ones are made.
 
-vision   the vision tower contrastively against bags of caption words; that text side is thrown away
+vision   the vision tower contrastively against bags of caption words; that text side is thrown away. paligemma2-mini has no
+         such stage: it begins with the trained tower of siglip2-mini, as the real one begins with SigLIP's
 text     the language model alone, on captions, captions from shuffled words and one-word answers
-align    the merger alone, between two frozen halves: captioning and naming
+align    the projector alone, between two frozen halves: captioning and naming
 joint    everything: next-token prediction of captions and one-word answers
 
 No stage has a loss on the embeddings that are analysed later. Trained from scratch by captioning alone, a network of
-this size ignores the picture for the first 40,000 samples and retrieves at chance.
+this size ignores the picture for the first 40,000 samples and retrieves at chance. PaliGemma reads image and prompt in both
+directions from the joint stage on; before, its language model reads as Gemma learnt to read, from left to right.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from analysis.data.emoji_arrays import EmojiSplit
+from analysis.demo.anatomy import Batch, QwenAnatomy, anatomy_of
 from analysis.demo.contrastive import match_loss, recall_figures, shifted, short_texts, truth_table
-from analysis.demo.conversations import IGNORED, KINDS, Batch, Conversations, caption_tokens
-from analysis.demo.loop import Stage, autocast, when_trained
-from analysis.demo.qwen_vision import patchify, vision_tokens
+from analysis.demo.conversations import IGNORED, KINDS, Conversations, caption_tokens
+from analysis.demo.loop import Stage, autocast
 
-VISION = Stage("qwen-vision", steps=700, batch_size=96, rate=1.5e-3, warmup=60, floor=0.05)
-TEXT = Stage("qwen-text", steps=600, batch_size=32, rate=1.5e-3, warmup=60)
-ALIGN = Stage("qwen-align", steps=200, batch_size=32, rate=1.5e-3, warmup=40)
-JOINT = Stage("qwen-joint", steps=900, batch_size=32, rate=1e-3, warmup=60)
-STAGES = (VISION, TEXT, ALIGN, JOINT)
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of one model; `vision` is None where the tower comes trained."""
+
+    vision: Stage | None
+    text: Stage
+    align: Stage
+    joint: Stage
+
+    def named(self, prefix: str, *, vision: bool = True) -> Stages:
+        """The same stages under names of their own, from which their batches are drawn."""
+
+        def of(stage: Stage | None) -> Any:
+            return stage and replace(stage, name=f"{prefix}-{stage.name.rpartition('-')[2]}")
+
+        return Stages(of(self.vision) if vision else None, of(self.text), of(self.align), of(self.joint))
+
+
+QWEN2 = Stages(
+    vision=Stage("qwen-vision", steps=700, batch_size=96, rate=1.5e-3, warmup=60, floor=0.05),
+    text=Stage("qwen-text", steps=600, batch_size=32, rate=1.5e-3, warmup=60),
+    align=Stage("qwen-align", steps=200, batch_size=32, rate=1.5e-3, warmup=40),
+    joint=Stage("qwen-joint", steps=900, batch_size=32, rate=1e-3, warmup=60),
+)
+STAGES = {
+    "qwen2-vl-mini": QWEN2,
+    "qwen3-vl-mini": QWEN2.named("qwen3"),
+    "paligemma2-mini": QWEN2.named("paligemma", vision=False),
+}
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
 TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
 ALIGN_MIX = (0.75, 0.25, 0.0, 0.0, 0.0)
 JOINT_MIX = (0.55, 0.15, 0.1, 0.1, 0.1)
 ALIGN_EASY = 0.3  # this first share of the alignment sees pictures of one kind of object only
-
-
-class PictureReader:
-    """Pictures -> image tokens (B, 9, D), with the processor's mean and standard deviation."""
-
-    def __init__(self, visual: nn.Module, processor: Qwen2VLProcessor, *, compiled: bool):
-        self.visual = visual
-        pictures = processor.image_processor
-        self.mean, self.std = torch.tensor(pictures.image_mean), torch.tensor(pictures.image_std)
-        self._trained = when_trained(vision_tokens, compiled=compiled)
-
-    def tokens(self, pictures: np.ndarray) -> torch.Tensor:
-        return self._trained(self.visual, patchify(pictures, self.mean, self.std))
 
 
 class BagOfWords(nn.Module):
@@ -75,19 +89,10 @@ class VisionTraining:
     """Stage `vision`: mean image tokens against bags of caption words and of the short texts that are true of them, with
     the losses of `contrastive.py`."""
 
-    def __init__(
-        self,
-        model: Qwen2VLForConditionalGeneration,
-        processor: Qwen2VLProcessor,
-        train: EmojiSplit,
-        test: EmojiSplit,
-        *,
-        compiled: bool = False,
-    ):
+    def __init__(self, model: Any, processor: Any, train: EmojiSplit, test: EmojiSplit):
         self.train, self.test = train, test
-        self.reader = PictureReader(model.model.visual, processor, compiled=compiled)
-        hidden = model.lm_head.in_features
-        self.partner = BagOfWords(len(processor.tokenizer), hidden)
+        self.anatomy = QwenAnatomy(model, processor)
+        self.partner = BagOfWords(len(processor.tokenizer), model.lm_head.in_features)
         self.module = nn.ModuleDict({"visual": model.model.visual, "partner": self.partner})
         self.captions = caption_tokens(processor.tokenizer, train)
         short = processor.tokenizer([texts[0] for texts in short_texts()], add_special_tokens=False)
@@ -96,7 +101,7 @@ class VisionTraining:
 
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
         with autocast():
-            tokens = self.reader.tokens(pictures)
+            tokens = self.anatomy.picture_tokens(pictures)
         return self.partner.embed_pictures(tokens)
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
@@ -119,38 +124,30 @@ class VisionTraining:
 class LanguageTraining:
     """Stages `text`, `align` and `joint`: next-token prediction over a mix of conversations."""
 
-    def __init__(
-        self,
-        model: Qwen2VLForConditionalGeneration,
-        processor: Qwen2VLProcessor,
-        split: EmojiSplit,
-        *,
-        compiled: bool = False,
-    ):
+    def __init__(self, model: Any, processor: Any, split: EmojiSplit):
         self.model, self.split = model, split
-        self.reader = PictureReader(model.model.visual, processor, compiled=compiled)
-        self._language = when_trained(model.model.language_model, compiled=compiled)
-        self.conversations = Conversations(processor.tokenizer, split)
+        self.anatomy = anatomy_of(model, processor)
+        self.conversations = Conversations(processor.tokenizer, split, self.anatomy.turns)
         self.easy = np.array([i for i, scene in enumerate(split.scenes) if len(scene.objects) == 1])
 
-    def parameters(self, stage: Stage) -> list[nn.Parameter]:
-        """text: all but the vision tower; align: the merger; joint: everything."""
+    def parameters(self, part: str) -> list[nn.Parameter]:
+        """text: all but what reads pictures; align: what hands them over; joint: everything."""
         named = list(self.model.named_parameters())
-        if stage.name == TEXT.name:
-            return [parameter for name, parameter in named if "visual" not in name]
-        if stage.name == ALIGN.name:
-            return [parameter for name, parameter in named if "merger" in name]
+        if part == "text":
+            return [parameter for name, parameter in named if not name.startswith(self.anatomy.vision)]
+        if part == "align":
+            return [parameter for name, parameter in named if self.anatomy.projector in name]
         return [parameter for _, parameter in named]
 
     def text_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
         kinds = rng.choice(KINDS, size=len(indices), p=TEXT_MIX)
-        return self._loss(self.conversations.batch(indices, kinds, rng, predict_user_text=True))
+        return self._loss(self.conversations.batch(indices, kinds, rng, predict_user_text=True, causal=True))
 
     def align_loss(self, indices: np.ndarray, rng: np.random.Generator, progress: float) -> torch.Tensor:
         kinds = rng.choice(KINDS, size=len(indices), p=ALIGN_MIX)
         if progress < ALIGN_EASY:
             indices = self.easy[indices % len(self.easy)]
-        return self._loss(self.conversations.batch(indices, kinds, rng))
+        return self._loss(self.conversations.batch(indices, kinds, rng, causal=True))
 
     def joint_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
         kinds = rng.choice(KINDS, size=len(indices), p=JOINT_MIX)
@@ -158,17 +155,11 @@ class LanguageTraining:
 
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
-        model = self.model.model
         with autocast():
-            embedded = model.language_model.embed_tokens(batch.tokens)
-            if len(batch.pictures):
-                image = self.reader.tokens(self.split.pictures[batch.pictures]).to(embedded.dtype)
-                slots = batch.tokens == self.model.config.image_token_id
-                embedded = embedded.masked_scatter(slots[..., None], image)
-            hidden = self._language(inputs_embeds=embedded, position_ids=batch.positions, use_cache=False)
+            hidden = self.anatomy.hidden(batch, self.split.pictures[batch.pictures])
             labels = batch.labels[:, 1:]
             carries = labels != IGNORED
-            logits = self.model.lm_head(hidden.last_hidden_state[:, :-1][carries])
+            logits = self.anatomy.logits(hidden[:, :-1][carries])
         return logits.float(), labels[carries]
 
     def _loss(self, batch: Batch) -> torch.Tensor:
@@ -176,7 +167,7 @@ class LanguageTraining:
         return F.cross_entropy(logits, labels)
 
     @torch.no_grad()
-    def held_out(self, *, limit: int = 300, seed: int = 0) -> dict[str, Any]:
+    def held_out(self, *, limit: int = 300, seed: int = 0, causal: bool = False) -> dict[str, Any]:
         """Loss and token accuracy by kind of conversation over the first `limit` samples of this split."""
         figures: dict[str, Any] = {}
         for kind in KINDS:
@@ -184,7 +175,8 @@ class LanguageTraining:
             losses, hits, total = 0.0, 0, 0
             for start in range(0, min(limit, len(self.split)), 100):
                 indices = np.arange(start, min(start + 100, limit, len(self.split)))
-                logits, labels = self.predict(self.conversations.batch(indices, [kind] * len(indices), rng))
+                batch = self.conversations.batch(indices, [kind] * len(indices), rng, causal=causal)
+                logits, labels = self.predict(batch)
                 losses += float(F.cross_entropy(logits, labels, reduction="sum"))
                 hits += int((logits.argmax(-1) == labels).sum())
                 total += len(labels)
