@@ -12,7 +12,7 @@ from analysis.cli.options import Bars, UserPath, cache_option
 
 @click.command()
 @click.option("--only", multiple=True, metavar="STEP", help="data, train or stores; all by default.")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="clip-mini ...; all by default.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="clip-mini ...; all that ship by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the models; the shipped ones are seed 0.")
 @click.option("--smoke", is_flag=True, help="A few training steps only, to try the path.")
 @click.option(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.normalizers import Replace
 from tokenizers.trainers import BpeTrainer
@@ -19,12 +19,20 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPTokenizer,
+    GemmaTokenizer,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
     Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
     Siglip2Tokenizer,
     SiglipConfig,
     SiglipImageProcessor,
@@ -47,7 +55,8 @@ INSTRUCTIONS = {
 }
 DESCRIBE = "Describe the image."
 PATCH, MERGE = 16, 2
-IMAGE_TOKENS = (SIDE // PATCH // MERGE) ** 2  # 9
+PATCHES = (SIDE // PATCH) ** 2  # 36, each an image token of PaliGemma
+IMAGE_TOKENS = PATCHES // MERGE**2  # 9, of Qwen
 CLIP_TOKENS = 40  # positions of the text tower
 SIGLIP_TOKENS = 24  # longer than any caption
 
@@ -63,6 +72,7 @@ CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 
 _QWEN_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _VOCABULARY_SIZE = 900
+_GEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
 
 
 def build_clip(captions: Iterable[str]) -> tuple[CLIPModel, CLIPProcessor]:
@@ -93,7 +103,8 @@ def build_siglip2(captions: Iterable[str]) -> tuple[SiglipModel, SiglipProcessor
     """1.4 M parameters: the towers of `build_clip` with SigLIP's attention pooling; embeddings have the towers' width, 128.
     Texts are always padded to SIGLIP_TOKENS, as the real one's are.
     """
-    tokenizer = _gemma_tokenizer(captions)
+    vocab, merges = _gemma_pieces(text.lower() for text in _training_text(captions))
+    tokenizer = Siglip2Tokenizer(vocab=vocab, merges=merges, model_max_length=SIGLIP_TOKENS)
     tower = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
     config = SiglipConfig(
         text_config={
@@ -153,12 +164,8 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
     )
-    # Every picture is scaled to about the area of a scene, so a square one costs 9 tokens. The upper bound has room for
-    # rounding: with exactly SIDE * SIDE, a square of 300 pixels is scaled to 111.99 and loses a row and a column.
-    pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE + SIDE}
-    pictures = Qwen2VLImageProcessor(patch_size=PATCH, size=pixels)
     processor = Qwen2VLProcessor(
-        image_processor=pictures,
+        image_processor=Qwen2VLImageProcessor(patch_size=PATCH, size=_about_a_scene()),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
@@ -166,11 +173,120 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
     return Qwen2VLForConditionalGeneration(config), processor
 
 
+def build_qwen3_vl(captions: Iterable[str]) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
+    """3 M parameters: the sizes of `build_qwen2_vl` in the Qwen3-VL architecture: learnt positions of the patches beside
+    rotated ones, norms of queries and keys, M-RoPE interleaved, and DeepStack from the second of three vision layers into
+    the first layer of the language model. Patches are 16, as the real one's."""
+    tokenizer = _qwen_tokenizer(captions)
+    ids = {token: tokenizer.get_vocab()[token] for token in _QWEN_SPECIAL}
+    hidden, heads = 192, 4
+    head = hidden // heads
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": hidden,
+            "intermediate_size": 512,
+            "num_hidden_layers": 3,
+            "num_attention_heads": heads,
+            "num_key_value_heads": 2,
+            "head_dim": head,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 1024,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": [head // 2 - 2 * (head // 6), head // 6, head // 6],  # the real model's 24:20:20
+                "mrope_interleaved": True,
+            },
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": 3,
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_heads": 4,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": 2,
+            "out_hidden_size": hidden,
+            "num_position_embeddings": PATCHES,
+            "deepstack_visual_indexes": [1],
+        },
+        tie_word_embeddings=True,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    half = [0.5] * 3
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=PATCH, size=_about_a_scene(), image_mean=half, image_std=half),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(),
+        chat_template=CHAT_TEMPLATE,
+    )
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
+def build_paligemma2(captions: Iterable[str]) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+    """2.3 M parameters: the vision tower of `build_siglip2` without its pooling head, a linear projector, Gemma 2 of width
+    192, 3 layers, 4 heads over 2 key-value heads. Its processor adds 1,153 tokens for places and pieces of pictures, a
+    tenth of the parameters, which nothing uses here."""
+    vocab, merges = _gemma_pieces(_training_text(captions), whole_words=True)
+    tokenizer = GemmaTokenizer(vocab=vocab, merges=merges, padding_side="left")
+    pictures: Any = SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
+    pictures.image_seq_length = PATCHES
+    processor = PaliGemmaProcessor(image_processor=pictures, tokenizer=tokenizer)
+    hidden, heads = 192, 4
+    config = PaliGemmaConfig(
+        text_config={
+            "model_type": "gemma2",
+            "hidden_size": hidden,
+            "intermediate_size": 512,
+            "num_hidden_layers": 3,
+            "num_attention_heads": heads,
+            "num_key_value_heads": 2,
+            "head_dim": hidden // heads,
+            "query_pre_attn_scalar": hidden // heads,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 1024,
+            "sliding_window": 1024,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 3,
+            "image_size": SIDE,
+            "patch_size": PATCH,
+            "vision_use_head": False,
+        },
+        image_token_index=processor.image_token_id,
+        projection_dim=hidden,
+        hidden_size=hidden,
+        vocab_size=len(tokenizer),
+    )
+    return PaliGemmaForConditionalGeneration(config), processor
+
+
 ARCHITECTURES: dict[str, Callable[[Iterable[str]], tuple[Any, Any]]] = {
     "clip-mini": build_clip,
     "siglip2-mini": build_siglip2,
     "qwen2-vl-mini": build_qwen2_vl,
+    "qwen3-vl-mini": build_qwen3_vl,
+    "paligemma2-mini": build_paligemma2,
 }
+
+
+def _about_a_scene() -> dict[str, int]:
+    """Every picture is scaled to about the area of a scene, so a square one costs 9 tokens. The upper bound has room for
+    rounding: with exactly SIDE * SIDE, a square of 300 pixels is scaled to 111.99 and loses a row and a column."""
+    return {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE + SIDE}
 
 
 def _training_text(captions: Iterable[str]) -> list[str]:
@@ -199,16 +315,22 @@ def _qwen_tokenizer(captions: Iterable[str]) -> Qwen2Tokenizer:
     )
 
 
-def _gemma_tokenizer(captions: Iterable[str]) -> Siglip2Tokenizer:
+def _gemma_pieces(texts: Iterable[str], *, whole_words: bool = False) -> tuple[dict[str, int], Any]:
+    """Vocabulary and merges. whole_words: no piece reaches over a word, a mark or a line's end, so the ids of a text are
+    those of its parts one behind the other, which conversations are put together from."""
     backend = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     backend.normalizer = Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
-    trainer = BpeTrainer(vocab_size=_VOCABULARY_SIZE + len(special), special_tokens=special, show_progress=False)
-    backend.train_from_iterator([text.lower() for text in _training_text(captions)], trainer)
+    if whole_words:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Split(Regex(r"[^▁\w]"), "isolated")]
+        )
+    trainer = BpeTrainer(
+        vocab_size=_VOCABULARY_SIZE + len(_GEMMA_SPECIAL), special_tokens=_GEMMA_SPECIAL, show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
     learnt = json.loads(backend.to_str())["model"]
-    merges: Any = [tuple(merge) for merge in learnt["merges"]]
-    return Siglip2Tokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=SIGLIP_TOKENS)
+    return learnt["vocab"], [tuple(merge) for merge in learnt["merges"]]
 
 
 def _clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:

@@ -7,10 +7,12 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -18,10 +20,12 @@ from analysis.data.emoji_arrays import N_TEST, N_TRAIN, N_VAL, Splits, load_spli
 from analysis.demo.architectures import ARCHITECTURES
 from analysis.demo.contrastive import ContrastiveTraining
 from analysis.demo.evaluate import pooled_recall
+from analysis.demo.language_model import STAGES, LanguageTraining, VisionTraining
 from analysis.demo.loop import Stage, StageLog, train_stage
-from analysis.demo.qwen2_vl_mini import ALIGN, JOINT, TEXT, VISION, LanguageTraining, VisionTraining
 from analysis.errors import AnalysisError
+from analysis.models.specs import ROOT, find_spec
 
+TOWER_OF = {"paligemma2-mini": "siglip2-mini"}  # whose trained vision tower a model begins with
 DATA_SEED = 0  # all training seeds see the same pictures: their spread is the training's, not the data's
 SHIPPED_SEED = 0
 
@@ -80,7 +84,9 @@ def build_backbone(
     size = size or DemoSize()
     torch.manual_seed(seed)
     model, processor = ARCHITECTURES[name](splits.train.captions_flat())
-    plan, figures = _PLANS[name](model, processor, splits)
+    plan, figures = _PLANS[name](name, model, processor, splits)
+    if name in TOWER_OF:
+        take_tower(model, _finished(run_dir, TOWER_OF[name]))
     stages = [size.scaled(work.stage) for work in plan]
     if (earlier := _earlier_log(run_dir, stages)) is not None:
         return earlier
@@ -103,41 +109,64 @@ def build_backbone(
         logs.append((stage, log))
         if not (log.losses and log.losses[-1][0] >= stage.steps):
             return None
-    return None if only else _save_model(model, processor, run_dir, seed=seed, stages=logs, figures=figures())
+    return None if only else _save_model(model, processor, run_dir, seed=seed, stages=logs, figures=figures)
 
 
-Plan = tuple[list[Work], Callable[[], dict[str, Any]]]
+Plan = tuple[list[Work], Callable[[Path], dict[str, Any]]]
 
 
-def _contrastive(model: Any, processor: Any, splits: Splits) -> Plan:
+def _contrastive(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
     training, val, test = (ContrastiveTraining(model, processor, split) for split in splits)
     work = Work(training.stage, model, training.parameters(), training.batch_loss, val.measure)
-    return [work], test.measure
+    return [work], lambda saved: test.measure()
 
 
-def _language_model(model: Any, processor: Any, splits: Splits) -> Plan:
+def _language_model(name: str, model: Any, processor: Any, splits: Splits) -> Plan:
     """The stages of a multimodal language model. The vision stage leaves the language model as it was drawn and the text
     stage the vision tower, so each is saved without the other's half and the two may run in either order."""
-    vision = VisionTraining(model, processor, splits.train, splits.val)
+    stages = STAGES[name]
+    plan = []
+    if stages.vision is not None:
+        vision = VisionTraining(model, processor, splits.train, splits.val)
+        parameters = list(vision.module.parameters())
+        plan.append(Work(stages.vision, vision.module, parameters, vision.batch_loss, vision.measure))
     training, val, test = (LanguageTraining(model, processor, split) for split in splits)
     text_module = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
-    plan = [
-        Work(VISION, vision.module, list(vision.module.parameters()), vision.batch_loss, vision.measure),
-        Work(TEXT, text_module, training.parameters(TEXT), training.text_loss, val.held_out),
-        Work(ALIGN, model, training.parameters(ALIGN), training.align_loss, val.held_out),
-        Work(JOINT, model, training.parameters(JOINT), training.joint_loss, val.held_out),
+    causal = partial(val.held_out, causal=True)
+    plan += [
+        Work(stages.text, text_module, training.parameters("text"), training.text_loss, causal),
+        Work(stages.align, model, training.parameters("align"), training.align_loss, causal),
+        Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out),
     ]
-    return plan, lambda: {
+    return plan, lambda saved: {
         "held_out": test.held_out(limit=len(splits.test)),
-        "mean_pooled": pooled_recall(model, processor, splits.test),
+        "mean_pooled": pooled_recall(saved, splits.test),
     }
 
 
-_PLANS: dict[str, Callable[[Any, Any, Splits], Plan]] = {
+_PLANS: dict[str, Callable[[str, Any, Any, Splits], Plan]] = {
     "clip-mini": _contrastive,
     "siglip2-mini": _contrastive,
-    "qwen2-vl-mini": _language_model,
+    **dict.fromkeys(STAGES, _language_model),
 }
+
+
+def take_tower(model: Any, donor: Path) -> None:
+    """Give a model the vision tower of a finished dual encoder, without the head that pools it."""
+    kept = "vision_model."
+    found = load_file(donor / "model.safetensors")
+    tower = {
+        name.removeprefix(kept): weight.float()
+        for name, weight in found.items()
+        if name.startswith(kept) and not name.startswith(f"{kept}head.")
+    }
+    model.model.vision_tower.load_state_dict(tower)
+
+
+def _finished(run_dir: Path, name: str) -> Path:
+    """The folder of a model that was trained beside this one, else of the shipped one."""
+    own = run_dir.parent / name / "model"
+    return own if (own / "model.safetensors").is_file() else ROOT / find_spec(name).hub_id
 
 
 def _earlier_log(run_dir: Path, stages: Sequence[Stage]) -> dict[str, Any] | None:
@@ -157,24 +186,26 @@ def _save_model(
     *,
     seed: int,
     stages: Sequence[tuple[Stage, StageLog]],
-    figures: dict[str, Any],
+    figures: Callable[[Path], dict[str, Any]],
 ) -> dict[str, Any]:
     """<run_dir>/model: weights in bfloat16, tokenizer, processor and training.json; written beside and renamed."""
-    log = {
-        "model": run_dir.name,
-        "seed": seed,
-        "data_seed": DATA_SEED,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "minutes": round(sum(entry.seconds for _, entry in stages) / 60, 1),
-        "stages": [{**asdict(stage), **vars(entry)} for stage, entry in stages],
-        "held_out": figures,
-    }
     part, target = run_dir / "model.part", run_dir / "model"
     shutil.rmtree(part, ignore_errors=True)
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
     half.save_pretrained(part)
     processor.save_pretrained(part)
+    model.eval()
+    log = {
+        "model": run_dir.name,
+        "seed": seed,
+        "data_seed": DATA_SEED,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **({"vision_tower": TOWER_OF[run_dir.name]} if run_dir.name in TOWER_OF else {}),
+        "minutes": round(sum(entry.seconds for _, entry in stages) / 60, 1),
+        "stages": [{**asdict(stage), **vars(entry)} for stage, entry in stages],
+        "held_out": figures(part),
+    }
     (part / "training.json").write_text(json.dumps(log, indent=1) + "\n")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)

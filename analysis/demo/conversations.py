@@ -1,6 +1,6 @@
-"""Token sequences for the next-token training of qwen2-vl-mini: a user turn and a short answer.
+"""Token sequences for the next-token training of multimodal language models: a user turn and a short answer.
 
-Kinds of conversation (U = the user turn opens, V = 9 image tokens between their markers):
+Kinds of conversation (U = the user turn opens, V = a picture's tokens; how both are written says `anatomy.Turns`):
 describe       U V "Describe the image."                     -> a caption
 name_image     U V "Summarize the above image in one word: " -> the main noun
 name_text      U caption "Summarize the above sentence ..."  -> the main noun
@@ -10,8 +10,7 @@ describe_tags  U shuffled words "Describe the image."        -> a caption (a pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -20,23 +19,12 @@ from transformers import PreTrainedTokenizerBase
 from analysis.data.emoji_arrays import EmojiSplit
 from analysis.data.emoji_grounds import GROUNDS
 from analysis.data.emoji_vocabulary import vocabulary
-from analysis.demo.architectures import DESCRIBE, IMAGE_TOKENS, INSTRUCTIONS
+from analysis.demo.anatomy import Batch, Turns, encoded
+from analysis.demo.architectures import DESCRIBE, INSTRUCTIONS
 
 KINDS = ("describe", "name_image", "name_text", "name_both", "describe_tags")
 WITH_IMAGE = ("describe", "name_image", "name_both")
 IGNORED = -100  # label of tokens without a loss
-_BLOCK_SIDE = int(IMAGE_TOKENS**0.5)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B right-padded sequences. positions: (3, B, L) M-RoPE; pictures: rows of the split, in order of their rows."""
-
-    tokens: torch.Tensor  # (B, L) int64
-    labels: torch.Tensor  # (B, L), IGNORED where nothing is predicted
-    positions: torch.Tensor
-    has_image: torch.Tensor  # (B,) bool
-    pictures: np.ndarray
 
 
 def caption_tokens(tokenizer: PreTrainedTokenizerBase, split: EmojiSplit) -> list[list[list[int]]]:
@@ -48,27 +36,18 @@ def caption_tokens(tokenizer: PreTrainedTokenizerBase, split: EmojiSplit) -> lis
 class Conversations:
     """Tokenised captions, nouns and phrases of a split, put together to batches."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, split: EmojiSplit):
-        def encode(texts: Sequence[str]) -> list[list[int]]:
-            return tokenizer(list(texts), add_special_tokens=False).input_ids
-
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, split: EmojiSplit, turns: Turns):
+        self.tokenizer = tokenizer
         self.captions = caption_tokens(tokenizer, split)
         words = [*vocabulary(), *(ground.name for ground in GROUNDS)]
-        self.words = dict(zip(words, encode([f" {word}" for word in words]), strict=True))
+        self.words = dict(zip(words, encoded(tokenizer, [f" {word}" for word in words]), strict=True))
         self.scenes = split.scenes
         self.pad = tokenizer.pad_token_id
-        opened, image, closed, describe = encode(
-            [
-                "<|im_start|>user\n",
-                f"<|vision_start|>{'<|image_pad|>' * IMAGE_TOKENS}<|vision_end|>",
-                "<|im_end|>\n<|im_start|>assistant\n",
-                DESCRIBE,
-            ]
-        )
-        self.opened, self.image, self.closed, self.describe = opened, image, closed, describe
-        self.end = encode(["<|im_end|>"])[0]
-        self.instructions = {modality: encode(sentences) for modality, sentences in INSTRUCTIONS.items()}
-        self.image_start = len(opened) + 1  # the first image token
+        parts = (turns.before, turns.picture, turns.after, turns.closed, turns.end, DESCRIBE)
+        self.before, self.image, self.after, self.closed, self.end, self.describe = encoded(tokenizer, parts)
+        self.instructions = {modality: encoded(tokenizer, sentences) for modality, sentences in INSTRUCTIONS.items()}
+        (token,) = encoded(tokenizer, [turns.image_token])[0]
+        self.image_start = len(self.before) + self.image.index(token)
 
     def batch(
         self,
@@ -77,9 +56,10 @@ class Conversations:
         rng: np.random.Generator,
         *,
         predict_user_text: bool = False,
+        causal: bool = False,
     ) -> Batch:
         """One conversation a sample. predict_user_text: the loss also covers what the user wrote, not the answer only
-        (the way a language model learns from plain text)."""
+        (the way a language model learns from plain text). causal: no architecture reads the prompt in both directions."""
         kinds = list(kinds)
         rows = [self._conversation(int(i), kind, rng) for i, kind in zip(indices, kinds, strict=True)]
         has_image = np.array([kind in WITH_IMAGE for kind in kinds])
@@ -92,31 +72,33 @@ class Conversations:
             answer = len(user) + len(self.closed)
             labels[row, answer:end] = tokens[row, answer:end]
             if predict_user_text:
-                start = len(self.opened) + (len(self.image) if has_image[row] else 0)
+                start = len(self.before) + (len(self.image) if has_image[row] else 0) + len(self.after)
                 labels[row, start : len(user)] = tokens[row, start : len(user)]
-        positions = np.where(has_image[None, :, None], self._positions(length, image=True), self._positions(length))
+        prefix = [0 if causal else len(user) + len(self.closed) for user, _ in rows]
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(labels),
-            torch.from_numpy(positions),
+            torch.tensor(prefix),
             torch.from_numpy(has_image),
             np.asarray(indices)[has_image],
+            self.image_start,
         )
 
     def _conversation(self, index: int, kind: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         caption = self.captions[index][rng.integers(5)]
         noun = self.words[self.scenes[index].objects[0]]
         if kind == "describe":
-            user, answer = self.image + self.describe, caption
+            said, answer = self.describe, caption
         elif kind == "describe_tags":
-            user, answer = self._tags(index, rng) + self.describe, caption
+            said, answer = self._tags(index, rng) + self.describe, caption
         elif kind == "name_image":
-            user, answer = self.image + self._instruction("image", rng), noun
+            said, answer = self._instruction("image", rng), noun
         elif kind == "name_text":
-            user, answer = caption + self._instruction("text", rng), noun
+            said, answer = caption + self._instruction("text", rng), noun
         else:
-            user, answer = self.image + caption + self._instruction("image_text", rng), noun
-        return self.opened + user, self.closed + answer + self.end
+            said, answer = caption + self._instruction("image_text", rng), noun
+        image = self.image if kind in WITH_IMAGE else []
+        return self.before + image + self.after + said, self.closed + answer + self.end
 
     def _instruction(self, modality: str, rng: np.random.Generator) -> list[int]:
         variants = self.instructions[modality]
@@ -128,14 +110,3 @@ class Conversations:
         words = list(scene.objects) * int(rng.integers(1, 3)) + [scene.ground.name] * int(rng.integers(1, 3))
         rng.shuffle(words)
         return [token for word in words for token in self.words[word]][:20]
-
-    def _positions(self, length: int, *, image: bool = False) -> np.ndarray:
-        """(3, 1, L) time, row and column as `get_rope_index` gives them: the 3 x 3 image tokens share one time step and
-        the text goes on after the larger side of the grid."""
-        positions = np.broadcast_to(np.arange(length), (3, length)).copy()
-        if image:
-            start, stop = self.image_start, self.image_start + IMAGE_TOKENS
-            cell = np.arange(IMAGE_TOKENS)
-            positions[:, start:stop] = start + np.stack([cell * 0, cell // _BLOCK_SIDE, cell % _BLOCK_SIDE])
-            positions[:, stop:] -= IMAGE_TOKENS - _BLOCK_SIDE
-        return positions[:, None]

@@ -1,4 +1,4 @@
-"""The Qwen2-VL vision tower on whole batches of equal pictures: the same numbers as the ordinary path, faster.
+"""The vision towers of Qwen2-VL and Qwen3-VL on whole batches of equal pictures: the same numbers as the ordinary path, faster.
 
 The ordinary path runs attention picture by picture and its patch embedding as a 3-D convolution over two equal frames.
 Training and the evaluation between stages use this module; everything else uses the model's own forward.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision  # Qwen3-VL's is the same
 
 from analysis.data.emoji_grounds import SIDE
 from analysis.demo.architectures import IMAGE_TOKENS, MERGE, PATCH
@@ -35,16 +35,22 @@ def repeat_frames(patches: torch.Tensor) -> torch.Tensor:
     return patches.unsqueeze(3).expand(-1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * PATCH * PATCH)
 
 
-def vision_tokens(visual: Any, patches: torch.Tensor) -> torch.Tensor:
-    """(B, 36, 3, P, P) -> (B, 9, D): what `visual(pixel_values, grid_thw).pooler_output` gives for these pictures."""
-    batch = patches.shape[0]
+def vision_tokens(visual: Any, patches: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """(B, 36, 3, P, P) -> (B, 9, D), what `visual(pixel_values, grid_thw).pooler_output` gives for these pictures, and as
+    many of its `deepstack_features` (B, 9, D) as the tower has: Qwen2-VL's has none."""
     kernel = visual.patch_embed.proj.weight.sum(2)  # both frames are the same picture
-    hidden = F.linear(patches.flatten(2), kernel.flatten(1))
+    hidden = F.linear(patches.flatten(2), kernel.flatten(1), visual.patch_embed.proj.bias)
+    if hasattr(visual, "pos_embed"):
+        hidden = hidden + visual.pos_embed(_positions() @ torch.tensor([GRID, 1]))
     rotation = visual.rotary_pos_emb(hidden, _positions())
-    for block in visual.blocks:
+    deeper = []
+    for number, block in enumerate(visual.blocks):
         hidden = hidden + _attention(block.attn, block.norm1(hidden), rotation)
         hidden = hidden + block.mlp(block.norm2(hidden))
-    return visual.merger(hidden).view(batch, IMAGE_TOKENS, -1)
+        if number in (taken := getattr(visual, "deepstack_visual_indexes", ())):
+            deeper.append(visual.deepstack_merger_list[list(taken).index(number)](hidden))
+    batch = len(patches)
+    return visual.merger(hidden).view(batch, IMAGE_TOKENS, -1), [one.view(batch, IMAGE_TOKENS, -1) for one in deeper]
 
 
 def _attention(attention: Any, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -255,6 +255,26 @@ BACKBONES: dict[str, BackboneSpec] = {
             sae_width=None,
             demo=True,
         ),
+        _row(
+            "qwen3-vl-mini",
+            "assets/demo/qwen3-vl-mini",
+            "Qwen3-VL-mini (demo)",
+            model_type="qwen3_vl",
+            dtype="float32",
+            width=192,
+            sae_width=None,
+            demo=True,
+        ),
+        _row(
+            "paligemma2-mini",
+            "assets/demo/paligemma2-mini",
+            "PaliGemma2-mini (demo)",
+            model_type="paligemma",
+            dtype="float32",
+            width=192,
+            sae_width=None,
+            demo=True,
+        ),
     )
 }
 

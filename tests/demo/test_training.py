@@ -18,14 +18,27 @@ from analysis.data.emoji_arrays import load_splits
 from analysis.data.emoji_grounds import GROUNDS
 from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary
-from analysis.demo.architectures import ARCHITECTURES, DESCRIBE, INSTRUCTIONS, build_clip, build_qwen2_vl, build_siglip2
-from analysis.demo.build import DemoSize, build_backbone
+from analysis.data.samples import Picture, Sample
+from analysis.demo.anatomy import mean_and_std
+from analysis.demo.architectures import (
+    ARCHITECTURES,
+    DESCRIBE,
+    INSTRUCTIONS,
+    build_clip,
+    build_paligemma2,
+    build_qwen2_vl,
+    build_qwen3_vl,
+    build_siglip2,
+)
+from analysis.demo.build import DemoSize, build_backbone, take_tower
 from analysis.demo.contrastive import ContrastiveTraining, match_loss, recall_figures, shifted, truth_table
-from analysis.demo.conversations import IGNORED, KINDS, Conversations
+from analysis.demo.conversations import IGNORED, KINDS, WITH_IMAGE
+from analysis.demo.language_model import STAGES, LanguageTraining
 from analysis.demo.loop import Stage, batch_indices, train_stage
-from analysis.demo.qwen2_vl_mini import ALIGN, JOINT, TEXT, LanguageTraining
 from analysis.demo.qwen_vision import patchify, repeat_frames, vision_tokens
 from analysis.errors import AnalysisError
+from analysis.models.backbones import load_backbone
+from analysis.models.specs import BACKBONES, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +53,23 @@ def qwen(splits):
     return model.eval(), processor
 
 
+LANGUAGE_MODELS = {
+    "qwen2-vl-mini": build_qwen2_vl,
+    "qwen3-vl-mini": build_qwen3_vl,
+    "paligemma2-mini": build_paligemma2,
+}
+
+
+@pytest.fixture(scope="module", params=LANGUAGE_MODELS)
+def drawn(request, splits):
+    """A multimodal language model as it was drawn, with its processor."""
+    torch.manual_seed(0)
+    model, processor = LANGUAGE_MODELS[request.param](splits.train.captions_flat())
+    return model.eval(), processor
+
+
 def chat(processor, *content):
     return processor.apply_chat_template([{"role": "user", "content": list(content)}])
-
-
-def mean_and_std(processor):
-    return torch.tensor(processor.image_processor.image_mean), torch.tensor(processor.image_processor.image_std)
 
 
 @pytest.mark.parametrize("build", [build_clip, build_siglip2])
@@ -73,89 +97,161 @@ def test_patches_equal_the_processor(splits, qwen):
     assert inputs["image_grid_thw"].tolist() == [[1, 6, 6]] * 3
 
 
-def test_image_tokens_equal_the_ordinary_vision_tower(splits, qwen):
-    model, processor = qwen
+@pytest.mark.parametrize("build", [build_qwen2_vl, build_qwen3_vl])
+def test_image_tokens_equal_the_ordinary_vision_tower(build, splits):
+    torch.manual_seed(0)
+    model, processor = build(splits.train.captions_flat())
     patches = patchify(splits.test.pictures[:3], *mean_and_std(processor))
     grid = torch.tensor([[1, 6, 6]] * 3)
     with torch.no_grad():
-        expected = model.model.visual(repeat_frames(patches), grid_thw=grid).pooler_output
-        found = vision_tokens(model.model.visual, patches)
-    torch.testing.assert_close(found.flatten(0, 1), expected, atol=1e-5, rtol=1e-4)
+        expected = model.model.visual(repeat_frames(patches), grid_thw=grid)
+        found, deeper = vision_tokens(model.model.visual, patches)
+    torch.testing.assert_close(found.flatten(0, 1), expected.pooler_output, atol=1e-5, rtol=1e-4)
+    for mine, theirs in zip(deeper, getattr(expected, "deepstack_features", ()), strict=True):
+        torch.testing.assert_close(mine.flatten(0, 1), theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_batches_are_what_the_chat_template_writes(splits, qwen):
-    _, processor = qwen
+def conversation(training, index, kind, **options):
+    return training.conversations.batch(np.array([index]), [kind], np.random.default_rng(index), **options)
+
+
+def asked(training, index, kind):
+    """What the user of a conversation says, as the sample of the ordinary path that says the same."""
+    modality = {"name_image": "image", "name_text": "text", "name_both": "image_text"}[kind]
+    split = training.split
+    said = training.conversations.tokenizer.decode(conversation(training, index, kind).tokens[0])
+    instruction = next(sentence for sentence in INSTRUCTIONS[modality] if sentence in said)
+    caption = next((sentence for sentence in split.captions[index] if sentence in said), "")
+    picture = Picture.of(Image.fromarray(split.pictures[index])) if kind in WITH_IMAGE else None
+    return Sample("asked", modality, caption, picture, instruction=instruction)
+
+
+def test_a_prompt_of_the_training_is_that_of_the_ordinary_path_and_has_its_states(drawn, splits, tmp_path):
+    model, processor = drawn
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    backbone = load_backbone(tmp_path, device="cpu", dtype="float32", tap="post_norm")
+    training = LanguageTraining(model, processor, splits.test)
+    both_ways = "paligemma" in model.config.model_type
+    for index, kind in enumerate(("name_image", "name_both", "name_text")):
+        if both_ways and kind == "name_text":
+            continue  # the ordinary path shows PaliGemma a black picture beside a text, training none
+        batch = conversation(training, index, kind)
+        ordinary = backbone.tokens(asked(training, index, kind))
+        n = len(ordinary.ids)
+        assert batch.tokens[0, :n].tolist() == list(ordinary.ids)
+        if both_ways:
+            assert n == int(batch.prefix[0])  # else the prompt of an answer ends with the opening of its turn
+        with torch.no_grad():
+            states = training.anatomy.hidden(batch, splits.test.pictures[batch.pictures])
+        np.testing.assert_allclose(states[0, :n].numpy(), ordinary.states, atol=1e-4)
+
+
+def test_a_prompt_is_read_in_both_directions_by_paligemma_alone_and_never_sees_the_answer(drawn, splits):
+    model, processor = drawn
+    training = LanguageTraining(model, processor, splits.test)
+    for kind in KINDS:
+        for causal in (False, True):
+            batch = conversation(training, 2, kind, causal=causal)
+            n = int(conversation(training, 2, kind).prefix[0])
+            changes = []
+            for first in (n, n - 6):  # the answer, then also the end of the prompt
+                tokens = batch.tokens.clone()
+                tokens[0, first:] = 7
+                with torch.no_grad():
+                    before, after = (
+                        training.anatomy.hidden(one, splits.test.pictures[batch.pictures])[0, : n - 6]
+                        for one in (batch, replace(batch, tokens=tokens))
+                    )
+                changes.append(float((before - after).abs().max()))
+            assert changes[0] == 0
+            assert (changes[1] > 0) == (model.config.model_type == "paligemma" and not causal)
+
+
+def test_conversations_say_what_the_scene_holds(drawn, splits):
+    _, processor = drawn
     split = splits.test
-    conversations = Conversations(processor.tokenizer, split)
+    training = LanguageTraining(*drawn, split)
+    turns = training.anatomy.turns
     for index, kind in enumerate(KINDS):
-        batch = conversations.batch(np.array([index]), [kind], np.random.default_rng(index))
-        written = processor.tokenizer.decode(batch.tokens[0])
-        user, answer = written.split("<|im_end|>\n<|im_start|>assistant\n")
-        assert answer.endswith("<|im_end|>")
-        assert answer.removesuffix("<|im_end|>").strip() in (*split.captions[index], split.scenes[index].objects[0])
-        if kind in ("name_text", "name_both"):
-            modality = "text" if kind == "name_text" else "image_text"
-            caption, instruction = next(
-                (c, i) for c in split.captions[index] for i in INSTRUCTIONS[modality] if user.endswith(c + i)
-            )
-            content = [{"type": "image"}] if kind == "name_both" else []
-            prompt = chat(processor, *content, {"type": "text", "text": caption + instruction})
-            pictures = [Image.fromarray(split.pictures[index])] if content else None
-            expected = processor(text=[prompt], images=pictures, return_tensors="pt").input_ids[0]
-            assert batch.tokens[0, : len(expected)].tolist() == expected.tolist()
-        else:
+        written = processor.tokenizer.decode(conversation(training, index, kind).tokens[0])
+        user, answer = written.rsplit(turns.closed, 1)
+        assert user.startswith(turns.before + (turns.picture if kind in WITH_IMAGE else "") + turns.after)
+        assert answer.endswith(turns.end)
+        assert answer.removesuffix(turns.end).strip() in (*split.captions[index], split.scenes[index].objects[0])
+        if kind in ("describe", "name_image", "describe_tags"):
             assert user.endswith((DESCRIBE, *INSTRUCTIONS["image"]))
+        else:
+            instructions = INSTRUCTIONS["text" if kind == "name_text" else "image_text"]
+            assert user.endswith(tuple(c + i for c in split.captions[index] for i in instructions))
 
 
-def test_labels_cover_the_answer_and_only_on_request_the_text_of_the_user(splits, qwen):
-    _, processor = qwen
-    conversations = Conversations(processor.tokenizer, splits.test)
-    answer_only = conversations.batch(np.array([0, 1]), ["name_text", "describe"], np.random.default_rng(0))
-    everything = conversations.batch(
-        np.array([0, 1]), ["name_text", "describe"], np.random.default_rng(0), predict_user_text=True
-    )
+def test_labels_cover_the_answer_and_only_on_request_the_text_of_the_user(drawn, splits):
+    _, processor = drawn
+    training = LanguageTraining(*drawn, splits.test)
+    kinds = np.array([0, 1]), ["name_text", "describe"]
+    answer_only = training.conversations.batch(*kinds, np.random.default_rng(0))
+    everything = training.conversations.batch(*kinds, np.random.default_rng(0), predict_user_text=True)
     noun = splits.test.scenes[0].objects[0]
     predicted = answer_only.tokens[0][answer_only.labels[0] != IGNORED]
-    assert processor.tokenizer.decode(predicted) == f" {noun}<|im_end|>"
+    assert processor.tokenizer.decode(predicted) == f" {noun}{training.anatomy.turns.end}"
     covered = everything.tokens[0][everything.labels[0] != IGNORED]
     assert processor.tokenizer.decode(covered).startswith(tuple(splits.test.captions[0]))
-    image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    image = processor.tokenizer.convert_tokens_to_ids(training.anatomy.turns.image_token)
     assert not (everything.labels == image).any()
 
 
-def test_positions_and_loss_equal_the_ordinary_forward(splits, qwen):
-    model, processor = qwen
+def test_the_loss_equals_that_of_the_ordinary_forward(drawn, splits):
+    model, processor = drawn
     training = LanguageTraining(model, processor, splits.test)
-    batch = training.conversations.batch(np.array([4]), ["describe"], np.random.default_rng(0))
-    kinds = (batch.tokens == model.config.image_token_id).int()
-    grid = torch.tensor([[1, 6, 6]])
-    positions, _ = model.model.get_rope_index(batch.tokens, kinds, image_grid_thw=grid)
-    assert torch.equal(positions, batch.positions)
-    pixels = repeat_frames(patchify(splits.test.pictures[4:5], *mean_and_std(processor)))
+    batch = conversation(training, 4, "describe")
+    shown = splits.test.pictures[4:5]
+    if model.config.model_type == "paligemma":
+        suffix = torch.arange(batch.tokens.shape[1]) >= batch.prefix[:, None]
+        pixels = processor.image_processor(images=[Image.fromarray(shown[0])], return_tensors="pt")["pixel_values"]
+        inputs = {"pixel_values": pixels, "token_type_ids": suffix.long()}
+    else:
+        kinds = (batch.tokens == model.config.image_token_id).int()
+        grid = torch.tensor([[1, 6, 6]])
+        positions, _ = model.model.get_rope_index(batch.tokens, kinds, image_grid_thw=grid)
+        assert torch.equal(positions, training.anatomy.positions(batch))
+        pixels = repeat_frames(patchify(shown, *mean_and_std(processor)))
+        inputs = {"pixel_values": pixels, "image_grid_thw": grid, "mm_token_type_ids": kinds}
     with torch.no_grad():
-        expected = model(
-            input_ids=batch.tokens,
-            pixel_values=pixels,
-            image_grid_thw=grid,
-            mm_token_type_ids=kinds,
-            labels=batch.labels,
-        ).loss
+        expected = model(input_ids=batch.tokens, labels=batch.labels, **inputs).loss
         logits, labels = training.predict(batch)
     found = torch.nn.functional.cross_entropy(logits, labels)
     assert float(found) == pytest.approx(float(expected), abs=0.02)  # bfloat16 autocast against float32
 
 
-def test_each_stage_trains_its_own_parameters(splits, qwen):
-    training = LanguageTraining(*qwen, splits.test)
-    names = {id(parameter): name for name, parameter in qwen[0].named_parameters()}
+def test_each_stage_trains_its_own_parameters(drawn, splits):
+    training = LanguageTraining(*drawn, splits.test)
+    names = {id(parameter): name for name, parameter in drawn[0].named_parameters()}
 
-    def trained(stage):
-        return {names[id(parameter)] for parameter in training.parameters(stage)}
+    def trained(part):
+        return {names[id(parameter)] for parameter in training.parameters(part)}
 
-    assert all("visual" not in name for name in trained(TEXT))
-    assert all("visual.merger" in name for name in trained(ALIGN))
-    assert trained(JOINT) == set(names.values())
-    assert not trained(TEXT) & trained(ALIGN)
+    assert trained("text") == {name for name in names.values() if "language_model" in name}
+    assert trained("align")
+    assert all(("merger" in name) or ("projector" in name) for name in trained("align"))
+    assert trained("joint") == set(names.values())
+    assert not trained("text") & trained("align")
+
+
+def test_paligemma_begins_with_the_tower_of_the_trained_siglip(splits):
+    donor = ROOT / BACKBONES["siglip2-mini"].hub_id
+    model, processor = build_paligemma2(splits.train.captions_flat())
+    take_tower(model, donor)
+    siglip = AutoModel.from_pretrained(donor, dtype=torch.float32).eval()
+    pixels = processor.image_processor(images=[Image.fromarray(splits.test.pictures[0])], return_tensors="pt")
+    with torch.no_grad():
+        expected = siglip.vision_model(**pixels).last_hidden_state
+        torch.testing.assert_close(model.model.vision_tower(**pixels).last_hidden_state, expected)
+
+
+def test_every_stage_has_a_name_of_its_own():
+    stages = [stage for model in STAGES.values() for stage in vars(model).values() if stage is not None]
+    assert len({stage.name for stage in stages}) == len(stages)
 
 
 def test_every_sample_is_used_once_an_epoch():
@@ -202,11 +298,11 @@ NAMES = tuple(ARCHITECTURES)
 
 @pytest.fixture(scope="module")
 def uninterrupted(splits, tmp_path_factory):
-    """Weights of every model after a run in one go."""
+    """Weights of every model after a run in one go. Each in a folder of its own, where no model finds the tower of another."""
     folder = tmp_path_factory.mktemp("whole")
     for name in NAMES:
-        assert build_backbone(name, splits, folder / name, seed=1, size=SIZE, progress=False) is not None
-    return {name: weights(folder / name) for name in NAMES}
+        assert build_backbone(name, splits, folder / name / name, seed=1, size=SIZE, progress=False) is not None
+    return {name: weights(folder / name / name) for name in NAMES}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -247,9 +343,12 @@ def test_what_is_saved_is_read_by_the_ordinary_loaders(name, splits, tmp_path):
     processor = AutoProcessor.from_pretrained(tmp_path / name / "model")
     model = AutoModel.from_pretrained(tmp_path / name / "model").eval()
     picture = Image.new("RGB", (300, 200), "red")
-    dual = name != "qwen2-vl-mini"
+    dual = name not in LANGUAGE_MODELS
     if dual:
         inputs = processor(text=["A dog."], images=[picture], padding="max_length", return_tensors="pt")
+    elif name == "paligemma2-mini":
+        inputs = processor(text=["<image>" + INSTRUCTIONS["image"][0]], images=[picture], return_tensors="pt")
+        inputs.pop("labels", None)
     else:
         prompt = chat(processor, {"type": "image"}, {"type": "text", "text": INSTRUCTIONS["image"][0]})
         assert prompt.startswith("<|im_start|>user\n<|vision_start|>")

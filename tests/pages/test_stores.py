@@ -49,6 +49,7 @@ def test_models_without_a_store_come_with_their_command(tmp_path: Path, monkeypa
     commands = dict(zip(table["model"], table["command"], strict=True))
     assert not any("clip-mini" in command for command in commands.values())
     assert any("--backbone qwen2-vl-7b" in command for command in commands.values())
+    assert any("demo --model siglip2-mini" in command for command in commands.values())
 
 
 def test_missing_sae_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

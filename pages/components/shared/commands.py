@@ -43,9 +43,11 @@ def notes() -> str:
     return f"{ANALYSIS} notes list{cache()}"
 
 
-def build(backbone: str = "qwen2-vl-7b", demo: bool = False) -> str:
-    """The command that makes a store of a known model."""
-    made = "demo" if demo else f"build --backbone {backbone} --dataset PATH/TO/COCO"
+def build(backbone: str = "", demo: bool = False) -> str:
+    """The command that makes a store of a known model; without one, the whole demo or the store of a first real model."""
+    made = f"build --backbone {backbone or 'qwen2-vl-7b'} --dataset PATH/TO/COCO"
+    if demo:
+        made = f"demo --model {backbone}" if backbone else "demo"
     return f"{ANALYSIS} {made}{cache()}"
 
 
