@@ -27,7 +27,7 @@ serve: $(VENV)/.installed  ## share it on a network: NAMES=lens.lab.org, see the
 	  --browser.serverAddress $(or $(firstword $(NAMES)),localhost)
 
 test: $(VENV)/.installed-dev  ## environment + all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
