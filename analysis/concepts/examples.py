@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ PAIRED_TOP = 20
 SAME_WORDS = 0.9  # captions whose sets of words overlap as much say the same
 TINY = 8  # side of the copies by which pictures are compared
 SAME_LOOK = 4.0  # of 255: mean difference of two tiny copies below which both show the same
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,11 @@ def distinct(firing: Firing, texts: np.ndarray, count: int) -> Firing:
 
     texts (N,): the caption of every sample. Looks at the 20 * count strongest at most.
     """
-    seen: list[frozenset[str]] = []
-    kept: list[int] = []
-    for slot, row in enumerate(firing.rows[: 20 * count]):
-        words = frozenset(re.findall(r"[^\W_]+", str(texts[row]).lower()))
-        if not any(_overlap(words, other) >= SAME_WORDS for other in seen):
-            seen.append(words)
-            kept.append(slot)
-            if len(kept) == count:
-                break
-    return firing[np.asarray(kept, int)]
+
+    def words(row: int) -> frozenset[str]:
+        return frozenset(re.findall(r"[^\W_]+", str(texts[row]).lower()))
+
+    return _new(firing, count, 20 * count, words, lambda one, other: _overlap(one, other) >= SAME_WORDS)
 
 
 def distinct_pictures(firing: Firing, look: Callable[[int], np.ndarray | None], count: int) -> Firing:
@@ -78,14 +75,21 @@ def distinct_pictures(firing: Firing, look: Callable[[int], np.ndarray | None], 
     look(row): `tiny` of a sample's picture, None where there is none; such a sample stays. Looks at the 4 * count strongest
     at most.
     """
-    seen: list[np.ndarray] = []
+    return _new(firing, count, 4 * count, look, lambda one, other: bool(np.abs(one - other).mean() <= SAME_LOOK))
+
+
+def _new(
+    firing: Firing, count: int, most: int, look: Callable[[int], Seen | None], same: Callable[[Seen, Seen], bool]
+) -> Firing:
+    """The first `count` of the `most` strongest that are not the same as one before; where look(row) is None, it is new."""
+    seen: list[Seen] = []
     kept: list[int] = []
-    for slot, row in enumerate(firing.rows[: 4 * count]):
-        copy = look(int(row))
-        if copy is not None:
-            if any(np.abs(copy - other).mean() <= SAME_LOOK for other in seen):
+    for slot, row in enumerate(firing.rows[:most]):
+        found = look(int(row))
+        if found is not None:
+            if any(same(found, other) for other in seen):
                 continue
-            seen.append(copy)
+            seen.append(found)
         kept.append(slot)
         if len(kept) == count:
             break

@@ -13,6 +13,7 @@ import torch
 from transformers import PaliGemmaForConditionalGeneration, PreTrainedTokenizerBase
 
 from analysis.demo.architectures import IMAGE_TOKENS, PATCHES
+from analysis.demo.contrastive import mean_and_std, pixel_values
 from analysis.demo.qwen_vision import patchify, vision_tokens
 
 _BLOCK_SIDE = int(IMAGE_TOKENS**0.5)
@@ -21,11 +22,10 @@ _BLOCK_SIDE = int(IMAGE_TOKENS**0.5)
 @dataclass(frozen=True)
 class Turns:
     """How a user's turn and its answer are written: before, picture where there is one, after, what the user says, closed,
-    the answer, end. n_image: how often `image_token` stands in `picture`."""
+    the answer, end. image_token: what stands in `picture` once for each of its tokens."""
 
     picture: str
     image_token: str
-    n_image: int
     closed: str
     end: str
     before: str = ""
@@ -68,7 +68,6 @@ class QwenAnatomy:
         before="<|im_start|>user\n",
         picture=f"<|vision_start|>{'<|image_pad|>' * IMAGE_TOKENS}<|vision_end|>",
         image_token="<|image_pad|>",
-        n_image=IMAGE_TOKENS,
         closed="<|im_end|>\n<|im_start|>assistant\n",
         end="<|im_end|>",
     )
@@ -122,7 +121,6 @@ class PaliGemmaAnatomy:
     turns = Turns(
         picture="<image>" * PATCHES,
         image_token="<image>",
-        n_image=PATCHES,
         after="<bos>",
         closed="\n",
         end="<eos>",
@@ -138,8 +136,7 @@ class PaliGemmaAnatomy:
         suffix = torch.arange(batch.tokens.shape[1]) >= batch.prefix[:, None]
         shown = {}
         if len(pictures):
-            values = (torch.from_numpy(np.array(pictures)).float() / 255 - self.mean) / self.std
-            shown = {"pixel_values": values.permute(0, 3, 1, 2)}
+            shown = {"pixel_values": pixel_values(pictures, self.mean, self.std)}
         found = self.model.model(input_ids=batch.tokens, token_type_ids=suffix.long(), use_cache=False, **shown)
         return found.last_hidden_state
 
@@ -156,7 +153,3 @@ def anatomy_of(model: Any, processor: Any) -> Anatomy:
 def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The ids of texts that stand inside a conversation: nothing is put around them."""
     return tokenizer(list(texts), add_special_tokens=False).input_ids
-
-
-def mean_and_std(processor: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(processor.image_processor.image_mean), torch.tensor(processor.image_processor.image_std)

@@ -71,6 +71,7 @@ CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 {% endif %}"""
 
 _QWEN_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+_QWEN_WIDTH, _QWEN_HEADS = 192, 4
 _VOCABULARY_SIZE = 900
 _GEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
 
@@ -127,42 +128,27 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
     """2 M parameters: language model of width 192, 3 layers, 4 heads over 2 key-value heads; vision tower of width
     128, depth 3, patches of 16, merged 2 x 2 to 9 image tokens. Weights as in `build_clip`."""
     tokenizer = _qwen_tokenizer(captions)
-    ids = {token: tokenizer.get_vocab()[token] for token in _QWEN_SPECIAL}
-    hidden, heads = 192, 4
-    head = hidden // heads
+    head = _QWEN_WIDTH // _QWEN_HEADS
     config = Qwen2VLConfig(
         text_config={
-            "hidden_size": hidden,
-            "intermediate_size": 512,
-            "num_hidden_layers": 3,
-            "num_attention_heads": heads,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 1024,
+            **_qwen_text(tokenizer),
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
                 "mrope_section": [head // 8, 3 * head // 16, 3 * head // 16],  # the real model's 16:24:24
             },
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
             "depth": 3,
             "embed_dim": 128,
-            "hidden_size": hidden,
+            "hidden_size": _QWEN_WIDTH,
             "num_heads": 4,
             "mlp_ratio": 4,
             "patch_size": PATCH,
             "spatial_merge_size": MERGE,
             "temporal_patch_size": 2,
         },
-        tie_word_embeddings=True,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **_qwen_tokens(tokenizer),
     )
     processor = Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=PATCH, size=_about_a_scene()),
@@ -178,28 +164,17 @@ def build_qwen3_vl(captions: Iterable[str]) -> tuple[Qwen3VLForConditionalGenera
     rotated ones, norms of queries and keys, M-RoPE interleaved, and DeepStack from the second of three vision layers into
     the first layer of the language model. Patches are 16, as the real one's."""
     tokenizer = _qwen_tokenizer(captions)
-    ids = {token: tokenizer.get_vocab()[token] for token in _QWEN_SPECIAL}
-    hidden, heads = 192, 4
-    head = hidden // heads
+    head = _QWEN_WIDTH // _QWEN_HEADS
     config = Qwen3VLConfig(
         text_config={
-            "hidden_size": hidden,
-            "intermediate_size": 512,
-            "num_hidden_layers": 3,
-            "num_attention_heads": heads,
-            "num_key_value_heads": 2,
+            **_qwen_text(tokenizer),
             "head_dim": head,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 1024,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
                 "mrope_section": [head // 2 - 2 * (head // 6), head // 6, head // 6],  # the real model's 24:20:20
                 "mrope_interleaved": True,
             },
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
             "depth": 3,
@@ -209,15 +184,11 @@ def build_qwen3_vl(captions: Iterable[str]) -> tuple[Qwen3VLForConditionalGenera
             "patch_size": PATCH,
             "spatial_merge_size": MERGE,
             "temporal_patch_size": 2,
-            "out_hidden_size": hidden,
+            "out_hidden_size": _QWEN_WIDTH,
             "num_position_embeddings": PATCHES,
             "deepstack_visual_indexes": [1],
         },
-        tie_word_embeddings=True,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **_qwen_tokens(tokenizer),
     )
     half = [0.5] * 3
     processor = Qwen3VLProcessor(
@@ -281,6 +252,34 @@ ARCHITECTURES: dict[str, Callable[[Iterable[str]], tuple[Any, Any]]] = {
     "qwen3-vl-mini": build_qwen3_vl,
     "paligemma2-mini": build_paligemma2,
 }
+
+
+def _qwen_text(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    """What the language models of both Qwen architectures have in common."""
+    return {
+        "hidden_size": _QWEN_WIDTH,
+        "intermediate_size": 512,
+        "num_hidden_layers": 3,
+        "num_attention_heads": _QWEN_HEADS,
+        "num_key_value_heads": 2,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 1024,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _qwen_tokens(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    """The tokens that stand for pictures, and output weights that are those of the input."""
+    ids = tokenizer.get_vocab()
+    return {
+        "tie_word_embeddings": True,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
 
 
 def _about_a_scene() -> dict[str, int]:

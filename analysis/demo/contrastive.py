@@ -22,7 +22,7 @@ from analysis.data.emoji_arrays import EmojiSplit
 from analysis.data.emoji_grounds import GROUNDS
 from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary, with_article
-from analysis.demo.loop import Stage, autocast, when_trained
+from analysis.demo.loop import Stage, autocast
 
 SOFTMAX = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
 SIGMOID = Stage("siglip-contrastive", steps=1200, batch_size=96, rate=1.5e-3, warmup=60)  # a step costs a fifth more
@@ -36,9 +36,7 @@ GROUNDS_A_BATCH = 4
 class ContrastiveTraining:
     """A dual encoder with a tokenised split: the loss of a batch and the retrieval figures of the split."""
 
-    def __init__(
-        self, model: CLIPModel | SiglipModel, processor: ProcessorMixin, split: EmojiSplit, *, compiled: bool = False
-    ):
+    def __init__(self, model: CLIPModel | SiglipModel, processor: ProcessorMixin, split: EmojiSplit):
         self.model: Any = model
         self.split = split
         self.sigmoid = isinstance(model, SiglipModel)
@@ -49,10 +47,7 @@ class ContrastiveTraining:
         self._tokenizer: Any = processor.tokenizer
         self.tokens, self.lengths = self._tokenised(split.captions_flat())
         self.tokens, self.lengths = self.tokens.view(len(split), 5, -1), self.lengths.view(-1, 5)
-        pictures: Any = processor.image_processor
-        self._image_features = when_trained(model.get_image_features, compiled=compiled)
-        self._text_features = when_trained(model.get_text_features, compiled=compiled)
-        self.mean, self.std = torch.tensor(pictures.image_mean), torch.tensor(pictures.image_std)
+        self.mean, self.std = mean_and_std(processor)
         tokens, _ = self._tokenised([text for texts in short_texts() for text in texts])
         self.short_tokens = tokens.view(len(short_texts()), -1, tokens.shape[1])
         self.truth = torch.from_numpy(truth_table(split))
@@ -66,17 +61,16 @@ class ContrastiveTraining:
 
     def pixels(self, pictures: np.ndarray) -> torch.Tensor:
         """(B, S, S, 3) uint8 -> (B, 3, S, S) float32; equals the processor's output for pictures of this size."""
-        values = (torch.from_numpy(np.array(pictures)).float() / 255 - self.mean) / self.std
-        return values.permute(0, 3, 1, 2).contiguous()
+        return pixel_values(pictures, self.mean, self.std).contiguous()
 
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
         with autocast():
-            embedded = self._image_features(pixel_values=self.pixels(pictures)).pooler_output
+            embedded = self.model.get_image_features(pixel_values=self.pixels(pictures)).pooler_output
         return F.normalize(embedded.float(), dim=-1)
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         with autocast():
-            embedded = self._text_features(input_ids=tokens).pooler_output
+            embedded = self.model.get_text_features(input_ids=tokens).pooler_output
         return F.normalize(embedded.float(), dim=-1)
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
@@ -157,6 +151,16 @@ def truth_table(split: EmojiSplit) -> np.ndarray:
         table[row, [words[word] for word in scene.objects]] = 1
         table[row, len(words) + GROUNDS.index(scene.ground)] = 1
     return table
+
+
+def mean_and_std(processor: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(3,) and (3,) by which a processor makes pixels comparable."""
+    return torch.tensor(processor.image_processor.image_mean), torch.tensor(processor.image_processor.image_std)
+
+
+def pixel_values(pictures: np.ndarray, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32."""
+    return ((torch.from_numpy(np.array(pictures)).float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def shifted(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:

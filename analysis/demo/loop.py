@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -131,15 +130,6 @@ def train_stage(
 def autocast() -> torch.autocast:
     """bfloat16 where the processor multiplies it in hardware; elsewhere it is emulated, many times slower than float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
-
-
-def when_trained(function: Callable[..., Any], *, compiled: bool) -> Callable[..., Any]:
-    """The function, compiled for calls that record gradients (1.6 times as fast on one core); evaluation stays eager,
-    because every new mode and shape costs a compilation. Without a C++ compiler nothing is compiled."""
-    if not compiled or shutil.which("g++") is None:
-        return function
-    fast = torch.compile(function, dynamic=True)
-    return lambda *args, **kwargs: (fast if torch.is_grad_enabled() else function)(*args, **kwargs)
 
 
 def batch_indices(stage: Stage, step: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.random.Generator]:

@@ -15,6 +15,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 
 from analysis.data.emoji_grounds import SIDE
 from analysis.demo.architectures import IMAGE_TOKENS, MERGE, PATCH
+from analysis.demo.contrastive import pixel_values
 
 GRID = SIDE // PATCH  # patches a side: 6
 
@@ -24,9 +25,8 @@ def patchify(pictures: np.ndarray, mean: torch.Tensor, std: torch.Tensor) -> tor
 
     The processor's `pixel_values` repeat every patch for a second frame; `repeat_frames` restores that form.
     """
-    values = (torch.from_numpy(np.array(pictures)).float() / 255 - mean) / std
     blocks = GRID // MERGE
-    split = values.permute(0, 3, 1, 2).reshape(-1, 3, blocks, MERGE, PATCH, blocks, MERGE, PATCH)
+    split = pixel_values(pictures, mean, std).reshape(-1, 3, blocks, MERGE, PATCH, blocks, MERGE, PATCH)
     return split.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(-1, GRID * GRID, 3, PATCH, PATCH)
 
 

@@ -19,7 +19,6 @@ from analysis.data.emoji_grounds import GROUNDS
 from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary
 from analysis.data.samples import Picture, Sample
-from analysis.demo.anatomy import mean_and_std
 from analysis.demo.architectures import (
     ARCHITECTURES,
     DESCRIBE,
@@ -31,7 +30,14 @@ from analysis.demo.architectures import (
     build_siglip2,
 )
 from analysis.demo.build import DemoSize, build_backbone, take_tower
-from analysis.demo.contrastive import ContrastiveTraining, match_loss, recall_figures, shifted, truth_table
+from analysis.demo.contrastive import (
+    ContrastiveTraining,
+    match_loss,
+    mean_and_std,
+    recall_figures,
+    shifted,
+    truth_table,
+)
 from analysis.demo.conversations import IGNORED, KINDS, WITH_IMAGE
 from analysis.demo.language_model import STAGES, LanguageTraining
 from analysis.demo.loop import Stage, batch_indices, train_stage
