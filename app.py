@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from pages.components.server import cores, people
+from pages.components.server import cores, libraries, people
 from pages.components.server.doors import Doors
 from pages.components.shared import state
 from pages.components.shared.errors import report
@@ -51,6 +51,7 @@ if __name__ == "__main__":
     if not bare:
         st.logo(str(HERE / "assets/logo.svg"), size="large")
     people.enter()
+    libraries.ready()
     try:
         with cores.shared():
             st.navigation(declared(), position="hidden" if bare else "top").run()
@@ -66,4 +67,5 @@ else:
     st.navigation(declared())
     warner.setLevel(logging.NOTSET)
     redirect = Route(f"/{DEFAULT_PAGE}", to_root)
+    libraries.begin()
     app = st.App(__file__, routes=[redirect], middleware=[Middleware(Doors)], on_script_error=report)

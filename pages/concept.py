@@ -1,6 +1,7 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,7 @@ from pages.components.shared import (
 from pages.components.shared.errors import guard
 
 PICTURES, CAPTIONS, BIN = 12, 10, 6
-NEIGHBOURS = 4  # of each kind of relative; a row takes 6 ms, its pictures half of that
+RELATIVES = 6  # of the kind in view; a row takes 6 ms, its pictures half of that
 BELIEF_HELP = (
     "The words of the captions are searched on one half of the pairs and tested on the other, both ways; a name is shown only "
     "where it holds there. The untrained SAE has the same size and the same start and saw no training: the median of its "
@@ -263,47 +264,69 @@ def strengths(store: Store, concept: int, pictures: examples.Firing, captions: e
 
 
 def relatives(store: Store, concept: int) -> None:
-    """More like this: nearest directions, concepts that fire on the same pictures or captions, and those of the other
-    modality that fire on the same pairs."""
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.subheader("Neighbours", anchor=False)
-        st.caption("Nearest live directions in the dictionary, by cosine")
-        with guard("The neighbours", stop=False):
-            near = caching.near(store, concept, NEIGHBOURS)
-            for other, cosine in zip(near, caching.cosines(store, concept, near), strict=True):
-                note = f"cosine {cosine:.2f}" if cosine is not None else ""
-                concept_cards.row(store, other, note, place="neighbour")
-            state.page_link(
-                "compare", "Side by side with the nearest", icon=":material/compare:", store=caching.store_id(store),
-                other=caching.store_id(store), concept=concept, other_concept=near[0] if near else concept,
-            )  # fmt: skip
-    with right:
-        st.subheader("Bridge partners", anchor=False)
-        st.caption("Concepts of the other side of the same pairs (Eq. 5), by their excess over the permutation null")
-        with guard("The bridges", stop=False):
-            pairs = caching.partners(store, concept)
-            for other, side, bridge, excess in pairs[:NEIGHBOURS]:
-                note = f"on the {side} · bridge {bridge:.3g}, excess {excess:.3g}"
-                concept_cards.row(store, other, note, place=f"partner-{side}")
-            if not pairs:
-                st.caption("No bridge from it to another concept exceeds the null.")
-            state.page_link(
-                "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
-                store=caching.store_id(store), of=concept,
-            )  # fmt: skip
-    with guard("What fires together", stop=False):
-        for column, kind, side in zip(
-            st.columns(2, gap="medium"), (examples.IMAGE, examples.TEXT), ("pictures", "captions"), strict=True
-        ):
-            with column:
-                st.subheader(f"Fires on the same {side}", anchor=False)
-                st.caption(f"Cosine of the activations over all {side}; 1: on the same ones, equally strongly")
-                found = caching.firing_together(store, concept, kind, NEIGHBOURS)
-                for other, cosine in found:
-                    concept_cards.row(store, other, f"co-activation {cosine:.2f}", place=f"together-{side}")
-                if not found:
-                    st.caption(f"It fires on no {side[:-1]} together with another concept.")
+    """More like this, one kind at a time: nearest directions, bridge partners, and what fires on the same samples."""
+    st.subheader("More like this", anchor=False)
+    kinds = {
+        "By direction": by_direction, "Bridge partners": bridge_partners,
+        "On the same pictures": partial(firing_together, kind=examples.IMAGE, side="pictures"),
+        "On the same captions": partial(firing_together, kind=examples.TEXT, side="captions"),
+    }  # fmt: skip
+    first = next(iter(kinds))
+    for tab, (name, draw) in zip(
+        st.tabs(list(kinds), **state.placed(state.LIKE, first, list(kinds))), kinds.items(), strict=True
+    ):
+        if tab.open:
+            with tab, guard(f"“{name}”", stop=False):
+                draw(store, concept)
+
+
+def by_direction(store: Store, concept: int) -> None:
+    st.caption("Nearest live directions in the dictionary, by cosine")
+    near = caching.near(store, concept, RELATIVES)
+    cosines = caching.cosines(store, concept, near)
+    related(
+        store,
+        [
+            (other, f"cosine {cosine:.2f}" if cosine is not None else "", "neighbour")
+            for other, cosine in zip(near, cosines, strict=True)
+        ],
+    )
+    state.page_link(
+        "compare", "Side by side with the nearest", icon=":material/compare:", store=caching.store_id(store),
+        other=caching.store_id(store), concept=concept, other_concept=near[0] if near else concept,
+    )  # fmt: skip
+
+
+def bridge_partners(store: Store, concept: int) -> None:
+    st.caption("Concepts of the other side of the same pairs (Eq. 5), by their excess over the permutation null")
+    found = [
+        (other, f"on the {side} · bridge {bridge:.3g}, excess {excess:.3g}", f"partner-{side}")
+        for other, side, bridge, excess in caching.partners(store, concept)[:RELATIVES]
+    ]
+    related(store, found)
+    if not found:
+        st.caption("No bridge from it to another concept exceeds the null.")
+    state.page_link(
+        "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
+        store=caching.store_id(store), of=concept,
+    )  # fmt: skip
+
+
+def firing_together(store: Store, concept: int, *, kind: int, side: str) -> None:
+    st.caption(f"Cosine of the activations over all {side}; 1: on the same ones, equally strongly")
+    found = caching.firing_together(store, concept, kind, RELATIVES)
+    related(store, [(other, f"co-activation {cosine:.2f}", f"together-{side}") for other, cosine in found])
+    if not found:
+        st.caption(f"It fires on no {side[:-1]} together with another concept.")
+
+
+def related(store: Store, found: Sequence[tuple[int, str, str]]) -> None:
+    """Concepts with a number that says why they stand here, and their place, in two columns: the first half left."""
+    half = -(-len(found) // 2)
+    for column, part in zip(st.columns(2, gap="medium"), (found[:half], found[half:]), strict=True):
+        with column:
+            for other, note, place in part:
+                concept_cards.row(store, other, note, place=place)
 
 
 with guard():

@@ -349,7 +349,13 @@ class Store:
             return None
         if not name.startswith("thumbs/") or name.count("/") != 1 or name in ("thumbs/.", "thumbs/.."):
             raise StoreError(self._damaged("samples.parquet", f"the thumbnail of row {int(row)} is not in thumbs/"))
-        return self._inside(self.path / name, name)
+        path = self._thumbs / name.removeprefix("thumbs/")
+        return self._inside(path, name) if path.is_symlink() else path
+
+    @cached_property
+    def _thumbs(self) -> Path:
+        """The folder of pictures, looked at once: a page shows fifty of them."""
+        return self._inside(self.path / "thumbs", "thumbs/")
 
     @cached_property
     def token_rows(self) -> np.ndarray:
@@ -444,8 +450,12 @@ class Store:
     def _place(self, name: str) -> str:
         return name if self.derived.folder == "." or name not in self.derived.files else f"{self.derived.folder}/{name}"
 
+    @cached_property
+    def _root(self) -> Path:
+        return self.path.resolve()
+
     def _inside(self, path: Path, name: str) -> Path:
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not path.resolve().is_relative_to(self._root):
             raise StoreError(f"{name} of {self.name} is a link that leads out of the store; put the file itself there.")
         return path
 

@@ -68,6 +68,8 @@ def test_strongest_caption_comes_first_with_its_value(path: Path, cache: Path, m
 def test_bridge_partner_and_neighbour_lead_to_each_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE))
     assert "cosine 0.60" in words(app)
+    assert "on the captions" not in words(app)
+    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE), like="Bridge partners")
     assert "on the captions" in words(app)
     link = next(button for button in app.button if button.label.startswith(f"{BOAT_TEXT} ·"))
     link.click().run()

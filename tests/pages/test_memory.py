@@ -25,7 +25,10 @@ class Loop:
 def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("_modules", "_added", "_looked"):
         monkeypatch.setattr(memory, name, 0)
+    monkeypatch.setattr(memory, "_waiting", None)
     yield
+    if memory._waiting is not None:
+        memory._waiting.cancel()
     gc.unfreeze()
 
 
@@ -60,8 +63,26 @@ def test_what_visitors_leave_is_set_aside_soon_and_found_when_all_is_looked_thro
     memory.set_aside()
     assert all(each is not held for each in gc.get_objects())
     del held
-    monkeypatch.setattr(memory, "PERIOD", 0.0)
+    monkeypatch.setattr(memory, "LATEST", 0.0)
     memory.set_aside()
+    assert ghost() is None
+
+
+def test_all_is_looked_through_once_nobody_asks_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Loop()
+    ghost = weakref.ref(held)
+    memory.set_aside()
+    del held
+    monkeypatch.setattr(memory, "PERIOD", 0.0)
+    monkeypatch.setattr(memory, "QUIET", 60.0)
+    memory.set_aside()
+    first = memory._waiting
+    assert first is not None
+    monkeypatch.setattr(memory, "QUIET", 0.0)
+    memory.set_aside()  # the next page comes before the minute is over
+    assert first.finished.is_set()
+    assert memory._waiting is not None
+    memory._waiting.join()
     assert ghost() is None
 
 
@@ -81,7 +102,7 @@ def test_asking_whether_anything_is_new_costs_nothing() -> None:
     assert time.process_time() - start < 0.05
 
 
-def test_new_modules_are_set_aside_at_once_and_all_is_looked_through_after_a_while(
+def test_new_modules_are_set_aside_at_once_and_found_when_all_is_looked_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = Loop()
@@ -94,6 +115,5 @@ def test_new_modules_are_set_aside_at_once_and_all_is_looked_through_after_a_whi
     del held
     gc.collect()
     assert ghost() is not None  # set aside while somebody held it
-    monkeypatch.setattr(memory, "PERIOD", 0.0)
-    memory.set_aside()
+    memory.look_through()
     assert ghost() is None

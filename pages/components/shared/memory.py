@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 
 SOON = 10.0  # seconds after which what was made since is set aside as well
-# Seconds after which all that was set aside is looked through once more. Not many: each page that runs while objects are set
-# aside leaves an event loop among them, with three file descriptors, until then.
-PERIOD = 30.0
+PERIOD = (
+    30.0  # seconds after which all that was set aside is looked through once more, as soon as nobody waits for a page
+)
+QUIET = 1.0  # seconds without a run that mean so
+LATEST = 120.0  # seconds after which it is looked through also while people wait
 _modules = 0
 _added = _looked = 0.0
+_waiting: threading.Timer | None = None
 
 
 def set_aside() -> None:
@@ -21,18 +25,33 @@ def set_aside() -> None:
     Plotly that walks 120,000 objects, with torch and transformers 400,000, which takes longer than the page itself.
     Nearly all of them are functions and classes that live as long as the server. What visitors leave behind, kept figures
     and tables, takes as long again after a minute, so it is set aside every few seconds; what of it became garbage later is
-    found when all is looked through.
+    found when all is looked through, once nobody has asked for a page for a second.
     """
-    global _modules, _added, _looked
+    global _modules, _added, _waiting
     now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
-    if now - _looked >= PERIOD:
-        gc.unfreeze()
-        _looked = now
-    elif len(sys.modules) <= _modules and now - _added < SOON:
-        return
+    if _waiting is not None:
+        _waiting.cancel()
+        _waiting = None
+    if now - _looked >= LATEST:
+        look_through()
+    elif now - _looked >= PERIOD:
+        _waiting = threading.Timer(QUIET, look_through)
+        _waiting.daemon = True
+        _waiting.start()
+    if len(sys.modules) > _modules or now - _added >= SOON:
+        gc.collect()
+        gc.freeze()
+        _modules, _added = len(sys.modules), now
+
+
+def look_through() -> None:
+    """Free what was set aside and became garbage, and set the rest aside again."""
+    global _modules, _added, _looked
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
-    _modules, _added = len(sys.modules), now
+    _modules, _added = len(sys.modules), time.monotonic()
+    _looked = _added
 
 
 def take_back() -> None:

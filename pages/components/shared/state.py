@@ -46,6 +46,7 @@ DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
 TAB = "tab"  # of the retrieval lab
+LIKE = "like"  # which relatives of a concept are in view
 VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example; of the bridges: graph | table
 PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
 OF = "of"  # of the bridges: the one concept whose bridges are shown
@@ -123,6 +124,7 @@ OWNED = (
     COLLECTION,
     FINDING,
     TAB,
+    LIKE,
     VIEW,
     WORDS,
     PAIR,
@@ -170,7 +172,7 @@ PAGES: dict[str, PageInfo] = {
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK, TOKEN, LABELS, COLLECTED), (AGGREGATION, COUNTED),
+        (STORE, CONCEPT, TASK, TOKEN, LIKE, LABELS, COLLECTED), (AGGREGATION, COUNTED),
     ),
     "bridges": PageInfo(
         "Bridges", ":material/conversion_path:",
