@@ -103,7 +103,8 @@ def summary(store: Store, other: Store, found: Twins) -> str:
     ]
     return (
         f"**{len(found.pairs):,} twins** ({how}, correlation of their activations at least {TWINS:g} over {found.samples:,} "
-        f"shared samples); {'; '.join(alone)}."
+        f"shared samples), {caching.twins_by_chance(store, other):,} by chance (samples of one side shuffled within pictures "
+        f"and captions); {'; '.join(alone)}."
     )
 
 

@@ -56,10 +56,29 @@ def shared_rows(here: pd.DataFrame, there: pd.DataFrame) -> tuple[np.ndarray, np
 
 def find_twins(here: Codes, there: Codes) -> Twins:
     """Twins over N shared samples; here (N, K) and there (N, K'): row by row the same sample."""
+    pairs, correlation, assigned = _paired(here, there)
     loud = energy(here), energy(there)
-    live = [np.flatnonzero(values > 0) for values in loud]
+    alone = [np.setdiff1d(np.flatnonzero(values > 0), pairs[:, side]) for side, values in enumerate(loud)]
+    alone = [ids[np.argsort(-values[ids], kind="stable")] for ids, values in zip(alone, loud, strict=True)]
+    shares = [float(values[ids].sum() / max(values.sum(), 1e-12)) for ids, values in zip(alone, loud, strict=True)]
+    return Twins(pairs, correlation, alone[0], alone[1], (shares[0], shares[1]), len(here), assigned)
+
+
+def twins_by_chance(here: Codes, there: Codes, kinds: np.ndarray, seed: int = 0) -> int:
+    """How many twins are found where there is nothing to find: the samples of one side shuffled within each kind (N,), so
+    that a concept of pictures still fires on pictures, but on others."""
+    rng, shuffled = np.random.default_rng(seed), np.arange(len(there))
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        shuffled[rows] = rng.permutation(rows)
+    return len(_paired(here, there[shuffled])[0])
+
+
+def _paired(here: Codes, there: Codes) -> tuple[np.ndarray, np.ndarray, bool]:
+    """((n, 2) twins, the most alike first, their correlation (n,), whether they were assigned one to one)."""
+    live = [int((energy(side) > 0).sum()) for side in (here, there)]
     often = [frequency(side) * len(side) >= LEAST for side in (here, there)]
-    assigned = max(map(len, live)) <= ONE_TO_ONE_UP_TO
+    assigned = max(live) <= ONE_TO_ONE_UP_TO
     if assigned:
         found = one_to_one_by_activation(here, there)
         good = np.nan_to_num(found.similarity) >= TWINS
@@ -70,10 +89,7 @@ def find_twins(here: Codes, there: Codes) -> Twins:
     pairs = np.stack([np.flatnonzero(good), found.partner[good]], axis=1)
     correlation = found.similarity[good]
     order = np.argsort(-correlation, kind="stable")
-    alone = [np.setdiff1d(ids, pairs[:, side]) for side, ids in enumerate(live)]
-    alone = [ids[np.argsort(-values[ids], kind="stable")] for ids, values in zip(alone, loud, strict=True)]
-    shares = [float(values[ids].sum() / max(values.sum(), 1e-12)) for ids, values in zip(alone, loud, strict=True)]
-    return Twins(pairs[order], correlation[order], alone[0], alone[1], (shares[0], shares[1]), len(here), assigned)
+    return pairs[order], correlation[order], assigned
 
 
 def best_match(here: Codes, concept: int, there: Codes) -> tuple[int, float]:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from analysis.concepts import twins as module
 from analysis.concepts.matching import one_to_one_by_activation
-from analysis.concepts.twins import best_match, compare_concepts, find_twins, shared_rows
+from analysis.concepts.twins import best_match, compare_concepts, find_twins, shared_rows, twins_by_chance
 from analysis.errors import DataError
 from analysis.sae.codes import Codes
 
@@ -45,6 +45,22 @@ def test_twins_are_found_and_strangers_stay_alone(sides, most, monkeypatch):
     assert set(found.there) == {int(order[4]), int(order[5])}, "the dead one is nobody's business"
     for share, dense, ids in zip(found.unmatched, (z, other), (found.here, found.there), strict=True):
         assert share == pytest.approx(dense[:, ids].sum() / dense.sum(), rel=1e-5)
+
+
+def test_by_chance_only_what_tells_the_kinds_apart_stays_a_twin(sides):
+    z, other, order = sides
+    kinds = np.arange(400) % 2
+    assert twins_by_chance(sparse(z), sparse(other), kinds) == 0
+    z[:, 4], other[:, order[4]] = (
+        kinds,
+        2 * kinds,
+    )  # fires on every sample of one kind, whichever way these are shuffled
+    assert twins_by_chance(sparse(z), sparse(other), kinds) == 1
+    assert (
+        twins_by_chance(sparse(z), sparse(other), np.arange(400))
+        == len(find_twins(sparse(z), sparse(other)).pairs)
+        == 5
+    )
 
 
 def test_the_assignment_has_the_largest_sum(sides):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.concepts.twins import find_twins
+from analysis.concepts.twins import find_twins, twins_by_chance
 from analysis.store import notebook, open_store
 from analysis.store.finding import Gallery, Table
 from tests.pages.opening import open_page, sentences, two_models, words
@@ -24,6 +24,8 @@ def test_two_models_of_the_same_codes_are_all_twins(cache: Path, monkeypatch: py
     stores = [open_store(path) for path in sorted(cache.glob("*-mini/*"))]
     found = find_twins(stores[0].codes, stores[1].codes)
     assert f"**{len(found.pairs)} twins** (one to one" in words(app)
+    here, kinds = stores[0].codes, (stores[0].samples["modality"] == "text").to_numpy()
+    assert f"{twins_by_chance(here, stores[1].codes, kinds)} by chance" in words(app)
     table = app.dataframe[0].value
     assert (table["concept here"] == table["concept there"]).all()
     assert table["here"].iloc[0].startswith("data:image/webp")

@@ -732,6 +732,15 @@ def twins(store: Store, other: Store) -> Twins:
     return find_twins(store.codes[here], other.codes[there])
 
 
+@kept(4, "Matching the concepts of two stores once more, samples shuffled")
+def twins_by_chance(store: Store, other: Store) -> int:
+    """How many twins two stores have when the samples of one are shuffled within pictures and captions."""
+    from analysis.concepts.twins import twins_by_chance
+
+    here, there = shared_rows(store, other)
+    return twins_by_chance(store.codes[here], other.codes[there], corpus(store).kind[here])
+
+
 @kept(32)
 def side_by_side(store: Store, concept: int, other: Store, other_concept: int) -> Shared:
     """On which shared samples two concepts fire, together or alone."""
