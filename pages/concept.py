@@ -1,6 +1,6 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -266,7 +266,7 @@ def strengths(store: Store, concept: int, pictures: examples.Firing, captions: e
 def relatives(store: Store, concept: int) -> None:
     """More like this, one kind at a time: nearest directions, bridge partners, and what fires on the same samples."""
     st.subheader("More like this", anchor=False)
-    kinds = {
+    kinds: dict[str, Callable[[Store, int], None]] = {
         "By direction": by_direction, "Bridge partners": bridge_partners,
         "On the same pictures": partial(firing_together, kind=examples.IMAGE, side="pictures"),
         "On the same captions": partial(firing_together, kind=examples.TEXT, side="captions"),

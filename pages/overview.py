@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.concepts.metrics import TEXT_FROM
@@ -97,11 +98,15 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
         dual = [store.contrastive for store in stores]
         st.markdown(verdicts.text_verdict([caching.modality_shares(store) for store in stores], dual).line)
     with picture:
-        curves = [
-            Curve(name, *caching.modality_density(store, weighting), style)
-            for store, name, style in zip(stores, names, backbone_styles(names), strict=True)
-        ]
-        chart = figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
+
+        def draw() -> go.Figure:
+            curves = [
+                Curve(name, *caching.modality_density(store, weighting), style)
+                for store, name, style in zip(stores, names, backbone_styles(names), strict=True)
+            ]
+            return figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
+
+        chart = caching.drawn_together(stores, ("modality", weighting, *names), draw)
         command = "\n".join(commands.modality_density(store, weighting) for store in stores)
         pin = pins.Pin(sentence=sentence, measure=pins.measure("modality", stores, **{"from": TEXT_FROM}))
         downloads.figure(chart, "modality-scores", command=command, pin=pin)
@@ -119,7 +124,8 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         st.markdown(verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]).line)
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
-        chart = figures.cumulative_energy(curves, relative=relative, data=layout.data_of(stores))
+        draw = partial(figures.cumulative_energy, curves, relative=relative, data=layout.data_of(stores))
+        chart = caching.drawn_together(stores, ("energy", relative, *names), draw)
         command = "\n".join(commands.cumulative_energy(store) for store in stores)
         downloads.figure(
             chart, "cumulative-energy", command=command, table=lambda: figures.energy_table(curves),
@@ -145,7 +151,8 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         for name, found in zip(names, overlaps, strict=True)
     ]
     with tables:
-        both = figures.jaccard_table(measured, published("table1"))
+        key = ("jaccard", f"{share}", reduction, *names)
+        both = caching.drawn_together(stores, key, lambda: figures.jaccard_table(measured, published("table1")))
         st.markdown("**Measured here**")
         cell = _numbers(both.measured, select="overview_jaccard")
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):

@@ -376,6 +376,20 @@ def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], D
     return _draw()
 
 
+@kept(1)
+def chromium() -> str:
+    """Path of the browser that draws pictures, once it was found. ReportError where there is none."""
+    from analysis.report import browser
+
+    return browser.chromium()
+
+
+def drawn_together(stores: Sequence[Store], key: tuple[str | int | bool, ...], draw: Callable[[], Drawn]) -> Drawn:
+    """`drawn` of what follows from several stores, in their order."""
+    first, *others = stores
+    return drawn(first, (*key, *(part for other in others for part in key_of(other))), draw)
+
+
 # --- what concepts are read from ----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Corpus:

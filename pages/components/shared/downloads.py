@@ -13,10 +13,9 @@ import streamlit as st
 from analysis.errors import AnalysisError
 from analysis.figures.export import figure_csv
 from analysis.figures.style import caption_of, chart_config
-from analysis.report.browser import chromium
 from analysis.report.stills import FORMATS, MIME, still
 from analysis.store.finding import Finding
-from pages.components.shared import pins, safe, state
+from pages.components.shared import caching, pins, safe, state
 from pages.components.shared.pins import Pin
 
 
@@ -108,7 +107,7 @@ def keep(name: str, pin: Pin) -> None:
 def _pictures(name: str, pin: Pin, kinds: Sequence[str]) -> None:
     """A button a format. The picture is drawn when it is pressed, as the slide of a deck would be."""
     try:
-        chromium()
+        caching.chromium()
     except AnalysisError as error:
         st.caption(safe.sentence(error))
         return
