@@ -22,10 +22,12 @@ _BLOCK_SIDE = int(IMAGE_TOKENS**0.5)
 @dataclass(frozen=True)
 class Turns:
     """How a user's turn and its answer are written: before, picture where there is one, after, what the user says, closed,
-    the answer, end. image_token: what stands in `picture` once for each of its tokens."""
+    the answer, end; where nobody answers, asked instead of closed. image_token: what stands in `picture` once for each of
+    its tokens."""
 
     picture: str
     image_token: str
+    asked: str
     closed: str
     end: str
     before: str = ""
@@ -68,6 +70,7 @@ class QwenAnatomy:
         before="<|im_start|>user\n",
         picture=f"<|vision_start|>{'<|image_pad|>' * IMAGE_TOKENS}<|vision_end|>",
         image_token="<|image_pad|>",
+        asked="<|im_end|>\n",
         closed="<|im_end|>\n<|im_start|>assistant\n",
         end="<|im_end|>",
     )
@@ -122,6 +125,7 @@ class PaliGemmaAnatomy:
         picture="<image>" * PATCHES,
         image_token="<image>",
         after="<bos>",
+        asked="\n",
         closed="\n",
         end="<eos>",
     )

@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from analysis.data.emoji_arrays import N_TEST, N_TRAIN, N_VAL, Splits, load_splits
 from analysis.demo.architectures import ARCHITECTURES
 from analysis.demo.contrastive import ContrastiveTraining
 from analysis.demo.evaluate import pooled_recall
-from analysis.demo.language_model import STAGES, LanguageTraining, VisionTraining
+from analysis.demo.language_model import MATCH, STAGES, LanguageTraining, MatchTraining, VisionTraining
 from analysis.demo.loop import Stage, StageLog, train_stage
 from analysis.errors import AnalysisError
 from analysis.models.specs import ROOT, find_spec
 
 TOWER_OF = {"paligemma2-mini": "siglip2-mini"}  # whose trained vision tower a model begins with
+START_OF = {"qwen2-vl-contrastive-mini": "qwen2-vl-mini"}  # whose trained weights it begins with
 DATA_SEED = 0  # all training seeds see the same pictures: their spread is the training's, not the data's
 SHIPPED_SEED = 0
 
@@ -76,14 +77,17 @@ def build_backbone(
 ) -> dict[str, Any] | None:
     """Train (or finish, or load) one backbone and save it to <run_dir>/model; its training log, None if it is unfinished.
 
-    name: a row of ARCHITECTURES. only: run the stage of this name alone; stages that do not need each other may run
-    side by side in two processes. Raises AnalysisError for an unknown name.
+    name: a row of ARCHITECTURES or of START_OF. only: run the stage of this name alone; stages that do not need each other
+    may run side by side in two processes. Raises AnalysisError for an unknown name.
     """
-    if name not in ARCHITECTURES:
-        raise AnalysisError(f"The demo has no backbone {name!r}; choose among {', '.join(ARCHITECTURES)}.")
+    if name not in _PLANS:
+        raise AnalysisError(f"The demo has no backbone {name!r}; choose among {', '.join(_PLANS)}.")
     size = size or DemoSize()
     torch.manual_seed(seed)
-    model, processor = ARCHITECTURES[name](splits.train.captions_flat())
+    if name in START_OF:
+        model, processor = read_again(_finished(run_dir, START_OF[name]))
+    else:
+        model, processor = ARCHITECTURES[name](splits.train.captions_flat())
     plan, figures = _PLANS[name](name, model, processor, splits)
     if name in TOWER_OF:
         take_tower(model, _finished(run_dir, TOWER_OF[name]))
@@ -144,11 +148,29 @@ def _language_model(name: str, model: Any, processor: Any, splits: Splits) -> Pl
     }
 
 
+def _matched(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
+    """One more stage of a finished language model. Its figures say what became of its captions, too."""
+    training, val = (MatchTraining(model, processor, split) for split in (splits.train, splits.val))
+    test = LanguageTraining(model, processor, splits.test)
+    work = Work(MATCH, model, list(model.parameters()), training.batch_loss, val.measure)
+    return [work], lambda saved: {
+        "held_out": test.held_out(limit=len(splits.test)),
+        "mean_pooled": pooled_recall(saved, splits.test),
+    }
+
+
 _PLANS: dict[str, Callable[[str, Any, Any, Splits], Plan]] = {
     "clip-mini": _contrastive,
     "siglip2-mini": _contrastive,
+    "qwen2-vl-contrastive-mini": _matched,
     **dict.fromkeys(STAGES, _language_model),
 }
+
+
+def read_again(folder: Path) -> tuple[Any, Any]:
+    """A finished language model and its processor, to be trained on."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoProcessor.from_pretrained(folder)
 
 
 def take_tower(model: Any, donor: Path) -> None:
@@ -202,6 +224,7 @@ def _save_model(
         "data_seed": DATA_SEED,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **({"vision_tower": TOWER_OF[run_dir.name]} if run_dir.name in TOWER_OF else {}),
+        **({"start": START_OF[run_dir.name]} if run_dir.name in START_OF else {}),
         "minutes": round(sum(entry.seconds for _, entry in stages) / 60, 1),
         "stages": [{**asdict(stage), **vars(entry)} for stage, entry in stages],
         "held_out": figures(part),

@@ -10,7 +10,7 @@ describe_tags  U shuffled words "Describe the image."        -> a caption (a pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -43,8 +43,10 @@ class Conversations:
         self.words = dict(zip(words, encoded(tokenizer, [f" {word}" for word in words]), strict=True))
         self.scenes = split.scenes
         self.pad = tokenizer.pad_token_id
-        parts = (turns.before, turns.picture, turns.after, turns.closed, turns.end, DESCRIBE)
-        self.before, self.image, self.after, self.closed, self.end, self.describe = encoded(tokenizer, parts)
+        parts = (turns.before, turns.picture, turns.after, turns.asked, turns.closed, turns.end, DESCRIBE)
+        self.before, self.image, self.after, self.asked, self.closed, self.end, self.describe = encoded(
+            tokenizer, parts
+        )
         self.instructions = {modality: encoded(tokenizer, sentences) for modality, sentences in INSTRUCTIONS.items()}
         (token,) = encoded(tokenizer, [turns.image_token])[0]
         self.image_start = len(self.before) + self.image.index(token)
@@ -63,13 +65,10 @@ class Conversations:
         kinds = list(kinds)
         rows = [self._conversation(int(i), kind, rng) for i, kind in zip(indices, kinds, strict=True)]
         has_image = np.array([kind in WITH_IMAGE for kind in kinds])
-        length = max(len(user) + len(closed_answer) for user, closed_answer in rows)
-        tokens = np.full((len(rows), length), self.pad, np.int64)
-        labels = np.full((len(rows), length), IGNORED, np.int64)
+        tokens = self._padded([user + closed_answer for user, closed_answer in rows])
+        labels = np.full(tokens.shape, IGNORED, np.int64)
         for row, (user, closed_answer) in enumerate(rows):
-            end = len(user) + len(closed_answer)
-            tokens[row, : len(user)], tokens[row, len(user) : end] = user, closed_answer
-            answer = len(user) + len(self.closed)
+            answer, end = len(user) + len(self.closed), len(user) + len(closed_answer)
             labels[row, answer:end] = tokens[row, answer:end]
             if predict_user_text:
                 start = len(self.before) + (len(self.image) if has_image[row] else 0) + len(self.after)
@@ -83,6 +82,30 @@ class Conversations:
             np.asarray(indices)[has_image],
             self.image_start,
         )
+
+    def prompts(self, texts: Sequence[list[int]] = (), pictures: np.ndarray | None = None) -> Batch:
+        """What is asked of texts, or of the pictures of some samples, where nobody answers: the prompts whose states are
+        pooled. `prefix` is all of it."""
+        if pictures is None:
+            said = [[*self.after, *text, *self.instructions["text"][0]] for text in texts]
+        else:
+            said = [self.image + self.after + self.instructions["image"][0]] * len(pictures)
+        rows = [self.before + words + self.asked for words in said]
+        tokens = self._padded(rows)
+        return Batch(
+            torch.from_numpy(tokens),
+            torch.full(tokens.shape, IGNORED),
+            torch.tensor([len(row) for row in rows]),
+            torch.full((len(rows),), pictures is not None),
+            np.empty(0, int) if pictures is None else pictures,
+            self.image_start,
+        )
+
+    def _padded(self, rows: Sequence[list[int]]) -> np.ndarray:
+        tokens = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
+        for row, ids in enumerate(rows):
+            tokens[row, : len(ids)] = ids
+        return tokens
 
     def _conversation(self, index: int, kind: str, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         caption = self.captions[index][rng.integers(5)]

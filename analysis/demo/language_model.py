@@ -5,14 +5,17 @@ vision   the vision tower contrastively against bags of caption words; that text
 text     the language model alone, on captions, captions from shuffled words and one-word answers
 align    the projector alone, between two frozen halves: captioning and naming
 joint    everything: next-token prediction of captions and one-word answers
+match    qwen2-vl-contrastive-mini only, which begins with the finished qwen2-vl-mini: everything, with the loss of clip-mini on
+         the mean over a prompt's tokens, as embedding models are made of captioning ones
 
-No stage has a loss on the embeddings that are analysed later. Trained from scratch by captioning alone, a network of
+No other stage has a loss on the embeddings that are analysed later. Trained from scratch by captioning alone, a network of
 this size ignores the picture for the first 40,000 samples and retrieves at chance. PaliGemma reads image and prompt in both
 directions from the joint stage on; before, its language model reads as Gemma learnt to read, from left to right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +25,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from analysis.data.emoji_arrays import EmojiSplit
-from analysis.demo.anatomy import Batch, QwenAnatomy, anatomy_of
-from analysis.demo.contrastive import match_loss, recall_figures, shifted, short_texts, truth_table
+from analysis.demo.anatomy import Batch, QwenAnatomy, anatomy_of, encoded
+from analysis.demo.contrastive import (
+    LOGIT_SCALE,
+    SHORT_WEIGHT,
+    match_loss,
+    recall_figures,
+    shifted,
+    short_texts,
+    truth_table,
+)
 from analysis.demo.conversations import IGNORED, KINDS, Conversations, caption_tokens
 from analysis.demo.loop import Stage, autocast
 
@@ -57,6 +68,7 @@ STAGES = {
     "qwen3-vl-mini": QWEN2.named("qwen3"),
     "paligemma2-mini": QWEN2.named("paligemma", vision=False),
 }
+MATCH = Stage("qwen-match", steps=300, batch_size=48, rate=5e-4, warmup=30)
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
 TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
@@ -182,3 +194,43 @@ class LanguageTraining:
                 total += len(labels)
             figures[kind] = {"loss": round(losses / total, 4), "token_accuracy": round(hits / total, 4)}
         return figures
+
+
+class MatchTraining:
+    """Stage `match`: pictures against captions, and both against short texts, by the means over their prompts' tokens."""
+
+    def __init__(self, model: Any, processor: Any, split: EmojiSplit):
+        self.split = split
+        self.anatomy = anatomy_of(model, processor)
+        self.conversations = Conversations(processor.tokenizer, split, self.anatomy.turns)
+        self.short = encoded(processor.tokenizer, [texts[0] for texts in short_texts()])
+        self.truth = torch.from_numpy(truth_table(split))
+
+    def embed_pictures(self, rows: np.ndarray, pictures: np.ndarray) -> torch.Tensor:
+        return self._embed(self.conversations.prompts(pictures=rows), pictures)
+
+    def embed_texts(self, texts: Sequence[list[int]]) -> torch.Tensor:
+        return self._embed(self.conversations.prompts(texts), self.split.pictures[:0])
+
+    def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        pictures = self.embed_pictures(indices, shifted(self.split.pictures[indices], rng))
+        captions = self.embed_texts([self.conversations.captions[i][rng.integers(5)] for i in indices])
+        short, truth = self.embed_texts(self.short), self.truth[indices]
+        matched = match_loss(LOGIT_SCALE * pictures @ captions.T, torch.eye(len(indices)))
+        shorts = (match_loss(LOGIT_SCALE * side @ short.T, truth) for side in (pictures, captions))
+        return matched + SHORT_WEIGHT * sum(shorts, torch.zeros(()))
+
+    @torch.no_grad()
+    def measure(self, *, limit: int = 300) -> dict[str, Any]:
+        """Retrieval among the first `limit` samples of this split."""
+        rows = np.arange(min(limit, len(self.split)))
+        pictures = torch.cat([self.embed_pictures(part, self.split.pictures[part]) for part in np.array_split(rows, 3)])
+        texts = [caption for row in rows for caption in self.conversations.captions[row]]
+        blocks = [self.embed_texts(texts[start : start + 250]) for start in range(0, len(texts), 250)]
+        return recall_figures(pictures, torch.cat(blocks))
+
+    def _embed(self, batch: Batch, pictures: np.ndarray) -> torch.Tensor:
+        with autocast():
+            hidden = self.anatomy.hidden(batch, pictures).float()
+        read = (torch.arange(hidden.shape[1]) < batch.prefix[:, None])[..., None]
+        return F.normalize((hidden * read).sum(1) / batch.prefix[:, None], dim=-1)

@@ -256,6 +256,16 @@ BACKBONES: dict[str, BackboneSpec] = {
             demo=True,
         ),
         _row(
+            "qwen2-vl-contrastive-mini",
+            "assets/demo/qwen2-vl-contrastive-mini",
+            "Qwen2-VL-mini, contrastive (demo)",
+            model_type="qwen2_vl",
+            dtype="float32",
+            width=192,
+            sae_width=None,
+            demo=True,
+        ),
+        _row(
             "qwen3-vl-mini",
             "assets/demo/qwen3-vl-mini",
             "Qwen3-VL-mini (demo)",

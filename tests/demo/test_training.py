@@ -4,6 +4,7 @@ is saved loads the ordinary way."""
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,12 +40,13 @@ from analysis.demo.contrastive import (
     truth_table,
 )
 from analysis.demo.conversations import IGNORED, KINDS, WITH_IMAGE
-from analysis.demo.language_model import STAGES, LanguageTraining
+from analysis.demo.language_model import STAGES, LanguageTraining, MatchTraining
 from analysis.demo.loop import Stage, batch_indices, train_stage
 from analysis.demo.qwen_vision import patchify, repeat_frames, vision_tokens
 from analysis.errors import AnalysisError
 from analysis.models.backbones import load_backbone
 from analysis.models.specs import BACKBONES, ROOT
+from analysis.sae.topk import has_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,25 @@ def test_a_prompt_of_the_training_is_that_of_the_ordinary_path_and_has_its_state
         with torch.no_grad():
             states = training.anatomy.hidden(batch, splits.test.pictures[batch.pictures])
         np.testing.assert_allclose(states[0, :n].numpy(), ordinary.states, atol=1e-4)
+
+
+def test_what_is_matched_is_the_mean_over_a_prompt_that_the_ordinary_path_gives(qwen, splits, tmp_path):
+    model, processor = qwen
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    backbone = load_backbone(tmp_path, device="cpu", dtype="float32", tap="post_norm")
+    training, rows = MatchTraining(model, processor, splits.test), np.arange(3)
+    with torch.no_grad():
+        pictures = training.embed_pictures(rows, splits.test.pictures[rows])
+        texts = training.embed_texts([training.conversations.captions[row][0] for row in rows])
+    shown = [
+        Sample("p", "image", "", Picture.of(Image.fromarray(p)), instruction=INSTRUCTIONS["image"][0])
+        for p in splits.test.pictures[rows]
+    ]
+    said = [Sample("t", "text", splits.test.captions[row][0], instruction=INSTRUCTIONS["text"][0]) for row in rows]
+    for found, samples in ((pictures, shown), (texts, said)):
+        ordinary = F.normalize(torch.from_numpy(backbone.embed(samples).vectors["mean"]), dim=-1)
+        torch.testing.assert_close(found, ordinary, atol=2e-3 if has_bfloat16() else 1e-5, rtol=0)
 
 
 def test_a_prompt_is_read_in_both_directions_by_paligemma_alone_and_never_sees_the_answer(drawn, splits):
@@ -325,6 +346,32 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(name, splits, u
         assert calls < 20
     assert calls >= 1
     assert same(weights(tmp_path), uninterrupted[name])
+
+
+def test_a_contrastive_stage_goes_on_from_a_finished_language_model(splits, tmp_path):
+    """From one that lies beside it, interrupted or not; only its weights change."""
+    name = "qwen2-vl-contrastive-mini"
+    for folder in ("whole", "parts"):
+        shutil.copytree(ROOT / "assets/demo/qwen2-vl-mini", tmp_path / folder / "qwen2-vl-mini/model")
+    log = build_backbone(name, splits, tmp_path / "whole" / name, seed=1, size=SIZE, progress=False)
+    assert (
+        build_backbone(
+            name, splits, tmp_path / "parts" / name, seed=1, size=replace(SIZE, stop_after=1), progress=False
+        )
+        is None
+    )
+    build_backbone(name, splits, tmp_path / "parts" / name, seed=1, size=SIZE, progress=False)
+    whole, parts = (weights(tmp_path / folder / name) for folder in ("whole", "parts"))
+    start = weights(tmp_path / "whole/qwen2-vl-mini")
+    assert same(whole, parts)
+    assert start.keys() == whole.keys()
+    assert not same(start, whole)
+    assert log["start"] == "qwen2-vl-mini"
+    assert {"held_out", "mean_pooled"} <= set(log["held_out"])
+    tokenizers = [
+        AutoProcessor.from_pretrained(tmp_path / "whole" / one / "model").tokenizer for one in ("qwen2-vl-mini", name)
+    ]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
 
 
 def test_stages_may_run_apart(splits, uninterrupted, tmp_path):
