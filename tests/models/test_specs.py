@@ -26,6 +26,7 @@ def test_the_six_models_of_the_paper_and_the_demo_are_there():
         "clip-mini",
         "siglip2-mini",
         "qwen2-vl-mini",
+        "qwen2-vl-contrastive-mini",
         "qwen3-vl-mini",
         "paligemma2-mini",
     ]
