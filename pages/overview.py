@@ -41,7 +41,8 @@ def main() -> None:
         "chosen models.",
     )
     with layout.controls("overview", title="Overview") as row:
-        stores = sorted(pickers.stores(), key=lambda store: store.contrastive)  # the model in question first
+        # the models in question first, then what was made of such a one to embed
+        stores = sorted(pickers.stores(), key=lambda store: (store.contrastive, store.one_vector))
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
         row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.stores()
@@ -64,13 +65,7 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
         [caching.results(store, task) if task else None for store in stores],
         K_OF_SENTENCE,
     )
-    dual, shares = [store.contrastive for store in stores], [caching.modality_shares(store) for store in stores]
-    readouts = [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores]
-    words = (
-        verdicts.text_verdict(shares, dual),
-        verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]),
-        _removal_verdict(stores, [caching.results(store, task) if task else None for store in stores], task),
-    )
+    words = (_text_verdict(stores), _energy_verdict(stores), _removal_verdict(stores, task))
     for column, (label, value, others), verdict in zip(st.columns(len(found)), found, words, strict=True):
         with column.container(border=True, height="stretch"):
             st.metric(safe.words(label), value)
@@ -90,13 +85,13 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
             "Weighted by", ["concepts", "energy"], default="concepts", required=True, **state.bound(state.WEIGHTING),
             help="concepts: every live concept counts once; energy: by how loud it is.",
         )  # fmt: skip
+        left_out = []
         for store, name in zip(stores, names, strict=True):
             shares = caching.modality_shares(store)
             titles = [concept_cards.title(store, concept) for concept, _, _ in shares.outstanding]
-            if said := sentences.left_out(safe.words(name), shares, titles):
-                st.caption(said)
-        dual = [store.contrastive for store in stores]
-        st.markdown(verdicts.text_verdict([caching.modality_shares(store) for store in stores], dual).line)
+            left_out.append(sentences.left_out(safe.words(name), shares, titles))
+        st.caption(" ".join(filter(None, left_out)))
+        st.markdown(_text_verdict(stores).line)
     with picture:
 
         def draw() -> go.Figure:
@@ -121,7 +116,7 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         st.markdown(sentences.energy_sentence(safe.every(names), readouts, [store.n_concepts for store in stores]))
         sentence = sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores])
         st.caption(scores.SCORES["energy"].help)
-        st.markdown(verdicts.energy_verdict(readouts, [store.n_concepts for store in stores]).line)
+        st.markdown(_energy_verdict(stores).line)
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
         draw = partial(figures.cumulative_energy, curves, relative=relative, data=layout.data_of(stores))
@@ -144,8 +139,14 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         st.markdown(sentences.overlap_sentence(safe.every(names), overlaps, share))
         sentence = sentences.overlap_sentence(names, overlaps, share)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
-        dual, sizes = [store.contrastive for store in stores], [store.n_concepts for store in stores]
-        st.markdown(verdicts.overlap_verdict(overlaps, dual, sizes, share, published("table1")).line)
+        asked = [
+            (one, store) for one, store in zip(overlaps, stores, strict=True) if store in _of_the_papers_kinds(stores)
+        ]
+        judged = verdicts.overlap_verdict(
+            [one for one, _ in asked], [store.contrastive for _, store in asked], [store.n_concepts for _, store in asked],
+            share, published("table1"),
+        )  # fmt: skip
+        st.markdown(judged.line)
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
         for name, found in zip(names, overlaps, strict=True)
@@ -186,7 +187,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             if (table := caching.results(s, task)) is not None
         }
         st.markdown(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE))
-        st.markdown(_removal_verdict(stores, [found.get(name) for name in names], task).line)
+        st.markdown(_removal_verdict(stores, task).line)
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
             st.caption(f"{safe.words(name)} has no results for {task}.")
@@ -211,11 +212,28 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             )  # fmt: skip
 
 
-def _removal_verdict(stores: list[Store], tables: list[pd.DataFrame | None], task: str | None) -> verdicts.Verdict:
-    dual = [store.contrastive for store in stores]
-    return caching.drawn(
-        stores[0], ("verdict", task or "", *(" ".join(caching.key_of(store)) for store in stores)),
-        lambda: verdicts.removal_verdict(tables, dual, K_OF_SENTENCE, published("table2")),
+def _of_the_papers_kinds(stores: list[Store]) -> list[Store]:
+    """Those that the paper speaks of. A multimodal LLM that was trained to embed is none: it would speak for either side."""
+    return [store for store in stores if store.contrastive or not store.one_vector]
+
+
+def _text_verdict(stores: list[Store]) -> verdicts.Verdict:
+    asked = _of_the_papers_kinds(stores)
+    return verdicts.text_verdict([caching.modality_shares(one) for one in asked], [one.contrastive for one in asked])
+
+
+def _energy_verdict(stores: list[Store]) -> verdicts.Verdict:
+    asked = _of_the_papers_kinds(stores)
+    readouts = [figures.energy_readout(caching.cumulative_energy(one)[1]) for one in asked]
+    return verdicts.energy_verdict(readouts, [one.n_concepts for one in asked])
+
+
+def _removal_verdict(stores: list[Store], task: str | None) -> verdicts.Verdict:
+    asked = _of_the_papers_kinds(stores)
+    tables = [caching.results(one, task) if task else None for one in asked]
+    return caching.drawn_together(
+        stores, ("verdict", task or ""),
+        lambda: verdicts.removal_verdict(tables, [one.contrastive for one in asked], K_OF_SENTENCE, published("table2")),
     )  # fmt: skip
 
 

@@ -163,6 +163,7 @@ def _config(
         "backbone": {
             "key": backbone, "model": f"synthetic/{backbone}", "revision": "synthetic", "tap": "last layer",
             "dtype": "float32", "contrastive": "clip" in backbone,
+            **({"pooling": "mean"} if "contrastive" in backbone else {}),  # trained to give one vector
         },
         "sae": {
             "path": sae_path, "sha256": sae.sha256, "unit": unit, "n_concepts": sae.n_concepts, "top_k": sae.top_k,

@@ -12,6 +12,7 @@ from pathlib import Path
 from analysis.build.build import build
 from analysis.build.plan import BuildPlan, DataPlan, ModelPlan, SaePlan
 from analysis.errors import AnalysisError
+from analysis.models.specs import find_spec
 from analysis.store.read import DEMO_DATA, find_stores, open_store
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
@@ -139,7 +140,7 @@ def store_plans(
         thumb_side=96,
         thumb_quality=60,
     )
-    if contrastive:
+    if contrastive or find_spec(name).trained_to_embed:  # one vector a sample: there is nothing to see in single tokens
         return [pooled]
     token = replace(
         pooled,

@@ -85,6 +85,15 @@ _GME: dict[str, Any] = {
     "pixels": (256 * 28 * 28, 1280 * 28 * 28),
     "sae_width": None,
 }
+# analysis/demo/language_model.py, MatchTraining: the user's turn, the mean over all of it.
+_CONTRASTIVE_MINI = tuple(
+    (modality, f"<|im_start|>user\n{content}{{instruction}}<|im_end|>\n")
+    for modality, content in (
+        ("image", "<|vision_start|><|image_pad|><|vision_end|>"),
+        ("text", "{text}"),
+        ("image_text", "<|vision_start|><|image_pad|><|vision_end|>{text}"),
+    )
+)
 _LLAMA3 = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n"
 
 
@@ -262,6 +271,7 @@ BACKBONES: dict[str, BackboneSpec] = {
             model_type="qwen2_vl",
             dtype="float32",
             width=192,
+            template=_CONTRASTIVE_MINI,
             sae_width=None,
             demo=True,
         ),

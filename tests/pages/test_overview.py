@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def test_one_store_alone_needs_no_comparison(cache: Path, monkeypatch: pytest.Mo
     app = open_page("overview", cache, monkeypatch, stores="clip-mini")
     assert "of the live concepts of clip-mini fire mainly on text;" in words(app)
     assert "qwen2-vl-mini" not in words(app)
+
+
+def test_a_language_model_that_was_trained_to_embed_is_shown_and_speaks_for_neither_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path, backbone="clip-mini")
+    make_store(tmp_path, backbone="qwen2-vl-contrastive-mini", seed=1)
+    alone = words(open_page("overview", tmp_path, monkeypatch))
+    assert "It takes a multimodal LLM and a contrastive model side by side." in alone
+    assert "No result of a multimodal LLM for this task." in alone
+    assert "of the live concepts of qwen2-vl-contrastive-mini fire mainly on text" in alone
+    assert "multimodal LLM trained to embed" in alone
+    make_store(tmp_path, backbone="qwen2-vl-mini", seed=2)
+    three = words(open_page("overview", tmp_path, monkeypatch))
+    assert "of the live concepts of qwen2-vl-mini fire mainly on text (qwen2-vl-contrastive-mini:" in three
+    assert re.search(r"multimodal LLM [+-]\d+; contrastive [+-]\d+\.", three.replace("\\", ""))
 
 
 def test_jaccard_follows_share_and_reduction(

@@ -52,6 +52,7 @@ def test_overlap_is_held_against_the_range_of_its_kind() -> None:
     assert word(0.70) == word(0.45, dual=True) == AGREES
     assert word(0.70, dual=True) == word(0.45) == DISAGREES
     assert word(0.70, share=0.05) == word(1.0, size=256) == UNCLEAR
+    assert overlap_verdict([], [], [], 0.01, published("table1")).word == UNCLEAR
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ def overlap_verdict(
     )
     if abs(share - PAPERS_SHARE) > 1e-9:
         return Verdict(UNCLEAR, f"The top set here is {100 * share:g} %.", paper)
+    if not sizes:
+        return Verdict(UNCLEAR, "No model here is of a kind that the table lists.", paper)
     if min(sizes) * share < LEAST:
         held = max(1, int(min(sizes) * share))
         return Verdict(UNCLEAR, f"The top 1 % here is {held} concept{'s' * (held > 1)}: too few for a share.", paper)
