@@ -22,10 +22,12 @@ from analysis.demo.contrastive import ContrastiveTraining
 from analysis.demo.evaluate import pooled_recall
 from analysis.demo.language_model import STAGES, LanguageTraining, VisionTraining
 from analysis.demo.loop import Stage, StageLog, train_stage
+from analysis.demo.picture_tokens import PictureTokenTraining
 from analysis.errors import AnalysisError
 from analysis.models.specs import ROOT, find_spec
 
-TOWER_OF = {"paligemma2-mini": "siglip2-mini"}  # whose trained vision tower a model begins with
+# Whose trained vision tower a model begins with, or whose sight the tokens of its pictures must keep.
+TOWER_OF = {"paligemma2-mini": "siglip2-mini", "chameleon-mini": "siglip2-mini"}
 DATA_SEED = 0  # all training seeds see the same pictures: their spread is the training's, not the data's
 SHIPPED_SEED = 0
 
@@ -84,9 +86,8 @@ def build_backbone(
     size = size or DemoSize()
     torch.manual_seed(seed)
     model, processor = ARCHITECTURES[name](splits.train.captions_flat())
-    plan, figures = _PLANS[name](name, model, processor, splits)
-    if name in TOWER_OF:
-        take_tower(model, _finished(run_dir, TOWER_OF[name]))
+    tower = _finished(run_dir, TOWER_OF[name]) if name in TOWER_OF else None
+    plan, figures = _PLANS[name](name, model, processor, splits, tower)
     stages = [size.scaled(work.stage) for work in plan]
     if (earlier := _earlier_log(run_dir, stages)) is not None:
         return earlier
@@ -115,36 +116,39 @@ def build_backbone(
 Plan = tuple[list[Work], Callable[[Path], dict[str, Any]]]
 
 
-def _contrastive(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
+def _contrastive(_: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
     training, val, test = (ContrastiveTraining(model, processor, split) for split in splits)
     work = Work(training.stage, model, training.parameters(), training.batch_loss, val.measure)
     return [work], lambda saved: test.measure()
 
 
-def _language_model(name: str, model: Any, processor: Any, splits: Splits) -> Plan:
+def _language_model(name: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
     """The stages of a multimodal language model. The vision stage leaves the language model as it was drawn and the text
     stage the vision tower, so each is saved without the other's half and the two may run in either order."""
     stages = STAGES[name]
     plan = []
     if stages.vision is not None:
-        vision = VisionTraining(model, processor, splits.train, splits.val)
-        parameters = list(vision.module.parameters())
-        plan.append(Work(stages.vision, vision.module, parameters, vision.batch_loss, vision.measure))
+        if tower is None:
+            vision: Any = VisionTraining(model, processor, splits.train, splits.val)
+        else:
+            vision = PictureTokenTraining(model, processor, splits.train, splits.val, tower)
+        plan.append(Work(stages.vision, vision.module, vision.parameters(), vision.batch_loss, vision.measure))
+    elif tower is not None:
+        take_tower(model, tower)
     training, val, test = (LanguageTraining(model, processor, split) for split in splits)
-    text_module = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
+    text_module = nn.ModuleDict({"language": training.anatomy.language, "head": model.lm_head})
     causal = partial(val.held_out, causal=True)
-    plan += [
-        Work(stages.text, text_module, training.parameters("text"), training.text_loss, causal),
-        Work(stages.align, model, training.parameters("align"), training.align_loss, causal),
-        Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out),
-    ]
+    plan.append(Work(stages.text, text_module, training.parameters("text"), training.text_loss, causal))
+    if stages.align is not None:
+        plan.append(Work(stages.align, model, training.parameters("align"), training.align_loss, causal))
+    plan.append(Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out))
     return plan, lambda saved: {
         "held_out": test.held_out(limit=len(splits.test)),
         "mean_pooled": pooled_recall(saved, splits.test),
     }
 
 
-_PLANS: dict[str, Callable[[str, Any, Any, Splits], Plan]] = {
+_PLANS: dict[str, Callable[[str, Any, Any, Splits, Path | None], Plan]] = {
     "clip-mini": _contrastive,
     "siglip2-mini": _contrastive,
     **dict.fromkeys(STAGES, _language_model),

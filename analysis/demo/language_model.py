@@ -1,10 +1,12 @@
 """A multimodal language model of any architecture in `anatomy.py`, trained the way real ones are made.
 
 vision   the vision tower contrastively against bags of caption words; that text side is thrown away. paligemma2-mini has no
-         such stage: it begins with the trained tower of siglip2-mini, as the real one begins with SigLIP's
+         such stage: it begins with the trained tower of siglip2-mini, as the real one begins with SigLIP's. That of
+         chameleon-mini is in `picture_tokens.py`
 text     the language model alone, on captions, captions from shuffled words and one-word answers
-align    the projector alone, between two frozen halves: captioning and naming
-joint    everything: next-token prediction of captions and one-word answers
+align    the projector alone, between two frozen halves: captioning and naming. Chameleon has no projector
+joint    everything: next-token prediction of captions and one-word answers; of Chameleon everything but the encoder, which
+         stays frozen as the real one's, and of pictures as well
 
 No stage has a loss on the embeddings that are analysed later. Trained from scratch by captioning alone, a network of
 this size ignores the picture for the first 40,000 samples and retrieves at chance. PaliGemma reads image and prompt in both
@@ -30,11 +32,11 @@ from analysis.demo.loop import Stage, autocast
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one model; `vision` is None where the tower comes trained."""
+    """The stages of one model; `vision` is None where the tower comes trained, `align` where there is no projector."""
 
     vision: Stage | None
     text: Stage
-    align: Stage
+    align: Stage | None
     joint: Stage
 
     def named(self, prefix: str, *, vision: bool = True) -> Stages:
@@ -56,6 +58,12 @@ STAGES = {
     "qwen2-vl-mini": QWEN2,
     "qwen3-vl-mini": QWEN2.named("qwen3"),
     "paligemma2-mini": QWEN2.named("paligemma", vision=False),
+    "chameleon-mini": Stages(
+        vision=Stage("chameleon-pictures", steps=1000, batch_size=48, rate=1e-3, warmup=40, floor=0.05),
+        text=replace(QWEN2.text, name="chameleon-text"),
+        align=None,
+        joint=replace(QWEN2.joint, name="chameleon-joint"),
+    ),
 }
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
@@ -99,6 +107,9 @@ class VisionTraining:
         self.short, self.truth = short.input_ids, torch.from_numpy(truth_table(train))
         self.test_captions = caption_tokens(processor.tokenizer, test)
 
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
         with autocast():
             tokens = self.anatomy.picture_tokens(pictures)
@@ -131,12 +142,14 @@ class LanguageTraining:
         self.easy = np.array([i for i, scene in enumerate(split.scenes) if len(scene.objects) == 1])
 
     def parameters(self, part: str) -> list[nn.Parameter]:
-        """text: all but what reads pictures; align: what hands them over; joint: everything."""
+        """text: all but what reads pictures; align: what hands them over; joint: everything, or as text where pictures come
+        as words."""
         named = list(self.model.named_parameters())
-        if part == "text":
+        projector = self.anatomy.projector
+        if part == "text" or (part == "joint" and projector is None):
             return [parameter for name, parameter in named if not name.startswith(self.anatomy.vision)]
         if part == "align":
-            return [parameter for name, parameter in named if self.anatomy.projector in name]
+            return [parameter for name, parameter in named if projector is not None and projector in name]
         return [parameter for _, parameter in named]
 
     def text_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
@@ -151,12 +164,15 @@ class LanguageTraining:
 
     def joint_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
         kinds = rng.choice(KINDS, size=len(indices), p=JOINT_MIX)
-        return self._loss(self.conversations.batch(indices, kinds, rng))
+        predict_pictures = self.anatomy.weights is not None
+        return self._loss(self.conversations.batch(indices, kinds, rng, predict_pictures=predict_pictures))
 
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
+        pictures = self.split.pictures[batch.pictures]
         with autocast():
-            hidden = self.anatomy.hidden(batch, self.split.pictures[batch.pictures])
+            batch = self.anatomy.read(batch, pictures)
+            hidden = self.anatomy.hidden(batch, pictures)
             labels = batch.labels[:, 1:]
             carries = labels != IGNORED
             logits = self.anatomy.logits(hidden[:, :-1][carries])
@@ -164,7 +180,7 @@ class LanguageTraining:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         logits, labels = self.predict(batch)
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, self.anatomy.weights)
 
     @torch.no_grad()
     def held_out(self, *, limit: int = 300, seed: int = 0, causal: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from analysis.store.read import DEMO_DATA, find_stores, open_store
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
 MODELS = ("clip-mini", "siglip2-mini", "qwen2-vl-mini", "paligemma2-mini")  # what ships and what is rebuilt by default
-FURTHER = ("qwen3-vl-mini",)  # built where it is named: not trained yet (docs/log.md)
+FURTHER = ("qwen3-vl-mini", "chameleon-mini")  # built where it is named: not trained yet (docs/log.md)
 STEPS = ("data", "train", "stores")
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
 TOKEN_GROUPS = 1500
