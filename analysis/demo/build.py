@@ -24,6 +24,7 @@ from analysis.demo.language_model import STAGES, LanguageTraining, VisionTrainin
 from analysis.demo.loop import Stage, StageLog, train_stage
 from analysis.demo.picture_tokens import PictureTokenTraining
 from analysis.errors import AnalysisError
+from analysis.models.families import at_path, family_of
 from analysis.models.specs import ROOT, find_spec
 
 # Whose trained vision tower a model begins with, or whose sight the tokens of its pictures must keep.
@@ -192,11 +193,16 @@ def _save_model(
     stages: Sequence[tuple[Stage, StageLog]],
     figures: Callable[[Path], dict[str, Any]],
 ) -> dict[str, Any]:
-    """<run_dir>/model: weights in bfloat16, tokenizer, processor and training.json; written beside and renamed."""
+    """<run_dir>/model: weights in bfloat16 (an encoder of codes in float32), tokenizer, processor and training.json; written
+    beside and renamed."""
     part, target = run_dir / "model.part", run_dir / "model"
     shutil.rmtree(part, ignore_errors=True)
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
+    if exact := family_of(model.config.model_type, run_dir.name).keep_float32:  # rounded, it would find other codes
+        nn.Module.to(at_path(half.model, exact), torch.float32).load_state_dict(
+            at_path(model.model, exact).state_dict()
+        )
     half.save_pretrained(part)
     processor.save_pretrained(part)
     model.eval()
