@@ -25,8 +25,9 @@ from analysis.demo.contrastive import mean_and_std, pixel_values, shifted
 from analysis.demo.loop import autocast
 
 COMMITMENT = 0.25  # of the distance between the encoder's output and its code, beside the two losses of the decoder
-DECAY = 0.98  # of the moving averages, a step
-UNUSED = 0.1  # a code met less often than this share of the average is moved
+DECAY = 0.95  # of the moving averages, a step
+UNUSED = 0.25  # a code met less often than this share of the average is moved
+UNROUNDED = 0.2  # this first share of the training decodes what the encoder gives, not its codes, which only follow it
 
 
 class Codebook(nn.Module):
@@ -87,33 +88,51 @@ class PictureTokenTraining:
         self.mean, self.std = mean_and_std(AutoProcessor.from_pretrained(tower))
         self.decoder = Decoder(self.encoder.config.latent_channels, self.tower.config.hidden_size)
         self.codebook = Codebook(self.codes)
+        self._begin()
         self.module = nn.ModuleDict({"encoder": self.encoder, "codebook": self.codebook, "decoder": self.decoder})
 
     def parameters(self) -> list[nn.Parameter]:
         """All but the codes, which follow by moving averages."""
         return [parameter for parameter in self.module.parameters() if parameter is not self.codes]
 
-    def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
-        losses, found, latents = self.losses(shifted(self.train.pictures[indices], rng))
+    def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, progress: float) -> torch.Tensor:
+        rounded = progress >= UNROUNDED
+        losses, found, latents = self.losses(shifted(self.train.pictures[indices], rng), rounded=rounded)
         self.codebook.follow(self.codes, found, latents.detach(), rng)
-        return losses["pixels"] + losses["sight"] + COMMITMENT * losses["commitment"]
+        decoded = losses["pixels"] + losses["sight"]
+        return decoded + COMMITMENT * losses["commitment"] if rounded else decoded
 
-    def losses(self, pictures: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """Mean absolute error of the pixels (-1 to 1), share of the variance of what the tower sees that is missed, squared
-        distance to the codes; codes (N,) and what they stand for (N, D)."""
+    def losses(
+        self, pictures: np.ndarray, *, rounded: bool = True
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Mean absolute error of the pixels (-1 to 1), share of the variance of what the tower sees that is missed, share of
+        the latents' variance that rounding them to codes misses; codes (N,) and the latents they stand for (N, D)."""
         pixels = self.anatomy.pixels(pictures)
         with autocast():
             latents = self.encoder.quant_conv(self.encoder.encoder(pixels))
         latents = latents.float()
         quantised, _, found = self.encoder.quantize(latents)
         with autocast():
-            painted, said = self.decoder(self.encoder.post_quant_conv(quantised))
+            painted, said = self.decoder(self.encoder.post_quant_conv(quantised if rounded else latents))
         losses = {
             "pixels": F.l1_loss(painted.float(), pixels),
             "sight": F.mse_loss(said.float().flatten(2).transpose(1, 2), self.seen(pictures)),
-            "commitment": F.mse_loss(latents, quantised.detach()),
+            "commitment": F.mse_loss(latents, quantised.detach()) / latents.var((0, 2, 3)).mean(),
         }
         return losses, found, latents.permute(0, 2, 3, 1).flatten(0, 2)
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Convolutions as torch draws them, and latents of mean 0 and variance 1 over some pictures: as transformers draws
+        the weights, pictures differ in the latents by hundredths, and neither decoder nor codes learn to tell them apart."""
+        for layer in self.encoder.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
+        latents = self.encoder.quant_conv(self.encoder.encoder(self.anatomy.pixels(self.train.pictures[:64])))
+        std, mean = torch.std_mean(latents, (0, 2, 3))
+        last = self.encoder.quant_conv
+        last.weight.div_(std[:, None, None, None])
+        last.bias.sub_(mean).div_(std)
 
     @torch.no_grad()
     def seen(self, pictures: np.ndarray) -> torch.Tensor:
