@@ -88,7 +88,9 @@ class PictureTokenTraining:
         self.mean, self.std = mean_and_std(AutoProcessor.from_pretrained(tower))
         self.decoder = Decoder(self.encoder.config.latent_channels, self.tower.config.hidden_size)
         self.codebook = Codebook(self.codes)
-        self._begin()
+        for layer in self.encoder.modules():  # as transformers draws them, pictures differ in the latents by hundredths
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
         self.module = nn.ModuleDict({"encoder": self.encoder, "codebook": self.codebook, "decoder": self.decoder})
 
     def parameters(self) -> list[nn.Parameter]:
@@ -96,8 +98,10 @@ class PictureTokenTraining:
         return [parameter for parameter in self.module.parameters() if parameter is not self.codes]
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, progress: float) -> torch.Tensor:
-        rounded = progress >= UNROUNDED
-        losses, found, latents = self.losses(shifted(self.train.pictures[indices], rng), rounded=rounded)
+        rounded, pictures = progress >= UNROUNDED, shifted(self.train.pictures[indices], rng)
+        if progress == 0:
+            self._spread(pictures)
+        losses, found, latents = self.losses(pictures, rounded=rounded)
         self.codebook.follow(self.codes, found, latents.detach(), rng)
         decoded = losses["pixels"] + losses["sight"]
         return decoded + COMMITMENT * losses["commitment"] if rounded else decoded
@@ -122,19 +126,6 @@ class PictureTokenTraining:
         return losses, found, latents.permute(0, 2, 3, 1).flatten(0, 2)
 
     @torch.no_grad()
-    def _begin(self) -> None:
-        """Convolutions as torch draws them, and latents of mean 0 and variance 1 over some pictures: as transformers draws
-        the weights, pictures differ in the latents by hundredths, and neither decoder nor codes learn to tell them apart."""
-        for layer in self.encoder.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.reset_parameters()
-        latents = self.encoder.quant_conv(self.encoder.encoder(self.anatomy.pixels(self.train.pictures[:64])))
-        std, mean = torch.std_mean(latents, (0, 2, 3))
-        last = self.encoder.quant_conv
-        last.weight.div_(std[:, None, None, None])
-        last.bias.sub_(mean).div_(std)
-
-    @torch.no_grad()
     def seen(self, pictures: np.ndarray) -> torch.Tensor:
         """(n, 36, W) states of the tower, each of mean 0 and variance 1."""
         with autocast():
@@ -152,3 +143,12 @@ class PictureTokenTraining:
         figures["codes_used"] = len(share) / len(self.codes)
         figures["perplexity"] = float((-(share * share.log()).sum()).exp())
         return {name: round(value, 4) for name, value in figures.items()}
+
+    @torch.no_grad()
+    def _spread(self, pictures: np.ndarray) -> None:
+        """Give the latents of these pictures mean 0 and variance 1, so that the first codes lie apart."""
+        latents = self.encoder.quant_conv(self.encoder.encoder(self.anatomy.pixels(pictures)))
+        std, mean = torch.std_mean(latents, (0, 2, 3))
+        last = self.encoder.quant_conv
+        last.weight.div_(std[:, None, None, None])
+        last.bias.sub_(mean).div_(std)
