@@ -5,18 +5,24 @@ pictures become tokens, how the language model is run over both. `language_model
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import PaliGemmaForConditionalGeneration, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    ChameleonForConditionalGeneration,
+    PaliGemmaForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 
 from analysis.demo.architectures import IMAGE_TOKENS, PATCHES
 from analysis.demo.contrastive import mean_and_std, pixel_values
 from analysis.demo.qwen_vision import patchify, vision_tokens
 
 _BLOCK_SIDE = int(IMAGE_TOKENS**0.5)
+PICTURE_WEIGHT = 0.2  # of a picture's token in the loss: it has 36, an answer about 12
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,20 @@ class Batch:
 
 class Anatomy(Protocol):
     """vision: what the names of the parameters of the parts that read pictures begin with; projector: what the names of those
-    that hand pictures to the language model hold."""
+    that hand pictures to the language model hold, None where nothing stands between; language: the language model without
+    its head. weights: of every token in the loss, where pictures are predicted as well as words; None where they are not.
+    """
 
     turns: Turns
     vision: tuple[str, ...]
-    projector: str
+    projector: str | None
+    language: nn.Module
+    weights: torch.Tensor | None
+
+    def read(self, batch: Batch, pictures: np.ndarray) -> Batch:
+        """The batch as it is read: where pictures are words of the language model, these stand in their place, and where
+        a label stands for a picture's token."""
+        ...
 
     def hidden(self, batch: Batch, pictures: np.ndarray) -> torch.Tensor:
         """(B, L, D) states behind the final norm. pictures: (n, SIDE, SIDE, 3) uint8, those of the batch."""
@@ -76,10 +91,14 @@ class QwenAnatomy:
     )
     vision = ("model.visual.",)
     projector = "merger"
+    weights = None
 
     def __init__(self, model: Any, processor: Any):
-        self.model = model
+        self.model, self.language = model, model.model.language_model
         self.mean, self.std = mean_and_std(processor)
+
+    def read(self, batch: Batch, pictures: np.ndarray) -> Batch:
+        return batch
 
     def picture_tokens(self, pictures: np.ndarray) -> torch.Tensor:
         """(n, 9, D)"""
@@ -131,10 +150,14 @@ class PaliGemmaAnatomy:
     )
     vision = ("model.vision_tower.", "model.multi_modal_projector.")
     projector = "multi_modal_projector"
+    weights = None
 
     def __init__(self, model: PaliGemmaForConditionalGeneration, processor: Any):
-        self.model = model
+        self.model, self.language = model, model.model.language_model
         self.mean, self.std = mean_and_std(processor)
+
+    def read(self, batch: Batch, pictures: np.ndarray) -> Batch:
+        return batch
 
     def hidden(self, batch: Batch, pictures: np.ndarray) -> torch.Tensor:
         suffix = torch.arange(batch.tokens.shape[1]) >= batch.prefix[:, None]
@@ -149,9 +172,59 @@ class PaliGemmaAnatomy:
         return cap * torch.tanh(self.model.lm_head(hidden) / cap)
 
 
+class ChameleonAnatomy:
+    """Chameleon: a picture is 36 words of the language model's own vocabulary, which a frozen encoder finds, read and
+    predicted from left to right like all others."""
+
+    turns = Turns(
+        before="<s>",
+        picture=f"<racm3:break>{'<image>' * PATCHES}<eoss>",
+        image_token="<image>",
+        asked="<reserved08706>",
+        closed="<reserved08706>",
+        end="</s>",
+    )
+    vision = ("model.vqmodel.",)
+    projector = None
+
+    def __init__(self, model: ChameleonForConditionalGeneration, processor: Any):
+        self.model: Any = model
+        inner = self.model.model
+        self.language = nn.ModuleDict({"embed_tokens": inner.embed_tokens, "layers": inner.layers, "norm": inner.norm})
+        self.weights = torch.ones(model.config.vocab_size)
+        self.weights[inner.vocabulary_mapping.image_tokens] = PICTURE_WEIGHT
+        self._processor = processor
+
+    def pixels(self, pictures: np.ndarray) -> torch.Tensor:
+        """(n, SIDE, SIDE, 3) uint8 -> (n, 3, SIDE / 2, SIDE / 2) float32 by the processor itself: it scales them down."""
+        loose = list(torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2))
+        return self._processor.image_processor(images=loose, return_tensors="pt")["pixel_values"]
+
+    def read(self, batch: Batch, pictures: np.ndarray) -> Batch:
+        placeholder = self.model.config.image_token_id
+        slots, wanted = batch.tokens == placeholder, batch.labels == placeholder
+        if not slots.any():
+            return batch
+        with torch.no_grad():
+            found = self.model.get_image_tokens(self.pixels(pictures)).long()
+        per_row = torch.zeros_like(batch.tokens).masked_scatter(slots, found)
+        return replace(
+            batch,
+            tokens=torch.where(slots, per_row, batch.tokens),
+            labels=torch.where(wanted, per_row, batch.labels),
+        )
+
+    def hidden(self, batch: Batch, pictures: np.ndarray) -> torch.Tensor:
+        tokens = self.read(batch, pictures).tokens
+        return self.model.model(input_ids=tokens, use_cache=False).last_hidden_state
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.model.lm_head(hidden)
+
+
 def anatomy_of(model: Any, processor: Any) -> Anatomy:
-    kind: Any = PaliGemmaAnatomy if isinstance(model, PaliGemmaForConditionalGeneration) else QwenAnatomy
-    return kind(model, processor)
+    kinds: dict[str, Any] = {"paligemma": PaliGemmaAnatomy, "chameleon": ChameleonAnatomy}
+    return kinds.get(model.config.model_type, QwenAnatomy)(model, processor)
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

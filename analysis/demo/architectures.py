@@ -9,11 +9,15 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.normalizers import Replace
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    ChameleonConfig,
+    ChameleonForConditionalGeneration,
+    ChameleonImageProcessor,
+    ChameleonProcessor,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -23,6 +27,7 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
     Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -55,10 +60,11 @@ INSTRUCTIONS = {
 }
 DESCRIBE = "Describe the image."
 PATCH, MERGE = 16, 2
-PATCHES = (SIDE // PATCH) ** 2  # 36, each an image token of PaliGemma
+PATCHES = (SIDE // PATCH) ** 2  # 36, each an image token of PaliGemma and of Chameleon
 IMAGE_TOKENS = PATCHES // MERGE**2  # 9, of Qwen
 CLIP_TOKENS = 40  # positions of the text tower
 SIGLIP_TOKENS = 24  # longer than any caption
+CODES = 512  # words that Chameleon has for a piece of a picture
 
 # The real Qwen2-VL template without its default system turn: 20 more tokens a sequence would cost a third of the time.
 CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
@@ -73,6 +79,7 @@ CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 _QWEN_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _QWEN_WIDTH, _QWEN_HEADS = 192, 4
 _VOCABULARY_SIZE = 900
+_CHAMELEON_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>", "<racm3:break>", "<eoss>", "<reserved08706>")
 _GEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
 
 
@@ -245,12 +252,46 @@ def build_paligemma2(captions: Iterable[str]) -> tuple[PaliGemmaForConditionalGe
     return PaliGemmaForConditionalGeneration(config), processor
 
 
+def build_chameleon(captions: Iterable[str]) -> tuple[ChameleonForConditionalGeneration, ChameleonProcessor]:
+    """2.6 M parameters: a language model of the sizes of `build_qwen2_vl` whose vocabulary has 512 words for pieces of
+    pictures, and the encoder that finds 36 of them in a picture. It reads pictures at half their side: at the full one its
+    convolutions cost five times as much, and a piece of 8 pixels is then 16 of the picture, as everywhere here."""
+    tokenizer = _chameleon_tokenizer(captions)
+    side = SIDE // 2
+    config = ChameleonConfig(
+        hidden_size=_QWEN_WIDTH,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=_QWEN_HEADS,
+        num_key_value_heads=2,
+        vocab_size=len(tokenizer),
+        vocabulary_map=tokenizer.get_vocab(),
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        vq_config={
+            "resolution": side,
+            "base_channels": 32,
+            "channel_multiplier": [1, 2, 2, 3],  # three halvings: 48 pixels become 6 x 6 pieces
+            "num_res_blocks": 1,
+            "latent_channels": 64,
+            "embed_dim": 16,
+            "num_embeddings": CODES,
+        },
+    )
+    pictures = ChameleonImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor = ChameleonProcessor(image_processor=pictures, tokenizer=tokenizer, image_seq_length=PATCHES)
+    return ChameleonForConditionalGeneration(config), processor
+
+
 ARCHITECTURES: dict[str, Callable[[Iterable[str]], tuple[Any, Any]]] = {
     "clip-mini": build_clip,
     "siglip2-mini": build_siglip2,
     "qwen2-vl-mini": build_qwen2_vl,
     "qwen3-vl-mini": build_qwen3_vl,
     "paligemma2-mini": build_paligemma2,
+    "chameleon-mini": build_chameleon,
 }
 
 
@@ -311,6 +352,34 @@ def _qwen_tokenizer(captions: Iterable[str]) -> Qwen2Tokenizer:
         vocab_size=_VOCABULARY_SIZE,
         new_special_tokens=[token for token in _QWEN_SPECIAL if token != "<|im_end|>"],
         show_progress=False,
+    )
+
+
+def _chameleon_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Bytes and pieces of captions, the special tokens of the real one, and a token for each code of a picture, whose name
+    spells its number in letters."""
+    backend = Tokenizer(BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = BpeTrainer(vocab_size=_VOCABULARY_SIZE, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(_training_text(captions), trainer)
+    special = [AddedToken(token, special=True, normalized=False) for token in _CHAMELEON_SPECIAL]
+    backend.add_special_tokens(special)
+    digits = str.maketrans("0123456789", "ABCDEFGHIJ")
+    backend.add_tokens([f"IMGIMG{str(code).translate(digits)}Z" for code in range(CODES)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        sep_token="<reserved08706>",
+        padding_side="left",
+        extra_special_tokens={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"},
     )
 
 

@@ -22,11 +22,14 @@ from analysis.demo.contrastive import ContrastiveTraining
 from analysis.demo.evaluate import pooled_recall
 from analysis.demo.language_model import MATCH, STAGES, LanguageTraining, MatchTraining, VisionTraining
 from analysis.demo.loop import Stage, StageLog, train_stage
+from analysis.demo.picture_tokens import PictureTokenTraining
 from analysis.errors import AnalysisError
+from analysis.models.families import at_path, family_of
 from analysis.models.specs import ROOT, find_spec
 
-TOWER_OF = {"paligemma2-mini": "siglip2-mini"}  # whose trained vision tower a model begins with
-START_OF = {"qwen2-vl-contrastive-mini": "qwen2-vl-mini"}  # whose trained weights it begins with
+# Whose trained vision tower a model begins with, or whose sight the tokens of its pictures must keep.
+TOWER_OF = {"paligemma2-mini": "siglip2-mini", "chameleon-mini": "siglip2-mini"}
+START_OF = {"qwen2-vl-contrastive-mini": "qwen2-vl-mini"}  # whose trained weights a model begins with
 DATA_SEED = 0  # all training seeds see the same pictures: their spread is the training's, not the data's
 SHIPPED_SEED = 0
 
@@ -88,9 +91,8 @@ def build_backbone(
         model, processor = read_again(_finished(run_dir, START_OF[name]))
     else:
         model, processor = ARCHITECTURES[name](splits.train.captions_flat())
-    plan, figures = _PLANS[name](name, model, processor, splits)
-    if name in TOWER_OF:
-        take_tower(model, _finished(run_dir, TOWER_OF[name]))
+    tower = _finished(run_dir, TOWER_OF[name]) if name in TOWER_OF else None
+    plan, figures = _PLANS[name](name, model, processor, splits, tower)
     stages = [size.scaled(work.stage) for work in plan]
     if (earlier := _earlier_log(run_dir, stages)) is not None:
         return earlier
@@ -119,36 +121,39 @@ def build_backbone(
 Plan = tuple[list[Work], Callable[[Path], dict[str, Any]]]
 
 
-def _contrastive(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
+def _contrastive(_: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
     training, val, test = (ContrastiveTraining(model, processor, split) for split in splits)
     work = Work(training.stage, model, training.parameters(), training.batch_loss, val.measure)
     return [work], lambda saved: test.measure()
 
 
-def _language_model(name: str, model: Any, processor: Any, splits: Splits) -> Plan:
+def _language_model(name: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
     """The stages of a multimodal language model. The vision stage leaves the language model as it was drawn and the text
     stage the vision tower, so each is saved without the other's half and the two may run in either order."""
     stages = STAGES[name]
     plan = []
     if stages.vision is not None:
-        vision = VisionTraining(model, processor, splits.train, splits.val)
-        parameters = list(vision.module.parameters())
-        plan.append(Work(stages.vision, vision.module, parameters, vision.batch_loss, vision.measure))
+        if tower is None:
+            vision: Any = VisionTraining(model, processor, splits.train, splits.val)
+        else:
+            vision = PictureTokenTraining(model, processor, splits.train, splits.val, tower)
+        plan.append(Work(stages.vision, vision.module, vision.parameters(), vision.batch_loss, vision.measure))
+    elif tower is not None:
+        take_tower(model, tower)
     training, val, test = (LanguageTraining(model, processor, split) for split in splits)
-    text_module = nn.ModuleDict({"language": model.model.language_model, "head": model.lm_head})
+    text_module = nn.ModuleDict({"language": training.anatomy.language, "head": model.lm_head})
     causal = partial(val.held_out, causal=True)
-    plan += [
-        Work(stages.text, text_module, training.parameters("text"), training.text_loss, causal),
-        Work(stages.align, model, training.parameters("align"), training.align_loss, causal),
-        Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out),
-    ]
+    plan.append(Work(stages.text, text_module, training.parameters("text"), training.text_loss, causal))
+    if stages.align is not None:
+        plan.append(Work(stages.align, model, training.parameters("align"), training.align_loss, causal))
+    plan.append(Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out))
     return plan, lambda saved: {
         "held_out": test.held_out(limit=len(splits.test)),
         "mean_pooled": pooled_recall(saved, splits.test),
     }
 
 
-def _matched(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
+def _matched(_: str, model: Any, processor: Any, splits: Splits, __: Path | None) -> Plan:
     """One more stage of a finished language model. Its figures say what became of its captions, too."""
     training, val = (MatchTraining(model, processor, split) for split in (splits.train, splits.val))
     test = LanguageTraining(model, processor, splits.test)
@@ -159,7 +164,7 @@ def _matched(_: str, model: Any, processor: Any, splits: Splits) -> Plan:
     }
 
 
-_PLANS: dict[str, Callable[[str, Any, Any, Splits], Plan]] = {
+_PLANS: dict[str, Callable[[str, Any, Any, Splits, Path | None], Plan]] = {
     "clip-mini": _contrastive,
     "siglip2-mini": _contrastive,
     "qwen2-vl-contrastive-mini": _matched,
@@ -210,11 +215,16 @@ def _save_model(
     stages: Sequence[tuple[Stage, StageLog]],
     figures: Callable[[Path], dict[str, Any]],
 ) -> dict[str, Any]:
-    """<run_dir>/model: weights in bfloat16, tokenizer, processor and training.json; written beside and renamed."""
+    """<run_dir>/model: weights in bfloat16 (an encoder of codes in float32), tokenizer, processor and training.json; written
+    beside and renamed."""
     part, target = run_dir / "model.part", run_dir / "model"
     shutil.rmtree(part, ignore_errors=True)
     half = copy.deepcopy(model)
     nn.Module.to(half, torch.bfloat16)
+    if exact := family_of(model.config.model_type, run_dir.name).keep_float32:  # rounded, it would find other codes
+        nn.Module.to(at_path(half.model, exact), torch.float32).load_state_dict(
+            at_path(model.model, exact).state_dict()
+        )
     half.save_pretrained(part)
     processor.save_pretrained(part)
     model.eval()

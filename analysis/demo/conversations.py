@@ -48,8 +48,8 @@ class Conversations:
             tokenizer, parts
         )
         self.instructions = {modality: encoded(tokenizer, sentences) for modality, sentences in INSTRUCTIONS.items()}
-        (token,) = encoded(tokenizer, [turns.image_token])[0]
-        self.image_start = len(self.before) + self.image.index(token)
+        (self.image_token,) = encoded(tokenizer, [turns.image_token])[0]
+        self.image_start = len(self.before) + self.image.index(self.image_token)
 
     def batch(
         self,
@@ -58,10 +58,12 @@ class Conversations:
         rng: np.random.Generator,
         *,
         predict_user_text: bool = False,
+        predict_pictures: bool = False,
         causal: bool = False,
     ) -> Batch:
         """One conversation a sample. predict_user_text: the loss also covers what the user wrote, not the answer only
-        (the way a language model learns from plain text). causal: no architecture reads the prompt in both directions."""
+        (the way a language model learns from plain text); predict_pictures: also the tokens of pictures. causal: no
+        architecture reads the prompt in both directions."""
         kinds = list(kinds)
         rows = [self._conversation(int(i), kind, rng) for i, kind in zip(indices, kinds, strict=True)]
         has_image = np.array([kind in WITH_IMAGE for kind in kinds])
@@ -73,6 +75,8 @@ class Conversations:
             if predict_user_text:
                 start = len(self.before) + (len(self.image) if has_image[row] else 0) + len(self.after)
                 labels[row, start : len(user)] = tokens[row, start : len(user)]
+        if predict_pictures:
+            labels[tokens == self.image_token] = self.image_token
         prefix = [0 if causal else len(user) + len(self.closed) for user, _ in rows]
         return Batch(
             torch.from_numpy(tokens),

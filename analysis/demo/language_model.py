@@ -1,10 +1,12 @@
 """A multimodal language model of any architecture in `anatomy.py`, trained the way real ones are made.
 
 vision   the vision tower contrastively against bags of caption words; that text side is thrown away. paligemma2-mini has no
-         such stage: it begins with the trained tower of siglip2-mini, as the real one begins with SigLIP's
+         such stage: it begins with the trained tower of siglip2-mini, as the real one begins with SigLIP's. That of
+         chameleon-mini is in `picture_tokens.py`
 text     the language model alone, on captions, captions from shuffled words and one-word answers
-align    the projector alone, between two frozen halves: captioning and naming
-joint    everything: next-token prediction of captions and one-word answers
+align    the projector alone, between two frozen halves: captioning and naming. Chameleon has no projector
+joint    everything: next-token prediction of captions and one-word answers; of Chameleon everything but the encoder, which
+         stays frozen as the real one's, and of pictures as well
 match    qwen2-vl-contrastive-mini only, which begins with the finished qwen2-vl-mini: everything, with the loss of clip-mini on
          the mean over a prompt's tokens, as embedding models are made of captioning ones
 
@@ -41,11 +43,11 @@ from analysis.demo.loop import Stage, autocast
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of one model; `vision` is None where the tower comes trained."""
+    """The stages of one model; `vision` is None where the tower comes trained, `align` where there is no projector."""
 
     vision: Stage | None
     text: Stage
-    align: Stage
+    align: Stage | None
     joint: Stage
 
     def named(self, prefix: str, *, vision: bool = True) -> Stages:
@@ -67,6 +69,12 @@ STAGES = {
     "qwen2-vl-mini": QWEN2,
     "qwen3-vl-mini": QWEN2.named("qwen3"),
     "paligemma2-mini": QWEN2.named("paligemma", vision=False),
+    "chameleon-mini": Stages(
+        vision=Stage("chameleon-pictures", steps=800, batch_size=48, rate=2e-3, warmup=40, floor=0.05),
+        text=replace(QWEN2.text, name="chameleon-text"),
+        align=None,
+        joint=replace(QWEN2.joint, name="chameleon-joint", steps=1500),
+    ),
 }
 MATCH = Stage("qwen-match", steps=300, batch_size=48, rate=5e-4, warmup=30)
 
@@ -111,6 +119,9 @@ class VisionTraining:
         self.short, self.truth = short.input_ids, torch.from_numpy(truth_table(train))
         self.test_captions = caption_tokens(processor.tokenizer, test)
 
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
         with autocast():
             tokens = self.anatomy.picture_tokens(pictures)
@@ -143,12 +154,14 @@ class LanguageTraining:
         self.easy = np.array([i for i, scene in enumerate(split.scenes) if len(scene.objects) == 1])
 
     def parameters(self, part: str) -> list[nn.Parameter]:
-        """text: all but what reads pictures; align: what hands them over; joint: everything."""
+        """text: all but what reads pictures; align: what hands them over; joint: everything, or as text where pictures come
+        as words."""
         named = list(self.model.named_parameters())
-        if part == "text":
+        projector = self.anatomy.projector
+        if part == "text" or (part == "joint" and projector is None):
             return [parameter for name, parameter in named if not name.startswith(self.anatomy.vision)]
         if part == "align":
-            return [parameter for name, parameter in named if self.anatomy.projector in name]
+            return [parameter for name, parameter in named if projector is not None and projector in name]
         return [parameter for _, parameter in named]
 
     def text_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
@@ -163,12 +176,15 @@ class LanguageTraining:
 
     def joint_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
         kinds = rng.choice(KINDS, size=len(indices), p=JOINT_MIX)
-        return self._loss(self.conversations.batch(indices, kinds, rng))
+        predict_pictures = self.anatomy.weights is not None
+        return self._loss(self.conversations.batch(indices, kinds, rng, predict_pictures=predict_pictures))
 
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
+        pictures = self.split.pictures[batch.pictures]
         with autocast():
-            hidden = self.anatomy.hidden(batch, self.split.pictures[batch.pictures])
+            batch = self.anatomy.read(batch, pictures)
+            hidden = self.anatomy.hidden(batch, pictures)
             labels = batch.labels[:, 1:]
             carries = labels != IGNORED
             logits = self.anatomy.logits(hidden[:, :-1][carries])
@@ -176,7 +192,7 @@ class LanguageTraining:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         logits, labels = self.predict(batch)
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, self.anatomy.weights)
 
     @torch.no_grad()
     def held_out(self, *, limit: int = 300, seed: int = 0, causal: bool = False) -> dict[str, Any]:

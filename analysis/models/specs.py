@@ -295,6 +295,16 @@ BACKBONES: dict[str, BackboneSpec] = {
             sae_width=None,
             demo=True,
         ),
+        _row(
+            "chameleon-mini",
+            "assets/demo/chameleon-mini",
+            "Chameleon-mini (demo)",
+            model_type="chameleon",
+            dtype="float32",
+            width=192,
+            sae_width=None,
+            demo=True,
+        ),
     )
 }
 

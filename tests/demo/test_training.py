@@ -24,6 +24,7 @@ from analysis.demo.architectures import (
     ARCHITECTURES,
     DESCRIBE,
     INSTRUCTIONS,
+    build_chameleon,
     build_clip,
     build_paligemma2,
     build_qwen2_vl,
@@ -42,6 +43,7 @@ from analysis.demo.contrastive import (
 from analysis.demo.conversations import IGNORED, KINDS, WITH_IMAGE
 from analysis.demo.language_model import STAGES, LanguageTraining, MatchTraining
 from analysis.demo.loop import Stage, batch_indices, train_stage
+from analysis.demo.picture_tokens import Codebook
 from analysis.demo.qwen_vision import patchify, repeat_frames, vision_tokens
 from analysis.errors import AnalysisError
 from analysis.models.backbones import load_backbone
@@ -65,6 +67,7 @@ LANGUAGE_MODELS = {
     "qwen2-vl-mini": build_qwen2_vl,
     "qwen3-vl-mini": build_qwen3_vl,
     "paligemma2-mini": build_paligemma2,
+    "chameleon-mini": build_chameleon,
 }
 
 
@@ -237,6 +240,9 @@ def test_the_loss_equals_that_of_the_ordinary_forward(drawn, splits):
         suffix = torch.arange(batch.tokens.shape[1]) >= batch.prefix[:, None]
         pixels = processor.image_processor(images=[Image.fromarray(shown[0])], return_tensors="pt")["pixel_values"]
         inputs = {"pixel_values": pixels, "token_type_ids": suffix.long()}
+    elif model.config.model_type == "chameleon":
+        pixels = processor.image_processor(images=[Image.fromarray(shown[0])], return_tensors="pt")["pixel_values"]
+        inputs = {"pixel_values": pixels}
     else:
         kinds = (batch.tokens == model.config.image_token_id).int()
         grid = torch.tensor([[1, 6, 6]])
@@ -247,6 +253,8 @@ def test_the_loss_equals_that_of_the_ordinary_forward(drawn, splits):
     with torch.no_grad():
         expected = model(input_ids=batch.tokens, labels=batch.labels, **inputs).loss
         logits, labels = training.predict(batch)
+    if model.config.model_type == "chameleon":  # the ordinary forward never answers with a picture
+        logits[:, model.model.vocabulary_mapping.image_tokens] = torch.finfo(logits.dtype).min
     found = torch.nn.functional.cross_entropy(logits, labels)
     assert float(found) == pytest.approx(float(expected), abs=0.02)  # bfloat16 autocast against float32
 
@@ -258,11 +266,56 @@ def test_each_stage_trains_its_own_parameters(drawn, splits):
     def trained(part):
         return {names[id(parameter)] for parameter in training.parameters(part)}
 
-    assert trained("text") == {name for name in names.values() if "language_model" in name}
-    assert trained("align")
-    assert all(("merger" in name) or ("projector" in name) for name in trained("align"))
-    assert trained("joint") == set(names.values())
+    pictures = {
+        name
+        for name in names.values()
+        if any(part in name for part in ("visual", "vision_tower", "projector", "vqmodel"))
+    }
+    assert trained("text") == set(names.values()) - pictures
+    if drawn[0].config.model_type == "chameleon":  # pictures come as words, which a frozen encoder finds
+        assert not trained("align")
+        assert trained("joint") == trained("text")
+    else:
+        assert trained("align")
+        assert all(("merger" in name) or ("projector" in name) for name in trained("align"))
+        assert trained("joint") == set(names.values())
     assert not trained("text") & trained("align")
+
+
+def test_chameleon_reads_and_predicts_the_codes_of_the_ordinary_path(splits):
+    torch.manual_seed(0)
+    model, processor = build_chameleon(splits.train.captions_flat())
+    training = LanguageTraining(model, processor, splits.test)
+    batch = training.conversations.batch(
+        np.array([0, 1, 2]), ["describe", "name_text", "name_both"], np.random.default_rng(0), predict_pictures=True
+    )
+    read = training.anatomy.read(batch, splits.test.pictures[batch.pictures])
+    shown = [Image.fromarray(splits.test.pictures[i]) for i in batch.pictures]
+    pixels = processor.image_processor(images=shown, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = model.get_image_tokens(pixels).long()
+    slots = batch.tokens == model.config.image_token_id
+    assert slots.sum(1).tolist() == [36, 0, 36]
+    assert torch.equal(read.tokens[slots], expected.flatten())
+    assert torch.equal(read.labels[slots], expected.flatten())
+    assert torch.equal(read.tokens[~slots], batch.tokens[~slots])
+    answers = training.conversations.batch(np.array([0]), ["describe"], np.random.default_rng(0))
+    assert bool((answers.labels[:, : 2 + 36] == IGNORED).all())
+
+
+def test_codes_come_into_use_wherever_they_began():
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    codes = torch.nn.Parameter(
+        torch.randn(32, 4, generator=generator) + 20, requires_grad=False
+    )  # far from all latents
+    codebook, used = Codebook(codes), []
+    for _ in range(60):
+        latents = torch.randn(256, 4, generator=generator)
+        found = torch.cdist(latents, codes).argmin(1)
+        used.append(len(found.unique()))
+        codebook.follow(codes, found, latents, rng)
+    assert used[0] < 8
+    assert used[-1] >= 30
 
 
 def test_paligemma_begins_with_the_tower_of_the_trained_siglip(splits):
@@ -394,12 +447,12 @@ def test_a_backbone_that_does_not_exist_is_named_with_those_that_do(splits, tmp_
 def test_what_is_saved_is_read_by_the_ordinary_loaders(name, splits, tmp_path):
     log = build_backbone(name, splits, tmp_path / name, seed=1, size=SIZE, progress=False)
     processor = AutoProcessor.from_pretrained(tmp_path / name / "model")
-    model = AutoModel.from_pretrained(tmp_path / name / "model").eval()
+    model = AutoModel.from_pretrained(tmp_path / name / "model", dtype=torch.float32).eval()
     picture = Image.new("RGB", (300, 200), "red")
     dual = name not in LANGUAGE_MODELS
     if dual:
         inputs = processor(text=["A dog."], images=[picture], padding="max_length", return_tensors="pt")
-    elif name == "paligemma2-mini":
+    elif name in ("paligemma2-mini", "chameleon-mini"):
         inputs = processor(text=["<image>" + INSTRUCTIONS["image"][0]], images=[picture], return_tensors="pt")
         inputs.pop("labels", None)
     else:

@@ -28,6 +28,7 @@ def test_the_six_models_of_the_paper_and_the_demo_are_there():
         "qwen2-vl-mini",
         "qwen3-vl-mini",
         "paligemma2-mini",
+        "chameleon-mini",
     ]
 
 
