@@ -71,13 +71,17 @@ def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
             st.metric(safe.words(label), value)
             st.badge(verdict.word, color=verdicts.COLORS[verdict.word], help=f"{verdict.why} Paper: {verdict.paper}")  # type: ignore[arg-type]
             # wraps on a narrow screen, where a metric's own second line is cut; a number keeps its sign of percent
-            st.caption(safe.words(others).replace(" %", "\N{NO-BREAK SPACE}%"))
+            st.caption(safe.unbroken(safe.words(others)))
 
 
 def text_dominates(stores: list[Store], names: list[str]) -> None:
     words, picture = _section("1", "Does text dominate?")
     with words:
-        st.markdown(sentences.text_sentence(safe.every(names), [caching.modality_shares(store) for store in stores]))
+        st.markdown(
+            safe.unbroken(
+                sentences.text_sentence(safe.every(names), [caching.modality_shares(store) for store in stores])
+            )
+        )
         sentence = sentences.text_sentence(names, [caching.modality_shares(store) for store in stores])
         st.caption(f"{scores.SCORES['modality_score'].help} Text: from {TEXT_FROM:g} on.")
         state.check_choice(state.WEIGHTING, ["concepts", "energy"], default="concepts", what="a weighting")
@@ -91,7 +95,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
             titles = [concept_cards.title(store, concept) for concept, _, _ in shares.outstanding]
             left_out.append(sentences.left_out(safe.words(name), shares, titles))
         st.caption(" ".join(filter(None, left_out)))
-        st.markdown(_text_verdict(stores).line)
+        st.markdown(safe.unbroken(_text_verdict(stores).line))
     with picture:
 
         def draw() -> go.Figure:
@@ -113,10 +117,14 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
     curves = [Curve(n, *share, style) for n, share, style in zip(names, shares, backbone_styles(names), strict=True)]
     with words:
         readouts = [figures.energy_readout(curve.y) for curve in curves]
-        st.markdown(sentences.energy_sentence(safe.every(names), readouts, [store.n_concepts for store in stores]))
+        st.markdown(
+            safe.unbroken(
+                sentences.energy_sentence(safe.every(names), readouts, [store.n_concepts for store in stores])
+            )
+        )
         sentence = sentences.energy_sentence(names, readouts, [store.n_concepts for store in stores])
         st.caption(scores.SCORES["energy"].help)
-        st.markdown(_energy_verdict(stores).line)
+        st.markdown(safe.unbroken(_energy_verdict(stores).line))
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
         draw = partial(figures.cumulative_energy, curves, relative=relative, data=layout.data_of(stores))
@@ -136,7 +144,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
             share = pickers.share()
             reduction = pickers.reduction()
         overlaps = [caching.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores]
-        st.markdown(sentences.overlap_sentence(safe.every(names), overlaps, share))
+        st.markdown(safe.unbroken(sentences.overlap_sentence(safe.every(names), overlaps, share)))
         sentence = sentences.overlap_sentence(names, overlaps, share)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
         asked = [
@@ -146,7 +154,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
             [one for one, _ in asked], [store.contrastive for _, store in asked], [store.n_concepts for _, store in asked],
             share, published("table1"),
         )  # fmt: skip
-        st.markdown(judged.line)
+        st.markdown(safe.unbroken(judged.line))
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
         for name, found in zip(names, overlaps, strict=True)
@@ -186,8 +194,8 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             for s, name in zip(stores, names, strict=True)
             if (table := caching.results(s, task)) is not None
         }
-        st.markdown(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE))
-        st.markdown(_removal_verdict(stores, task).line)
+        st.markdown(safe.unbroken(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE)))
+        st.markdown(safe.unbroken(_removal_verdict(stores, task).line))
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
             st.caption(f"{safe.words(name)} has no results for {task}.")

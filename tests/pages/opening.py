@@ -36,7 +36,8 @@ def open_page(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch, **params:
 def words(app: AppTest) -> str:
     """Everything a visitor can read, as one text."""
     kinds = ("title", "subheader", "markdown", "caption", "warning", "error", "info", "success", "code")
-    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
+    read = "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
+    return read.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def sentences(app: AppTest) -> list[str]:

@@ -33,6 +33,11 @@ def sentence(text: object, limit: int = 1200) -> str:
     )
 
 
+def unbroken(line: str) -> str:
+    """A sentence in which a number keeps its sign of percent on its line."""
+    return line.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _escape(line: str) -> str:
     return _MARKDOWN.sub(r"\\\1", _unlinked(line))
 
