@@ -27,9 +27,9 @@ def test_every_kind_of_step_back_and_forth(browser: playwright.Browser, app: str
             step()
             found = shown(page)
             seen[address(page)] = found
-        assert len(seen) >= 12, "the steps lead to different places"
+        assert len(seen) >= 9, "the steps lead to different places"
         wrong, met = [], set()
-        for way, most in ((page.go_back, 40), (page.go_forward, 3)):  # each costs a second of processor time
+        for way, most in ((page.go_back, 40), (page.go_forward, 2)):  # each costs a second of processor time
             for _ in range(most):
                 way()
                 found, here = shown(page), address(page)
@@ -44,7 +44,7 @@ def test_every_kind_of_step_back_and_forth(browser: playwright.Browser, app: str
 
 
 def steps(page: Any) -> list[Any]:
-    """What a visitor does, one thing at a time: search, view, order, page, neighbour, method, task, tab and query."""
+    """What a visitor does, one thing at a time: search, view, page, neighbour, method, tab and query."""
 
     def choose(label: str, option: str) -> Any:
         def go() -> None:
@@ -69,11 +69,10 @@ def steps(page: Any) -> list[Any]:
         return go
 
     return [
-        find("dog"), press("map", "radio"), choose("Sort by", "attribution"),
+        find("dog"), press("map", "radio"),
         link("Concept"), press("Next"),
-        link("Retrieval lab"), choose("Method", "ReAlign"), choose("Task", "t2i"), press("Query by query", "tab"),
-        press("Next"),
-        link("Live query"), choose("Method", "Centring"), press("Another"),
+        link("Retrieval lab"), choose("Method", "ReAlign"), press("Query by query", "tab"), press("Next"),
+        link("Live query"), press("Another"),
     ]  # fmt: skip
 
 

@@ -16,11 +16,12 @@ from tests.synthetic_store import make_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
-BY_HAND = {"overview": "modality", "live_query": "live-lists"}  # a figure and ranked lists
+BY_HAND = {"concept": "concept"}
 BY_SCRIPT = {  # the other pages: what a press of their pins does is the same in any browser
-    "concepts": "concepts", "concept": "concept", "retrieval_lab": "recall", "bridges": "bridge", "compare": "pair",
-    "stores": "stores",
+    "overview": "modality", "concepts": "concepts", "retrieval_lab": "recall", "bridges": "bridge", "compare": "pair",
+    "live_query": "live-lists", "stores": "stores",
 }  # fmt: skip
+SHOWING = {"live_query": {"source": "data", "task": "i2t"}}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def in_deck(page: playwright.Page, script: str):  # type: ignore[no-untyped-def]
 
 
 def pin_by_script(name: str, button: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_page(name, cache, monkeypatch)
+    app = open_page(name, cache, monkeypatch, **SHOWING.get(name, {}))
     next(one for one in app.button if re.match(f"pin_.*{button}", str(one.key))).click().run()
     next(area for area in app.text_area if area.label == "Note").set_value(f"from {name}")
     app.button(key="pin_keep").click().run()
@@ -59,7 +60,7 @@ def pin_by_script(name: str, button: str, cache: Path, monkeypatch: pytest.Monke
 
 
 def pin_by_hand(name: str, button: str, page: playwright.Page, address: str) -> None:
-    open_view(page, address, name, "?source=data&task=i2t" if name == "live_query" else "")
+    open_view(page, address, name)
     page.locator(f"[class*='st-key-pin_'][class*='{button}'] button").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Note").fill(f"from {name}")

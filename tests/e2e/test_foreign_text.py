@@ -57,11 +57,10 @@ def test_no_request_leaves_and_no_link_leads_away(name: str, tab) -> None:
     path = "/" if name == "overview" else f"/{name}"
     every = dict.fromkeys(sorted(state.KNOWN - {state.STORE, state.STORES}), POISON)
     found = {"store": "qwen2-vl-mini", "source": "data", "concept": "0"}  # what leads to the texts of the store
-    for params in ({**every, **found}, {"text": POISON}) if name == "live_query" else ({**every, **found},):
-        tab.goto(f"{path}?{urlencode(params)}")
-        settle(tab)
-        tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL, polling=200)
-        quiet(tab)
+    tab.goto(f"{path}?{urlencode({**every, **found})}")
+    settle(tab)
+    tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL, polling=200)
+    quiet(tab)
     boxes = tab.locator("[data-testid=stTextInput] input:visible, textarea:visible")
     for slot in range(min(boxes.count(), 2)):
         box = boxes.nth(slot)
