@@ -5,10 +5,23 @@ from pathlib import Path
 
 import pytest
 from streamlit.components.v2 import manifest_scanner
+from streamlit.testing.v1 import local_script_runner
 
 # Every AppTest starts a runtime of its own, which reads the metadata of all installed packages in search of components:
 # more than the page itself takes. They do not change while the tests run.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+
+# An AppTest looks a thousand times a second whether its page is done, and takes the interpreter from the page each time.
+look = local_script_runner.require_widgets_deltas
+
+
+def wait_for_page(runner: local_script_runner.LocalScriptRunner, timeout: float = 3) -> None:
+    runner._script_thread.join(timeout)
+    if not runner.script_stopped():
+        look(runner, 0)  # says that the time is over
+
+
+local_script_runner.require_widgets_deltas = wait_for_page
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

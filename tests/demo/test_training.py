@@ -377,12 +377,18 @@ NAMES = tuple(ARCHITECTURES)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(splits, tmp_path_factory):
-    """Weights of every model after a run in one go. Each in a folder of its own, where no model finds the tower of another."""
+def finished(splits, tmp_path_factory):
+    """Every model after a run in one go. Each in a folder of its own, where no model finds the tower of another."""
     folder = tmp_path_factory.mktemp("whole")
     for name in NAMES:
         assert build_backbone(name, splits, folder / name / name, seed=1, size=SIZE, progress=False) is not None
-    return {name: weights(folder / name / name) for name in NAMES}
+    return {name: folder / name / name for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished):
+    """The weights of every model after a run in one go."""
+    return {name: weights(folder) for name, folder in finished.items()}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -444,7 +450,8 @@ def test_a_backbone_that_does_not_exist_is_named_with_those_that_do(splits, tmp_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_saved_is_read_by_the_ordinary_loaders(name, splits, tmp_path):
+def test_what_is_saved_is_read_by_the_ordinary_loaders(name, splits, finished, tmp_path):
+    shutil.copytree(finished[name], tmp_path / name)
     log = build_backbone(name, splits, tmp_path / name, seed=1, size=SIZE, progress=False)
     processor = AutoProcessor.from_pretrained(tmp_path / name / "model")
     model = AutoModel.from_pretrained(tmp_path / name / "model", dtype=torch.float32).eval()

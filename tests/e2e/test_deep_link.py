@@ -1,4 +1,4 @@
-"""A link from a colleague is the first thing that a fresh server sees; the browser's back button returns to the list."""
+"""A link from a colleague is the first thing that a fresh server sees; the browser's back button returns to what it showed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 
-from pages.components.shared.state import PAGES
 from tests.e2e.conftest import new_page, serving
 from tests.synthetic_store import make_store
 
 pytestmark = pytest.mark.browser
 SECONDS = 120_000  # milliseconds; a busy machine is slow, not wrong
-
-
-FIRST = {  # beside the concept below; "/" and the hidden page are the first of a server in test_main_job and test_findings
-    "retrieval_lab": "What helps retrieval?",  # one with controls that write the address
-}
 
 
 @pytest.fixture(scope="module")
@@ -31,28 +25,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh(cache: Path) -> Iterator[str]:
-    """Address of a server that nobody has visited yet, on a small store."""
+    """Address of a server that nobody has visited yet, on a small store. The first link of others: "/" in test_main_job, a
+    concept in test_sign_in, bridges in test_explorer, the hidden page in test_findings."""
     with serving(cache / "server.log", RETRIEVALLENS_CACHE=str(cache)) as address:
         yield address
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FIRST)
-def test_a_page_is_the_first_that_a_fresh_server_shows(fresh: str, browser: Any, name: str) -> None:
-    from playwright.sync_api import expect
-
-    with new_page(browser) as page:
-        page.goto(f"{fresh}/{name}?store=qwen2-vl-mini&stores=qwen2-vl-mini")
-        expect(page.get_by_role("heading", name=FIRST[name])).to_be_visible(timeout=SECONDS)
-        expect(page.get_by_role("link", name="Stores", exact=True)).to_be_visible(timeout=SECONDS)  # the router ran
-        assert page.get_by_text("Page not found").count() == 0
-        assert "qwen2-vl-mini" in page.url or not {"store", "stores"} & set(PAGES[name].params)
-
-
-def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, browser: Any, shots: Path) -> None:
+def test_deep_links_on_a_fresh_server_and_the_way_back(fresh: str, browser: Any, shots: Path) -> None:
     from playwright.sync_api import expect
 
     with new_page(browser, height=1000) as page:
+        # A page whose controls write the address is the first that the server shows.
+        page.goto(f"{fresh}/retrieval_lab?store=qwen2-vl-mini")
+        expect(page.get_by_role("heading", name="What helps retrieval?")).to_be_visible(timeout=SECONDS)
+        expect(page.get_by_role("link", name="Stores", exact=True)).to_be_visible(timeout=SECONDS)  # the router ran
+        assert page.get_by_text("Page not found").count() == 0
+        assert "qwen2-vl-mini" in page.url
+
         page.goto(f"{fresh}/concept?store=qwen2-vl-mini&concept=2")
         expect(page.get_by_role("heading", name="What does concept 2, “dog”, stand for?")).to_be_visible(
             timeout=SECONDS
@@ -66,13 +56,3 @@ def test_deep_link_on_a_fresh_server_and_the_way_back(fresh: str, browser: Any, 
         page.go_back()
         expect(page.get_by_role("heading", name="What does concept 2")).to_be_visible(timeout=SECONDS)
         page.screenshot(path=shots / "deep-link.png")
-
-        page.goto(f"{fresh}/concepts?store=qwen2-vl-mini&sort=attribution")
-        page.wait_for_selector("[data-testid=stDataFrame] canvas")
-        table = page.locator("[data-testid=stDataFrame]").bounding_box()
-        assert table is not None
-        page.mouse.click(table["x"] + 300, table["y"] + 70)
-        expect(page.get_by_role("heading", name="stand for?")).to_be_visible(timeout=SECONDS)
-        page.go_back()
-        expect(page.get_by_role("heading", name="Which concepts does this model have?")).to_be_visible(timeout=SECONDS)
-        page.wait_for_url("**sort=attribution**")

@@ -1,5 +1,5 @@
 """The main job in a real browser, on the embedded demo: see the findings, open a concept, run a live query with an
-uploaded picture, mask its image tokens, and get the ranking that the command line gives."""
+uploaded picture or one taken by camera, mask its image tokens, and get the ranking that the command line gives."""
 
 from __future__ import annotations
 
@@ -180,6 +180,31 @@ def test_masking_an_uploaded_picture_changes_the_ranking_as_the_command_line_say
     settled(page)
     assert ranking(page, "after") == query_command(store, picture, rest, spec)[: len(removed)]
     page.screenshot(path=shots / "live-region.png")
+
+
+def test_a_picture_taken_by_camera_is_ranked(browser, app, shots, store):
+    """The browser's own test picture; the server holds the model since the test above, by itself it loads it."""
+    with new_page(browser, height=1300, base_url=app, permissions=["camera"]) as page:
+        page.goto(f"/live_query?store={store.backbone}/{store.name}&task=i2t")
+        page.get_by_test_id("stButtonGroup").get_by_text("Camera", exact=True).click()
+        page.wait_for_url(re.compile("source=camera"))
+        camera = page.get_by_test_id("stCameraInput")
+        camera.locator("video").wait_for()
+        page.wait_for_function("() => document.querySelector('[data-testid=stCameraInput] video')?.videoWidth > 0")
+        page.wait_for_timeout(1500)
+        page.screenshot(path=shots / "live-camera.png")
+
+        camera.get_by_role("button", name="Take Photo").click()
+        page.locator(".st-key-ranked_after").wait_for()
+        page.get_by_role("button", name="Unload").wait_for()
+        page.get_by_text(re.compile(r"\d+ tokens")).first.wait_for()
+        page.screenshot(path=shots / "live-camera-ranked.png")
+        shown = page.locator(".st-key-ranked_after").inner_text()
+        assert len(re.findall(r"^\d+\u2002", shown, re.MULTILINE)) >= 8
+        assert "Traceback" not in page.locator("[data-testid=stMain]").inner_text()
+
+        camera.get_by_role("button", name="Clear photo").click()
+        page.locator(".st-key-ranked_after").wait_for(state="detached")
 
 
 def test_the_lab_shows_recall_and_both_lists_as_the_command_line_says(page, app, shots, store):

@@ -12,19 +12,19 @@ from tests.e2e.conftest import ROOT, new_page, settled
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 BACKBONE = "qwen2-vl-mini"
-FIRST = "removal:attribution,share=0.05"  # of 256 concepts: enough for three steps of r
+FIRST = "removal:attribution,share=0.05"  # of 256 concepts: enough for two steps of r
 
 
-@pytest.mark.parametrize("view", ["retrieval_lab?", "live_query?source=data&"])
-def test_changes_stay_after_the_method_was_looked_at_as_text(browser, app, view):
+def test_changes_stay_after_the_method_was_looked_at_as_text(browser, app):
+    """On the lab, which has the same control, tests/pages/test_retrieval_lab.py shows it without a browser."""
     ref = next(ref for ref in find_stores(ROOT / "cache") if ref.ok and ref.backbone == BACKBONE)
     with new_page(browser, height=1300) as page:
 
-        def method() -> str:
+        def reaches(method: str) -> None:
+            page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("method") == [method])
             settled(page)
-            return parse_qs(urlsplit(page.url).query)["method"][0]
 
-        page.goto(f"{app}/{view}store={BACKBONE}/{ref.path.name}&task=i2t&method={FIRST}")
+        page.goto(f"{app}/live_query?source=data&store={BACKBONE}/{ref.path.name}&task=i2t&method={FIRST}")
         slider = page.get_by_role("slider", name="r, of")
         slider.wait_for()
         settled(page)
@@ -33,11 +33,9 @@ def test_changes_stay_after_the_method_was_looked_at_as_text(browser, app, view)
         page.keyboard.press("Escape")
         settled(page)
         most = int(slider.get_attribute("max"))
-        for step in (1, 2, 3):
+        for step in (1, 2):
             slider.press("ArrowLeft")
-            assert method() == f"{FIRST},r={most - step}"
-        for name, added in (("ReAlign", "realign:alpha=0.1"), ("Centring", "centring:side")):
-            page.get_by_role("combobox", name="And then").click()
-            page.get_by_role("option", name=name, exact=True).click()
-            assert method().split("+")[-1] == added
-        assert method() == f"{FIRST},r={most - 3}+realign:alpha=0.1+centring:side"
+            reaches(f"{FIRST},r={most - step}")
+        page.get_by_role("combobox", name="And then").click()
+        page.get_by_role("option", name="ReAlign", exact=True).click()
+        reaches(f"{FIRST},r={most - 2}+realign:alpha=0.1")

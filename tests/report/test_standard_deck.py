@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -33,6 +34,7 @@ def found() -> list[Finding]:
     return standard_findings(pooled_stores(ROOT / "cache"))
 
 
+@functools.cache
 def printed(line: str) -> Any:
     """What a command of a finding prints: text of Python, else JSON."""
     words = shlex.split(line)
