@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from analysis.concepts import neighbours
 from analysis.concepts.map2d import concept_map
@@ -61,12 +62,15 @@ def test_words_leave_out_articles_and_punctuation():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """What UMAP does before its layout, as Python: the same code on 80 concepts takes less than to compile it, 20 s."""
+    """What UMAP does before its layout, as Python: the same code on 80 concepts takes less than to compile it, 20 s. Its loops
+    take all cores, and torch would take them too from then on, whatever OMP_NUM_THREADS says."""
     from umap import umap_
 
     for name, found in vars(umap_).copy().items():
         if hasattr(found, "py_func"):
             monkeypatch.setattr(umap_, name, found.py_func)
+    with threadpool_limits(1, user_api="openmp"):  # put back at the end
+        yield
 
 
 def test_map_places_living_concepts_only_and_follows_its_seed(uncompiled):
