@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -487,6 +487,12 @@ def removal_ends() -> dict[str, tuple[Score, End]]:
 
     In the order in which they are offered: attribution, the paper's choice, first, scores with two ends last.
     """
+    return _ends_of(tuple(map(id, SCORES.values())))
+
+
+@lru_cache(maxsize=4)
+def _ends_of(_: tuple[int, ...]) -> dict[str, tuple[Score, End]]:
+    """Every step asks whenever it is made; rows are added to the table, if at all, before the first is."""
     ordered = sorted(SCORES.values(), key=lambda score: (len(score.removals) > 1, score.name != "attribution"))
     return {end.name: (score, end) for score in ordered for end in score.removals}
 
