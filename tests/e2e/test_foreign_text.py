@@ -14,11 +14,6 @@ from tests.hostile_store import EVIL, POISON, make_hostile_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
-QUIET = {
-    "stores",
-    "findings",
-    "present",
-}  # show no text of a store or a link: tests/pages/test_foreign_text.py opens them
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +47,18 @@ def quiet(page) -> None:
     assert (away, page.left) == ([], [])
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in QUIET])
+@pytest.mark.parametrize("name", PAGES)
 def test_no_request_leaves_and_no_link_leads_away(name: str, tab) -> None:
     path = "/" if name == "overview" else f"/{name}"
     every = dict.fromkeys(sorted(state.KNOWN - {state.STORE, state.STORES}), POISON)
     found = {"store": "qwen2-vl-mini", "source": "data", "concept": "0"}  # what leads to the texts of the store
-    tab.goto(f"{path}?{urlencode({**every, **found})}")
-    settle(tab)
-    tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL, polling=200)
-    quiet(tab)
-    boxes = tab.locator("[data-testid=stTextInput] input:visible, textarea:visible")
+    for params in ({**every, **found}, {"text": POISON}) if name == "live_query" else ({**every, **found},):
+        tab.goto(f"{path}?{urlencode(params)}")
+        settle(tab)
+        if name not in ("stores", "findings", "present"):  # these show no text of a store or a link by themselves
+            tab.wait_for_function("evil => document.documentElement.innerHTML.includes(evil)", arg=EVIL, polling=200)
+        quiet(tab)
+    boxes = tab.locator("input[type=text]:visible, textarea:visible")
     for slot in range(min(boxes.count(), 2)):
         box = boxes.nth(slot)
         if box.is_enabled() and box.is_editable():
