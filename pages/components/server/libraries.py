@@ -6,7 +6,10 @@ import threading
 from importlib import import_module
 
 # Pandas, SciPy, Plotly, SQLAlchemy and what of ours stands on them.
-NEEDED = ("pages.components.overview.behind", "analysis.retrieval.interventions", "analysis.figures.recall")
+NEEDED = (
+    "pages.components.overview.behind", "pages.components.shared.downloads", "analysis.retrieval.interventions",
+    "analysis.figures.recall",
+)  # fmt: skip
 _importing: threading.Thread | None = None
 
 
