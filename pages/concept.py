@@ -278,6 +278,10 @@ def relatives(store: Store, concept: int) -> None:
         if tab.open:
             with tab, guard(f"“{name}”", stop=False):
                 draw(store, concept)
+    state.page_link(
+        "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
+        store=caching.store_id(store), of=concept,
+    )  # fmt: skip
 
 
 def by_direction(store: Store, concept: int) -> None:
@@ -306,10 +310,6 @@ def bridge_partners(store: Store, concept: int) -> None:
     related(store, found)
     if not found:
         st.caption("No bridge from it to another concept exceeds the null.")
-    state.page_link(
-        "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
-        store=caching.store_id(store), of=concept,
-    )  # fmt: skip
 
 
 def firing_together(store: Store, concept: int, *, kind: int, side: str) -> None:

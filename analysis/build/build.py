@@ -69,9 +69,13 @@ def _check_names(plan: BuildPlan) -> int | None:
         )
     if plan.model.tap not in (None, *TAPS):
         raise AnalysisError(f"tap is {plan.model.tap!r}; expected one of {', '.join(TAPS)}.")
-    if spec.trained_to_embed != (plan.model.prompts in {row.prompts for row in BACKBONES.values() if row.template}) or (
-        spec.trained_to_embed and plan.model.prompts != spec.prompts
-    ):
+    of_embedding, of_others = (
+        {row.prompts for row in BACKBONES.values() if row.trained_to_embed == kind} for kind in (True, False)
+    )
+    wrong = (
+        plan.model.prompts != spec.prompts if spec.trained_to_embed else plan.model.prompts in of_embedding - of_others
+    )
+    if wrong:
         raise AnalysisError(
             f"Prompts {plan.model.prompts!r} do not belong to {spec.key}: an embedding model is read with the sentences it "
             f"was trained with, and they mean nothing to another; build with --prompts {spec.prompts}."
