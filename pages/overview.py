@@ -147,14 +147,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         st.markdown(safe.unbroken(sentences.overlap_sentence(safe.every(names), overlaps, share)))
         sentence = sentences.overlap_sentence(names, overlaps, share)
         st.caption("J: intersection by union of the top sets (Eq. 7); E energy, A attribution, B bridge.")
-        asked = [
-            (one, store) for one, store in zip(overlaps, stores, strict=True) if store in _of_the_papers_kinds(stores)
-        ]
-        judged = verdicts.overlap_verdict(
-            [one for one, _ in asked], [store.contrastive for _, store in asked], [store.n_concepts for _, store in asked],
-            share, published("table1"),
-        )  # fmt: skip
-        st.markdown(safe.unbroken(judged.line))
+        st.markdown(safe.unbroken(_overlap_verdict(stores, share, reduction).line))
     measured = [
         {"model": name, "share": f"{100 * share:g} %", "reduction": reduction, **found}
         for name, found in zip(names, overlaps, strict=True)
@@ -234,6 +227,14 @@ def _energy_verdict(stores: list[Store]) -> verdicts.Verdict:
     asked = _of_the_papers_kinds(stores)
     readouts = [figures.energy_readout(caching.cumulative_energy(one)[1]) for one in asked]
     return verdicts.energy_verdict(readouts, [one.n_concepts for one in asked])
+
+
+def _overlap_verdict(stores: list[Store], share: float, reduction: str) -> verdicts.Verdict:
+    asked = _of_the_papers_kinds(stores)
+    return verdicts.overlap_verdict(
+        [caching.overlap(one, share, scores.REDUCTIONS[reduction]) for one in asked],
+        [one.contrastive for one in asked], [one.n_concepts for one in asked], share, published("table1"),
+    )  # fmt: skip
 
 
 def _removal_verdict(stores: list[Store], task: str | None) -> verdicts.Verdict:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.normalizers import Replace
 from tokenizers.trainers import BpeTrainer
@@ -27,6 +27,7 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
     Qwen2VLConfig,
@@ -47,6 +48,7 @@ from transformers import (
 
 from analysis.data.emoji_grounds import SIDE
 from analysis.data.emoji_vocabulary import vocabulary
+from analysis.models.tiny import chameleon_tokenizer
 
 # formats.md, prompts; the three image+text sentences are those of it2t/t2it, it2it and it2i
 INSTRUCTIONS = {
@@ -79,7 +81,6 @@ CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }
 _QWEN_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _QWEN_WIDTH, _QWEN_HEADS = 192, 4
 _VOCABULARY_SIZE = 900
-_CHAMELEON_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<image>", "<racm3:break>", "<eoss>", "<reserved08706>")
 _GEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\n"]
 
 
@@ -138,7 +139,7 @@ def build_qwen2_vl(captions: Iterable[str]) -> tuple[Qwen2VLForConditionalGenera
     head = _QWEN_WIDTH // _QWEN_HEADS
     config = Qwen2VLConfig(
         text_config={
-            **_qwen_text(tokenizer),
+            **_causal_text(tokenizer),
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
@@ -174,7 +175,7 @@ def build_qwen3_vl(captions: Iterable[str]) -> tuple[Qwen3VLForConditionalGenera
     head = _QWEN_WIDTH // _QWEN_HEADS
     config = Qwen3VLConfig(
         text_config={
-            **_qwen_text(tokenizer),
+            **_causal_text(tokenizer),
             "head_dim": head,
             "rope_parameters": {
                 "rope_type": "default",
@@ -259,17 +260,8 @@ def build_chameleon(captions: Iterable[str]) -> tuple[ChameleonForConditionalGen
     tokenizer = _chameleon_tokenizer(captions)
     side = SIDE // 2
     config = ChameleonConfig(
-        hidden_size=_QWEN_WIDTH,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=_QWEN_HEADS,
-        num_key_value_heads=2,
-        vocab_size=len(tokenizer),
+        **{**_causal_text(tokenizer), "bos_token_id": tokenizer.bos_token_id},
         vocabulary_map=tokenizer.get_vocab(),
-        max_position_embeddings=1024,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         vq_config={
             "resolution": side,
             "base_channels": 32,
@@ -295,8 +287,8 @@ ARCHITECTURES: dict[str, Callable[[Iterable[str]], tuple[Any, Any]]] = {
 }
 
 
-def _qwen_text(tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
-    """What the language models of both Qwen architectures have in common."""
+def _causal_text(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the language models of both Qwen architectures and of Chameleon have in common."""
     return {
         "hidden_size": _QWEN_WIDTH,
         "intermediate_size": 512,
@@ -356,31 +348,13 @@ def _qwen_tokenizer(captions: Iterable[str]) -> Qwen2Tokenizer:
 
 
 def _chameleon_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Bytes and pieces of captions, the special tokens of the real one, and a token for each code of a picture, whose name
-    spells its number in letters."""
+    """Bytes and pieces of captions, special tokens and codes."""
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = BpeTrainer(vocab_size=_VOCABULARY_SIZE, initial_alphabet=alphabet, show_progress=False)
     backend.train_from_iterator(_training_text(captions), trainer)
-    special = [AddedToken(token, special=True, normalized=False) for token in _CHAMELEON_SPECIAL]
-    backend.add_special_tokens(special)
-    digits = str.maketrans("0123456789", "ABCDEFGHIJ")
-    backend.add_tokens([f"IMGIMG{str(code).translate(digits)}Z" for code in range(CODES)])
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        sep_token="<reserved08706>",
-        padding_side="left",
-        extra_special_tokens={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"},
-    )
+    return chameleon_tokenizer(backend, CODES)
 
 
 def _gemma_pieces(texts: Iterable[str], *, whole_words: bool = False) -> tuple[dict[str, int], Any]:

@@ -147,21 +147,19 @@ def _language_model(name: str, model: Any, processor: Any, splits: Splits, tower
     if stages.align is not None:
         plan.append(Work(stages.align, model, training.parameters("align"), training.align_loss, causal))
     plan.append(Work(stages.joint, model, training.parameters("joint"), training.joint_loss, val.held_out))
-    return plan, lambda saved: {
-        "held_out": test.held_out(limit=len(splits.test)),
-        "mean_pooled": pooled_recall(saved, splits.test),
-    }
+    return plan, partial(_said_and_found, test)
 
 
 def _matched(_: str, model: Any, processor: Any, splits: Splits, __: Path | None) -> Plan:
     """One more stage of a finished language model. Its figures say what became of its captions, too."""
     training, val = (MatchTraining(model, processor, split) for split in (splits.train, splits.val))
-    test = LanguageTraining(model, processor, splits.test)
     work = Work(MATCH, model, list(model.parameters()), training.batch_loss, val.measure)
-    return [work], lambda saved: {
-        "held_out": test.held_out(limit=len(splits.test)),
-        "mean_pooled": pooled_recall(saved, splits.test),
-    }
+    return [work], partial(_said_and_found, LanguageTraining(model, processor, splits.test))
+
+
+def _said_and_found(test: LanguageTraining, saved: Path) -> dict[str, Any]:
+    """What a saved language model says of held-out scenes, and how well it finds them."""
+    return {"held_out": test.held_out(limit=len(test.split)), "mean_pooled": pooled_recall(saved, test.split)}
 
 
 _PLANS: dict[str, Callable[[str, Any, Any, Splits, Path | None], Plan]] = {

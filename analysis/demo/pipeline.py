@@ -122,8 +122,8 @@ def store_plans(
     """The stores of a model: one with the SAE of its pooled embeddings, and for a language model a small one with a
     token-level SAE for token views. float16 embeddings and small thumbnails keep the repository small."""
     test = DataPlan(str(data), split="test", limit_queries=200)
-    contrastive = name in ("clip-mini", "siglip2-mini")
-    fusion = "sum_of_unit_vectors" if contrastive else None
+    spec = find_spec(name)
+    fusion = "sum_of_unit_vectors" if spec.contrastive else None
     pooled = BuildPlan(
         test,
         ModelPlan(backbone, device="cpu", dtype="float32", fusion=fusion),
@@ -140,7 +140,7 @@ def store_plans(
         thumb_side=96,
         thumb_quality=60,
     )
-    if contrastive or find_spec(name).trained_to_embed:  # one vector a sample: there is nothing to see in single tokens
+    if spec.contrastive or spec.trained_to_embed:  # one vector a sample: there is nothing to see in single tokens
         return [pooled]
     token = replace(
         pooled,

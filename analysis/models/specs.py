@@ -53,14 +53,25 @@ def _row(key: str, hub_id: str, label: str, **fields: Any) -> BackboneSpec:
     return BackboneSpec(key, hub_id, label, **({"sae_width": 7168 if contrastive else 32768} | fields))
 
 
-def _chatml(system: str, tail: str) -> tuple[tuple[str, str], ...]:
-    """A ChatML conversation with the instruction as system turn, for each modality."""
+def _user_turn(before: str, after: str) -> tuple[tuple[str, str], ...]:
+    """What Qwen2-VL and Qwen3-VL read of each modality: picture and text between two strings."""
     shown = "<|vision_start|><|image_pad|><|vision_end|>"
-    head = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     return tuple(
-        (modality, f"{head}{shown * (modality != 'text')}{'{text}' * (modality != 'image')}<|im_end|>\n{tail}")
+        (modality, f"{before}{shown * (modality != 'text')}{'{text}' * (modality != 'image')}{after}")
         for modality in ("image", "text", "image_text")
     )
+
+
+def _chatml(system: str, tail: str) -> tuple[tuple[str, str], ...]:
+    """A ChatML conversation with the instruction as system turn, for each modality."""
+    return _user_turn(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n", f"<|im_end|>\n{tail}")
+
+
+def _mini(key: str, label: str, model_type: str, width: int, **fields: Any) -> BackboneSpec:
+    """A model of the demo, which lies in the repository."""
+    folder = f"assets/demo/{key}"
+    known: dict[str, Any] = {"dtype": "float32", "sae_width": None, "demo": True}
+    return _row(key, folder, f"{label} (demo)", model_type=model_type, width=width, **known, **fields)
 
 
 # scripts/qwen3_vl_embedding.py of the model's repository (format_model_input, _preprocess_inputs): system turn, picture,
@@ -86,14 +97,7 @@ _GME: dict[str, Any] = {
     "sae_width": None,
 }
 # analysis/demo/language_model.py, MatchTraining: the user's turn, the mean over all of it.
-_CONTRASTIVE_MINI = tuple(
-    (modality, f"<|im_start|>user\n{content}{{instruction}}<|im_end|>\n")
-    for modality, content in (
-        ("image", "<|vision_start|><|image_pad|><|vision_end|>"),
-        ("text", "{text}"),
-        ("image_text", "<|vision_start|><|image_pad|><|vision_end|>{text}"),
-    )
-)
+_CONTRASTIVE_MINI = _user_turn("<|im_start|>user\n", "{instruction}<|im_end|>\n")
 _LLAMA3 = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n"
 
 
@@ -232,79 +236,13 @@ BACKBONES: dict[str, BackboneSpec] = {
             ),
             sae_width=None,
         ),
-        _row(
-            "clip-mini",
-            "assets/demo/clip-mini",
-            "CLIP-mini (demo)",
-            model_type="clip",
-            dtype="float32",
-            width=256,
-            sae_width=None,
-            contrastive=True,
-            demo=True,
-        ),
-        _row(
-            "siglip2-mini",
-            "assets/demo/siglip2-mini",
-            "SigLIP2-mini (demo)",
-            model_type="siglip",
-            dtype="float32",
-            width=128,
-            sae_width=None,
-            contrastive=True,
-            demo=True,
-        ),
-        _row(
-            "qwen2-vl-mini",
-            "assets/demo/qwen2-vl-mini",
-            "Qwen2-VL-mini (demo)",
-            model_type="qwen2_vl",
-            dtype="float32",
-            width=192,
-            sae_width=None,
-            demo=True,
-        ),
-        _row(
-            "qwen2-vl-contrastive-mini",
-            "assets/demo/qwen2-vl-contrastive-mini",
-            "Qwen2-VL-mini, contrastive (demo)",
-            model_type="qwen2_vl",
-            dtype="float32",
-            width=192,
-            template=_CONTRASTIVE_MINI,
-            sae_width=None,
-            demo=True,
-        ),
-        _row(
-            "qwen3-vl-mini",
-            "assets/demo/qwen3-vl-mini",
-            "Qwen3-VL-mini (demo)",
-            model_type="qwen3_vl",
-            dtype="float32",
-            width=192,
-            sae_width=None,
-            demo=True,
-        ),
-        _row(
-            "paligemma2-mini",
-            "assets/demo/paligemma2-mini",
-            "PaliGemma2-mini (demo)",
-            model_type="paligemma",
-            dtype="float32",
-            width=192,
-            sae_width=None,
-            demo=True,
-        ),
-        _row(
-            "chameleon-mini",
-            "assets/demo/chameleon-mini",
-            "Chameleon-mini (demo)",
-            model_type="chameleon",
-            dtype="float32",
-            width=192,
-            sae_width=None,
-            demo=True,
-        ),
+        _mini("clip-mini", "CLIP-mini", "clip", 256, contrastive=True),
+        _mini("siglip2-mini", "SigLIP2-mini", "siglip", 128, contrastive=True),
+        _mini("qwen2-vl-mini", "Qwen2-VL-mini", "qwen2_vl", 192),
+        _mini("qwen2-vl-contrastive-mini", "Qwen2-VL-mini, contrastive", "qwen2_vl", 192, template=_CONTRASTIVE_MINI),
+        _mini("qwen3-vl-mini", "Qwen3-VL-mini", "qwen3_vl", 192),
+        _mini("paligemma2-mini", "PaliGemma2-mini", "paligemma", 192),
+        _mini("chameleon-mini", "Chameleon-mini", "chameleon", 192),
     )
 }
 

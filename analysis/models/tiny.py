@@ -229,21 +229,18 @@ def make_paligemma(folder: Path, *, padding_side: str = "left") -> Path:
     return _save(folder, PaliGemmaForConditionalGeneration, config, processor)
 
 
-def make_chameleon(folder: Path, *, padding_side: str = "left") -> Path:
-    side, n_codes = 64, 32
-    vocabulary, merges = _byte_level()
-    backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+def chameleon_tokenizer(backend: Tokenizer, n_codes: int, *, padding_side: str = "left") -> PreTrainedTokenizerFast:
+    """Byte-level pieces with the special tokens of the real one, and a token for each code of a picture, whose name spells
+    its number in letters."""
     backend.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<image>", "<racm3:break>", "<eoss>", "<reserved08706>"]
-    codes = ["IMGIMG" + "".join(chr(ord("A") + int(digit)) for digit in str(code)) + "Z" for code in range(n_codes)]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    backend.add_tokens(codes)
-    start = backend.token_to_id("<s>")
+    letters = str.maketrans("0123456789", "ABCDEFGHIJ")
+    backend.add_tokens([f"IMGIMG{str(code).translate(letters)}Z" for code in range(n_codes)])
     backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", start)]
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
     )
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token="<s>",
         eos_token="</s>",
@@ -253,6 +250,14 @@ def make_chameleon(folder: Path, *, padding_side: str = "left") -> Path:
         padding_side=padding_side,
         extra_special_tokens={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"},
     )
+
+
+def make_chameleon(folder: Path, *, padding_side: str = "left") -> Path:
+    side, n_codes = 64, 32
+    vocabulary, merges = _byte_level()
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = chameleon_tokenizer(backend, n_codes, padding_side=padding_side)
     config = ChameleonConfig(
         **LANGUAGE,
         vocab_size=len(tokenizer),

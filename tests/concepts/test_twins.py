@@ -51,10 +51,8 @@ def test_by_chance_only_what_tells_the_kinds_apart_stays_a_twin(sides):
     z, other, order = sides
     kinds = np.arange(400) % 2
     assert twins_by_chance(sparse(z), sparse(other), kinds) == 0
-    z[:, 4], other[:, order[4]] = (
-        kinds,
-        2 * kinds,
-    )  # fires on every sample of one kind, whichever way these are shuffled
+    z[:, 4] = kinds  # fires on every sample of one kind, whichever way these are shuffled
+    other[:, order[4]] = 2 * kinds
     assert twins_by_chance(sparse(z), sparse(other), kinds) == 1
     assert (
         twins_by_chance(sparse(z), sparse(other), np.arange(400))

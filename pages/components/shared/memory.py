@@ -8,9 +8,8 @@ import threading
 import time
 
 SOON = 10.0  # seconds after which what was made since is set aside as well
-PERIOD = (
-    30.0  # seconds after which all that was set aside is looked through once more, as soon as nobody waits for a page
-)
+# Seconds after which all that was set aside is looked through once more, as soon as nobody waits for a page.
+PERIOD = 30.0
 QUIET = 1.0  # seconds without a run that mean so
 LATEST = 120.0  # seconds after which it is looked through also while people wait
 _modules = 0
@@ -27,7 +26,7 @@ def set_aside() -> None:
     and tables, takes as long again after a minute, so it is set aside every few seconds; what of it became garbage later is
     found when all is looked through, once nobody has asked for a page for a second.
     """
-    global _modules, _added, _waiting
+    global _waiting
     now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
     if _waiting is not None:
         _waiting.cancel()
@@ -39,19 +38,22 @@ def set_aside() -> None:
         _waiting.daemon = True
         _waiting.start()
     if len(sys.modules) > _modules or now - _added >= SOON:
-        gc.collect()
-        gc.freeze()
-        _modules, _added = len(sys.modules), now
+        _freeze()
 
 
 def look_through() -> None:
     """Free what was set aside and became garbage, and set the rest aside again."""
-    global _modules, _added, _looked
+    global _looked
     gc.unfreeze()
+    _freeze()
+    _looked = _added
+
+
+def _freeze() -> None:
+    global _modules, _added
     gc.collect()
     gc.freeze()
     _modules, _added = len(sys.modules), time.monotonic()
-    _looked = _added
 
 
 def take_back() -> None:
