@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.retrieval import interventions
+from analysis.retrieval.interventions.step import Step
 from pages.components.shared.state import PAGES
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +128,18 @@ def test_pages_write_no_html_and_name_query_parameters_only_in_state(path: Path)
     assert "unsafe_allow_javascript" not in text
     if path.name != "state.py":
         assert "st.query_params" not in text
+
+
+@pytest.mark.parametrize("path", sources("analysis") + sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_folder_of_interventions_asks_what_class_a_step_has(path: Path) -> None:
+    if path.parent == Path(interventions.__file__).parent:
+        return
+    steps = {name for name, kind in vars(interventions).items() if isinstance(kind, type) and issubclass(kind, Step)}
+    steps |= {kind.__name__ for kind in Step.__subclasses__()}
+    asked = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
+    ]
+    known = {name.id for call in asked for name in ast.walk(call.args[1]) if isinstance(name, ast.Name)} & steps
+    assert not known, f"{path.name} asks whether a step is {', '.join(sorted(known))}; say it of the step instead"

@@ -4,7 +4,6 @@ Retrieval lab offers to add. The removal that the others are compared with is an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from analysis.retrieval.interventions import (
     KINDS,
@@ -31,8 +30,7 @@ def catalogue(
     there are none. Masks and poolings are those that both sides of the task have; concepts picked by hand and edited are
     the strongest by attribution and by energy, and missing where the task has no such score.
     """
-    known = removal if isinstance(removal, Removal) else PAPER
-    template = replace(known, score="attribution", concepts=(), seed=0, seeds=1)
+    template = removal.template() or PAPER
     offer = offer_of(space, (partner,) if partner else ())
     groups: dict[str, list[Intervention]] = {}
     for kind in KINDS.values():

@@ -16,12 +16,10 @@ from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval
 from analysis.retrieval.evaluation.controls import LARGE, first_stage_alone, seeds_for
 from analysis.retrieval.evaluation.evaluate import KS
-from analysis.retrieval.evaluation.lab import Lab, Measured, is_nested
+from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.interventions import (
     BASE,
-    Centring,
     Intervention,
-    MapsRows,
     PrincipalComponents,
     ReAlign,
     Removal,
@@ -112,7 +110,7 @@ def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -
 def is_slow(setting: str, intervention: Intervention, pairs: int) -> bool:
     """Whether a curve takes a minute: on a large task, where every point is a measurement of its own."""
     step = step_of(setting, intervention).repeats()[0]
-    return pairs > LARGE and not is_nested(Intervention((step,)), step, setting)
+    return pairs > LARGE and Intervention((step,)).nested(step, setting) is None
 
 
 def behind(setting: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
@@ -143,7 +141,7 @@ def curves(
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     step = step_of(setting, intervention)
     own = step in intervention.steps
-    directions = isinstance(step, MapsRows) and step.projects and step.rank_setting == setting
+    directions = step.nested(setting) is not None
     single = step.repeats()[0]
     alone = intervention if step.acts == "lists" else Intervention((single,))
     values = places(lab, single, setting)
@@ -169,14 +167,13 @@ def curves(
 
 
 def levels(setting: str, intervention: Intervention) -> tuple[Intervention, ...]:
-    """What stands beside a curve as a level line, because the setting does not change it: the base; ReAlign, and over its
-    settings mean-centring, the simplest correction there is; of a hybrid its two models."""
+    """What stands beside a curve as a level line, because the setting does not change it: the base, what is simpler than the
+    step, and ReAlign; of a hybrid its two models."""
     step = step_of(setting, intervention)
     first = first_stage_alone(intervention)
     if step.acts == "lists" and first is not None:
         return tuple(dict.fromkeys((BASE, intervention.without_hybrid(), first)))
-    centring = (Intervention((Centring("side"),)),) if isinstance(step, ReAlign) else ()
-    return (BASE, *centring, Intervention((ReAlign(),)))
+    return (BASE, *(Intervention((other,)) for other in step.simpler()), Intervention((ReAlign(),)))
 
 
 def control_band(
@@ -228,10 +225,15 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
         if step.rank_setting == setting and not lab.in_blocks:  # all directions cannot be removed
             most = lab.base.queries.shape[1] - 1
         return sorted({min(value, most) for value in declared})
-    assert isinstance(step, MapsRows)
+    projection = step.nested(setting)
+    if projection is None:
+        raise RetrievalError(
+            f"{step.label!r} says no places for a curve over {setting!r}; expected `values` of that setting, or a step that "
+            "projects and counts its directions by it."
+        )
     large = lab.space.n_pairs > LARGE
     factor = 3.0 if large else 1.7  # every place is a counting of all pairs
-    return [float(r) for r in _directions(lab.rank(step.at(setting, 1) or step), factor)]
+    return [float(r) for r in _directions(lab.rank(projection.at(setting, 1) or projection), factor)]
 
 
 def curve_table(

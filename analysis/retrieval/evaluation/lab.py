@@ -18,7 +18,7 @@ import numpy as np
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.diagnostics import Diagnostics, diagnose, diagnose_hybrid
-from analysis.retrieval.interventions import BASE, Intervention, JoinsModels, MapsRows, Step
+from analysis.retrieval.interventions import BASE, Intervention, MapsRows, Step
 from analysis.retrieval.interventions.context import Context
 from analysis.retrieval.interventions.fitting import Fitted, base_sides, centring_means, fit, fit_blocks, guarded
 from analysis.retrieval.ranking.blocks import fits_in_memory
@@ -61,11 +61,6 @@ def together(intervention: Intervention, seeds: Sequence[Measured]) -> Measured:
     """An intervention with several random seeds, from its seeds measured one by one."""
     ranks = tuple(ranks for seed in seeds for ranks in seed.ranks)
     return Measured(intervention, ranks, max(seed.void for seed in seeds), seeds[0].n_relevant)
-
-
-def is_nested(intervention: Intervention, step: Step, setting: str) -> bool:
-    """Whether all points along a setting are one computation: subspaces that lie in each other, and nothing else."""
-    return isinstance(step, MapsRows) and intervention.single_projection is step and setting == step.rank_setting
 
 
 class Lab:
@@ -140,11 +135,13 @@ class Lab:
         """Ranks while one setting of one of its steps moves. What a family of points shares is computed once. measure: how a
         point is measured that shares nothing, where somebody keeps it."""
         with self._lock:
-            if isinstance(step, JoinsModels):
-                stage, scores = self.first_stage(step.first), self.scores(intervention)
-                return step.ranks_along(setting, values, stage, scores, self.space.qrels)
-            if isinstance(step, MapsRows) and is_nested(intervention, step, setting) and not self.in_blocks:
-                return self._ranks_without(step.at(setting, 1) or step, values)  # also where not all can be removed
+            hybrid = intervention.hybrid
+            if hybrid is not None and hybrid is step:
+                stage, scores = self.first_stage(hybrid.first), self.scores(intervention)
+                return hybrid.ranks_along(setting, values, stage, scores, self.space.qrels)
+            projection = intervention.nested(step, setting)
+            if projection is not None and not self.in_blocks:  # also where not all can be removed
+                return self._ranks_without(projection.at(setting, 1) or projection, values)
             moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
             one = measure or self.measure
             return [one(single.seeds()[0]).ranks[0] for single in moved]

@@ -93,6 +93,10 @@ class Intervention:
         similarities that are known; else None."""
         return next((step for step in self._only_linear if step.projects), None)
 
+    def nested(self, step: Step, setting: str) -> MapsRows | None:
+        """The projection whose narrower ones are all points along a setting of a step, where it does nothing else."""
+        return step.nested(setting) if self.single_projection is step else None
+
     @property
     def single_centring(self) -> MapsRows | None:
         """The same of one that does nothing but subtract means."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import RetrievalError
+from analysis.retrieval.interventions.centring import Centring
 from analysis.retrieval.interventions.context import BlockContext, Context
 from analysis.retrieval.interventions.settings import choice, number
 from analysis.retrieval.interventions.step import Examples, MapsRows, Offer, Step
@@ -53,6 +54,9 @@ class ReAlign(MapsRows):
         )
         eps = "" if self.eps == 1e-5 else f", ε = {self.eps:g}"
         return f"ReAlign α = {self.alpha:g}{eps}{whose}"
+
+    def simpler(self) -> tuple[Step, ...]:
+        return (Centring("side"),)
 
     def fit(self, context: Context) -> tuple[Transform, Transform]:
         of_queries, of_candidates = context.both(self.statistics)

@@ -71,6 +71,9 @@ class Removal(sets.TakesConcepts, RemovesSpan):
     seed: int = sets.seed_setting()
     seeds: int = sets.seeds_setting()
 
+    def template(self) -> Removal:
+        return replace(self, score="attribution", concepts=(), seed=0, seeds=1)
+
     @property
     def label(self) -> str:
         space = "" if self.r is None else f", r = {self.r}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from analysis.retrieval.interventions.context import BlockContext, Context
+    from analysis.retrieval.interventions.removal import Removal
     from analysis.retrieval.ranking.lists import Lists
     from analysis.retrieval.ranking.ranks import TargetRanks
     from analysis.retrieval.ranking.similarities import Scores
@@ -188,6 +189,18 @@ class Step:
         """The same by other scores, for the table of controls."""
         return ()
 
+    def template(self) -> Removal | None:
+        """The share of concepts that it chooses, as the removal that others are compared with; None without a share."""
+        return None
+
+    def simpler(self) -> tuple[Step, ...]:
+        """Simpler corrections, each a level line beside its curves."""
+        return ()
+
+    def nested(self, setting: str) -> MapsRows | None:
+        """Itself, where the points along a setting are subspaces that lie in each other, which one computation gives."""
+        return None
+
     def curve_values(self, setting: str) -> tuple[float, ...]:
         """Where a curve over a setting is measured; none: no curve."""
         declared = settings_of(type(self)).get(setting)
@@ -290,6 +303,9 @@ class MapsRows(Step):
     def projects(self) -> bool:
         """Whether it does nothing but remove the directions of `basis`, the same on both sides."""
         return False
+
+    def nested(self, setting: str) -> MapsRows | None:
+        return self if self.projects and setting == self.rank_setting else None
 
     @property
     def centres(self) -> bool:

@@ -14,7 +14,7 @@ from analysis.figures.recall import recall_bars, recall_table
 from analysis.figures.style import interval, percent, points, seed_range
 from analysis.retrieval.evaluation.catalogue import catalogue
 from analysis.retrieval.evaluation.controls import controls, default_removal, first_stage_alone
-from analysis.retrieval.interventions import BASE, Intervention, MapsRows
+from analysis.retrieval.interventions import BASE, Intervention
 from pages.components.lab import lab_view
 from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, pins, safe
@@ -208,7 +208,7 @@ def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
     chosen = default_removal(view.after)
     groups = catalogue(space, removal=chosen, partner=view.partner)
     try:
-        r = view.lab.projection(chosen)[1] if isinstance(chosen, MapsRows) and chosen.projects else 2
+        r = 2 if (projection := chosen.nested(chosen.rank_setting)) is None else view.lab.projection(projection)[1]
     except AnalysisError:
         r = 0
     if r:  # components that take as many dimensions
