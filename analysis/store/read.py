@@ -34,6 +34,7 @@ from analysis.store.schema import (
     UNTRAINED,
     concept_columns,
     current_versions,
+    shared_thumbs,
 )
 
 FIRST_TASKS = ("i2t", "t2i")  # what every pair data set has, and what the paper removes subspaces on
@@ -349,13 +350,19 @@ class Store:
             return None
         if not name.startswith("thumbs/") or name.count("/") != 1 or name in ("thumbs/.", "thumbs/.."):
             raise StoreError(self._damaged("samples.parquet", f"the thumbnail of row {int(row)} is not in thumbs/"))
-        path = self._thumbs / name.removeprefix("thumbs/")
-        return self._inside(path, name) if path.is_symlink() else path
+        path = self.thumbs / name.removeprefix("thumbs/")
+        return self._inside(path, name, self.thumbs.resolve()) if path.is_symlink() else path
 
     @cached_property
-    def _thumbs(self) -> Path:
-        """The folder of pictures, looked at once: a page shows fifty of them."""
-        return self._inside(self.path / "thumbs", "thumbs/")
+    def thumbs(self) -> Path:
+        """The folder of pictures, looked at once, since a page shows fifty of them: the store's own where it has one, else
+        the one in the cache that it shares with other stores of the same pictures."""
+        own = self.path / "thumbs"
+        facts = self.manifest.files.get("thumbs/")
+        if facts is None or own.is_dir():
+            return self._inside(own, "thumbs/")
+        everyone = self.cache_dir / "thumbs"
+        return self._inside(self.cache_dir / shared_thumbs(self.dataset, facts.sha256), "thumbs/", everyone.resolve())
 
     @cached_property
     def token_rows(self) -> np.ndarray:
@@ -454,8 +461,8 @@ class Store:
     def _root(self) -> Path:
         return self.path.resolve()
 
-    def _inside(self, path: Path, name: str) -> Path:
-        if not path.resolve().is_relative_to(self._root):
+    def _inside(self, path: Path, name: str, root: Path | None = None) -> Path:
+        if not path.resolve().is_relative_to(root or self._root):
             raise StoreError(f"{name} of {self.name} is a link that leads out of the store; put the file itself there.")
         return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def store_key(config: dict[str, Any]) -> str:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def shared_thumbs(dataset: str, sha256: str) -> str:
+    """Where in the cache the thumbnails lie that all stores of a data set with these pictures read."""
+    return "thumbs/" + re.sub(r"[^\w.-]", "_", f"{dataset[:100]}-{sha256[:12]}")
 
 
 def folder_sha256(folder: Path) -> tuple[int, int, str]:

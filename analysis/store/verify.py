@@ -88,7 +88,11 @@ def _key(store: Store) -> str:
 
 
 def _hashes(store: Store) -> str:
-    bad = [name for name, facts in store.file_facts().items() if not _same(store.path / name, facts.sha256)]
+    bad = [
+        name
+        for name, facts in store.file_facts().items()
+        if not _same(store.thumbs if name == "thumbs/" else store.path / name, facts.sha256)
+    ]
     listed = {*store.file_facts(), MANIFEST, DERIVED}
     for path in store.path.rglob("*"):
         name = path.relative_to(store.path).as_posix()
@@ -116,7 +120,10 @@ def _tables(store: Store) -> str:
     for row, name in enumerate(store.samples["thumb"].to_numpy()):
         if name and ((path := store.thumb_path(row)) is None or not path.is_file()):
             gone.append(name)
-    return f"{len(gone)} thumbnails are missing, first {gone[0]}" if gone else ""
+    if not gone:
+        return ""
+    where = store.thumbs.relative_to(store.path if store.thumbs.parent == store.path else store.cache_dir)
+    return f"{len(gone)} thumbnails are missing, first {gone[0]}; expected in {where.as_posix()}/, copy that folder too"
 
 
 def _embeddings(store: Store) -> str:

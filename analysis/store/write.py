@@ -29,6 +29,7 @@ from analysis.store.schema import (
     file_sha256,
     folder_sha256,
     is_derived,
+    shared_thumbs,
     store_key,
 )
 
@@ -113,6 +114,7 @@ class StoreWriter:
         (self._folder / DERIVED).write_text(derived.to_json(), encoding="utf-8")
         (self._folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         sync_tree(self._folder)
+        self._share_thumbs(manifest)
         try:
             move_into_place(self._folder, self.target)
         except OSError as error:
@@ -129,6 +131,28 @@ class StoreWriter:
         """What is written so far, readable through the ordinary reader (hashes left out): the retrieval step of a
         build measures its results on exactly the arrays that are published."""
         return Store(self._folder, *self._manifests(facts, tasks, hashed=False))
+
+    def _share_thumbs(self, manifest: Manifest) -> None:
+        """Thumbnails go where every store of the same pictures finds them; those that are there stay unless damaged."""
+        facts = manifest.files.get("thumbs/")
+        if facts is None:
+            return
+        own = self._folder / "thumbs"
+        target = self.target.parents[1] / shared_thumbs(str(self.config["data"]["name"]), facts.sha256)
+        target.parent.mkdir(exist_ok=True)
+        if target.is_dir() and folder_sha256(target)[2] == facts.sha256:
+            shutil.rmtree(own)
+            return
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        if target.is_dir():
+            os.replace(target, aside)
+        try:
+            move_into_place(own, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            shutil.rmtree(own)  # another build was faster
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _give_way_to_the_other(self) -> None:
         """A store stands where ours belongs."""

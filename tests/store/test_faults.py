@@ -50,7 +50,11 @@ def copy(path: Path, tmp_path: Path) -> Path:
 def test_every_flipped_bit_is_found_and_the_file_is_named(copy: Path) -> None:
     rng, count = np.random.default_rng(200), 200
     cache = copy.parents[1]
-    files = sorted(p for p in (*copy.rglob("*"), *(cache / "sae").rglob("*")) if p.is_file() and p.stat().st_size)
+    files = sorted(
+        p
+        for p in (*copy.rglob("*"), *(cache / "sae").rglob("*"), *(cache / "thumbs").rglob("*"))
+        if p.is_file() and p.stat().st_size
+    )
     manifests = [file for file in files if file.name in ("manifest.json", "derived.json")]
     assert verify(copy).ok
     for number in range(count):

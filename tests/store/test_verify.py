@@ -71,10 +71,12 @@ def test_file_that_nobody_listed_is_found(copy: Path) -> None:
 
 
 def test_missing_thumbnail_is_found(copy: Path) -> None:
-    next((copy / "thumbs").iterdir()).unlink()
+    pictures = open_store(copy).thumbs
+    next(pictures.iterdir()).unlink()
     found = problems(copy)
     assert "altered: thumbs/" in found
     assert "1 thumbnails are missing" in found
+    assert f"expected in thumbs/{pictures.name}/" in found
 
 
 def test_postings_out_of_order_are_found(copy: Path) -> None:
