@@ -30,6 +30,10 @@ from pages.components.shared.errors import guard
 
 PICTURES, CAPTIONS, BIN = 12, 10, 6
 RELATIVES = 6  # of the kind in view; a row takes 6 ms, its pictures half of that
+SCORES, STRENGTH, TOKENS = "Scores", "By strength", "Where it fires"
+BY_DIRECTION = "By direction"
+ALIKE, REMOVED = "More like this", "Retrieval without it"
+Sections = dict[str, Callable[..., None]]  # name of a tab -> what it shows of (store, concept)
 BELIEF_HELP = (
     "The words of the captions are searched on one half of the pairs and tested on the other, both ways; a name is shown only "
     "where it holds there. The untrained SAE has the same size and the same start and saw no training: the median of its "
@@ -83,14 +87,40 @@ def main() -> None:
     else:
         said = summary(store, concept, pictures, captions)
         strongest(store, concept, pictures, captions, said)
-        numbers(store, concept, pictures, captions)
-        with guard("The strength section", stop=False):
-            strengths(store, concept, pictures, captions)
-        with guard("The token section", stop=False):
-            token_views.section(store, concept)
-    relatives(store, concept)
-    with guard("The retrieval section", stop=False):
-        effect.section(store, concept)
+    found = sections(store, concept, pictures, captions)
+    if asked := asked_for():
+        state.imply(state.SECTION, asked)
+    in_tabs(found, state.SECTION, asked, store, concept)
+
+
+def sections(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> Sections:
+    """What there is to say beyond the strongest samples, one section at a time: a new concept draws one of them."""
+    found: Sections = {}
+    if len(pictures) or len(captions):
+        found[SCORES] = score_tables
+        found[STRENGTH] = partial(strengths, pictures=pictures, captions=captions)
+        if len(store.token_rows):
+            found[TOKENS] = token_views.section
+    return {**found, ALIKE: relatives, REMOVED: effect.section}
+
+
+def asked_for() -> str:
+    """The section that a link without one means, by what else it says; "" where it says nothing."""
+    if state.address(state.TOKEN):
+        return TOKENS
+    if state.address(state.LIKE) not in (None, BY_DIRECTION):
+        return ALIKE
+    return REMOVED if state.address(state.SHOW) == "true" else ""
+
+
+def in_tabs(found: Sections, parameter: str, default: str, store: Store, concept: int) -> None:
+    """Only the section in view is drawn."""
+    names = list(found)
+    placed = state.placed(parameter, default if default in found else names[0], names)
+    for tab, (name, draw) in zip(st.tabs(names, **placed), found.items(), strict=True):
+        if tab.open:
+            with tab, guard(f"“{name}”", stop=False):
+                draw(store, concept)
 
 
 def summary(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> str:
@@ -176,38 +206,16 @@ def card(store: Store, concept: int, said: str) -> pins.Pin:
     )  # fmt: skip
 
 
-def numbers(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
-    known = caching.corpus(store)
-    left, right = st.columns([2, 3], gap="medium")
-    with left:
-        st.subheader("How strongly it fires", anchor=False)
-
-        def draw() -> go.Figure:
-            return concept_histogram(
-                pictures.values,
-                captions.values,
-                n_image=known.n_images,
-                n_text=known.n_texts,
-                data=store.caption,
-                height=330,
-            )
-
-        chart = caching.drawn(store, ("histogram", concept), draw)
-        measure = pins.measure("concept", [store], concept=concept)
-        title = f"How strongly concept {concept_cards.title(store, concept)} fires"
-        command = commands.concept_examples(store, concept)
-        pin = pins.Pin(sentence=title, measure=measure)
-        downloads.figure(chart, f"{store.name}-concept-{concept}", command=command, pin=pin)
-    with right:
-        st.subheader("Its scores", anchor=False)
-        plain = [score for score in scores.at("concept") if not score.control and not score.name.startswith("effect")]
-        table_of_scores(
-            store, concept, plain, "scores", f"Scores of concept {concept_cards.title(store, concept)}", measure
-        )
-    st.subheader("May it be believed, and what does it do?", anchor=False)
+def score_tables(store: Store, concept: int) -> None:
+    """Every score beside its control: first what it fires on, then whether to believe it and what it does."""
+    measure = pins.measure("concept", [store], concept=concept)
+    whose = concept_cards.title(store, concept)
+    plain = [score for score in scores.at("concept") if not score.control and not score.name.startswith("effect")]
     judged = [score for score in scores.at("concept") if score not in plain]
-    title = f"Belief in concept {concept_cards.title(store, concept)}, and its effect"
-    table_of_scores(store, concept, judged, "belief", title, measure)
+    st.subheader("What it fires on", anchor=False)
+    table_of_scores(store, concept, plain, "scores", f"Scores of concept {whose}", measure)
+    st.subheader("May it be believed, and what does it do?", anchor=False)
+    table_of_scores(store, concept, judged, "belief", f"Belief in concept {whose}, and its effect", measure)
 
 
 def table_of_scores(
@@ -226,7 +234,7 @@ def table_of_scores(
 def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd.DataFrame:
     """Score, value, that of the untrained SAE, rank among all concepts, equation, and one line of explanation; columns
     without any entry are left out."""
-    row, ranks = store.concepts.iloc[concept], caching.ranks(store)
+    row, ranks, controls = store.concepts.iloc[concept], caching.ranks(store), caching.untrained_medians(store)
     records = []
     for score in shown:
         value, rank = float(row[score.name]), int(ranks[score.name][concept])
@@ -234,9 +242,7 @@ def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd
             {
                 "score": score.label,
                 "value": score.text(value),
-                "untrained SAE": ""
-                if (control := caching.untrained_median(store, score.name)) is None
-                else score.text(control),
+                "untrained SAE": score.text(controls[score.name]) if score.name in controls else "",
                 "rank": ""
                 if score.notable == "both" or not rank
                 else f"{rank:,} of {store.n_concepts:,}".replace(" ", "\N{NO-BREAK SPACE}"),
@@ -248,9 +254,9 @@ def score_table(store: Store, concept: int, shown: Sequence[scores.Score]) -> pd
     return table.drop(columns=[name for name in ("untrained SAE", "paper") if not table[name].any()])
 
 
-def strengths(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
-    """Samples at lower strengths: what the concept means where it is not at its strongest."""
-    st.subheader("At lower strength", anchor=False)
+def strengths(store: Store, concept: int, *, pictures: examples.Firing, captions: examples.Firing) -> None:
+    """How strongly it fires, and samples at lower strengths: what the concept means where it is not at its strongest."""
+    histogram(store, concept, pictures, captions)
     parts = [(f"{100 * quantile:.0f} % quantile", quantile) for quantile in examples.QUANTILES] + [("at random", None)]
     for column, (words, quantile) in zip(st.columns(len(parts), gap="medium"), parts, strict=True):
         with column:
@@ -263,21 +269,36 @@ def strengths(store: Store, concept: int, pictures: examples.Firing, captions: e
             gallery.texts(store, chosen[1].rows, chosen[1].values, empty="no caption")
 
 
+def histogram(store: Store, concept: int, pictures: examples.Firing, captions: examples.Firing) -> None:
+    """Its activations by modality, with the share that fires at all."""
+    known = caching.corpus(store)
+
+    def draw() -> go.Figure:
+        return concept_histogram(
+            pictures.values,
+            captions.values,
+            n_image=known.n_images,
+            n_text=known.n_texts,
+            data=store.caption,
+            height=300,
+        )
+
+    title = f"How strongly concept {concept_cards.title(store, concept)} fires"
+    pin = pins.Pin(sentence=title, measure=pins.measure("concept", [store], concept=concept))
+    downloads.figure(
+        caching.drawn(store, ("histogram", concept), draw), f"{store.name}-concept-{concept}",
+        command=commands.concept_examples(store, concept), pin=pin,
+    )  # fmt: skip
+
+
 def relatives(store: Store, concept: int) -> None:
-    """More like this, one kind at a time: nearest directions, bridge partners, and what fires on the same samples."""
-    st.subheader("More like this", anchor=False)
-    kinds: dict[str, Callable[[Store, int], None]] = {
-        "By direction": by_direction, "Bridge partners": bridge_partners,
+    """Other concepts, one kind at a time: nearest directions, bridge partners, and what fires on the same samples."""
+    kinds: Sections = {
+        BY_DIRECTION: by_direction, "Bridge partners": bridge_partners,
         "On the same pictures": partial(firing_together, kind=examples.IMAGE, side="pictures"),
         "On the same captions": partial(firing_together, kind=examples.TEXT, side="captions"),
     }  # fmt: skip
-    first = next(iter(kinds))
-    for tab, (name, draw) in zip(
-        st.tabs(list(kinds), **state.placed(state.LIKE, first, list(kinds))), kinds.items(), strict=True
-    ):
-        if tab.open:
-            with tab, guard(f"“{name}”", stop=False):
-                draw(store, concept)
+    in_tabs(kinds, state.LIKE, "", store, concept)
     state.page_link(
         "bridges", "All its bridges, and the pairs behind them", icon=":material/conversion_path:",
         store=caching.store_id(store), of=concept,

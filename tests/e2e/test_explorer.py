@@ -59,7 +59,7 @@ def test_a_node_of_the_graph_leaves_its_bridges_alone(page, shots: Path) -> None
 
 def test_a_patch_shows_its_concepts(page, shots: Path) -> None:
     page, address = page
-    open_view(page, address, "concept?concept=2")
+    open_view(page, address, "concept?concept=2&section=Where it fires")
     page.locator("[class*='-patches-'] .js-plotly-plot .bars .point path").first.wait_for()
     x, y = center(page, "document.querySelector(\"[class*='-patches-'] .js-plotly-plot .bars .point path\")")
     page.mouse.move(x, y)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from analysis.build.concept_effects import measure_concept_effects
 from analysis.concepts import examples
@@ -66,7 +67,7 @@ def test_strongest_caption_comes_first_with_its_value(path: Path, cache: Path, m
 
 
 def test_bridge_partner_and_neighbour_lead_to_each_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE))
+    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE), section="More like this")
     assert "cosine 0.60" in words(app)
     assert "on the captions" not in words(app)
     app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE), like="Bridge partners")
@@ -76,6 +77,39 @@ def test_bridge_partner_and_neighbour_lead_to_each_other(cache: Path, monkeypatc
     assert not app.exception
     assert f"What does concept {BOAT_TEXT}, “boat" in app.title[0].value
     assert app.query_params["concept"] in (str(BOAT_TEXT), [str(BOAT_TEXT)])
+
+
+def tabs(app: AppTest) -> list[str]:
+    return [tab.label for tab in app.tabs]
+
+
+def test_a_new_concept_draws_the_section_in_view_alone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE))
+    assert "What it fires on" in words(app)
+    assert "cosine" not in words(app)
+    assert "quantile" not in words(app)
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), section="By strength")
+    assert "**75 % quantile**" in words(app)
+    assert "What it fires on" not in words(app)
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert "**75 % quantile**" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen"),
+    [
+        ({"like": "Bridge partners"}, "Concepts of the other side"),
+        ({"show": "true"}, "paired for the difference"),
+        ({"token": "1.2"}, "Concepts on"),
+        ({"like": "By direction", "show": "false"}, "What it fires on"),  # what a link says that says everything
+    ],
+)
+def test_a_link_from_before_there_were_sections_shows_what_it_asks_for(
+    asked: dict[str, str], seen: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), **asked)
+    assert seen in words(app)
+    assert app.query_params.get("section") is None  # the browser's way back stays as it was
 
 
 def test_next_and_previous_go_round(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +177,7 @@ def test_pin_keeps_the_view_with_its_command(tmp_path: Path, monkeypatch: pytest
 def test_retrieval_without_the_concept_is_measured_when_asked(
     path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE))
+    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), section="Retrieval without it")
     assert not app.dataframe
     app.toggle(key="show").set_value(True).run()
     assert not app.exception
@@ -168,9 +202,12 @@ def test_retrieval_without_the_concept_is_measured_when_asked(
 def test_tokens_show_where_they_are_kept_and_are_silent_elsewhere(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "Where it fires" in words(open_page("concept", cache, monkeypatch, concept="0"))
+    asked = {"concept": "0", "section": "Where it fires"}
+    assert "Where it fires" in tabs(open_page("concept", cache, monkeypatch, **asked))
     make_store(tmp_path)
-    assert "Where it fires" not in words(open_page("concept", tmp_path, monkeypatch, concept="0"))
+    app = open_page("concept", tmp_path, monkeypatch, **asked)
+    assert "Where it fires" not in tabs(app)
+    assert "What it fires on" in words(app)
 
 
 def test_a_token_shows_its_concepts_and_who_else_has_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +237,11 @@ def test_a_token_that_is_not_kept_is_one_sentence(cache: Path, monkeypatch: pyte
 def test_the_aggregation_says_which_tokens_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last token of the planted samples belongs to the template and is the loudest."""
     store = open_store(next(cache.glob("clip-mini/*")))
-    app = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="content")
+    asked = {"concept": str(BRIDGE), "section": "Where it fires"}
+    app = open_page("concept", cache, monkeypatch, **asked, counted="content")
     strip = next(chart for chart in app.get("plotly_chart") if "-tokens-" in chart.proto.id)
     assert '"aside"' in strip.proto.spec
-    everything = open_page("concept", cache, monkeypatch, concept=str(BRIDGE), counted="all", aggregation="pooled")
+    everything = open_page("concept", cache, monkeypatch, **asked, counted="all", aggregation="pooled")
     strip = next(chart for chart in everything.get("plotly_chart") if "-tokens-" in chart.proto.id)
     assert '"aside"' not in strip.proto.spec
     assert store.token_view(1) is not None

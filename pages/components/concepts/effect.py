@@ -14,7 +14,6 @@ from pages.components.shared import caching, commands, downloads, pickers, pins,
 
 def section(store: Store, concept: int) -> None:
     """Recall of a task with and without the concept's direction, with paired intervals."""
-    st.subheader("Retrieval without it", anchor=False)
     if not store.tasks:
         st.caption("This store holds no retrieval task; build it again with `--tasks`.")
         return

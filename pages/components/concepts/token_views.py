@@ -22,10 +22,7 @@ _CLICKED = "_clicked_tokens"  # chart -> the token last clicked on it
 
 
 def section(store: Store, concept: int) -> None:
-    """Patches and words of the samples with token codes on which the concept fires most; nothing where none are kept."""
-    if not len(store.token_rows):
-        return
-    st.subheader("Where it fires", anchor=False)
+    """Patches and words of the samples with token codes on which the concept fires most, of a store that keeps any."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         how = pickers.one_of(
             "Samples by", state.AGGREGATION, AGGREGATIONS, what="an aggregation",

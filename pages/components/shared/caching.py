@@ -447,11 +447,11 @@ def ranks(store: Store) -> dict[str, np.ndarray]:
 
 def untrained_median(store: Store, score: str) -> float | None:
     """A score in the untrained SAE of the same start: the median of its concepts. None where there is none."""
-    return _untrained_medians(store).get(score)
+    return untrained_medians(store).get(score)
 
 
 @kept(12)
-def _untrained_medians(store: Store) -> dict[str, float]:
+def untrained_medians(store: Store) -> dict[str, float]:
     table = store.untrained
     return {} if table is None else {name: float(table[name].median()) for name in table}
 

@@ -46,6 +46,7 @@ DTYPE = "dtype"
 COLLECTION = "collection"  # of findings
 FINDING = "finding"  # id of the one that is open
 TAB = "tab"  # of the retrieval lab
+SECTION = "section"  # of the Concept page
 LIKE = "like"  # which relatives of a concept are in view
 VIEW = "view"  # of the concept browser: table | map | histogram | effect | by example; of the bridges: graph | table
 PAIR = "pair"  # of the bridges: image concept, text concept, with a comma between them
@@ -124,6 +125,7 @@ OWNED = (
     COLLECTION,
     FINDING,
     TAB,
+    SECTION,
     LIKE,
     VIEW,
     WORDS,
@@ -172,7 +174,7 @@ PAGES: dict[str, PageInfo] = {
     "concept": PageInfo(
         "Concept", ":material/center_focus_strong:",
         "One concept: its pictures and captions, scores, neighbours, partners and effect on retrieval.",
-        (STORE, CONCEPT, TASK, TOKEN, LIKE, LABELS, COLLECTED), (AGGREGATION, COUNTED),
+        (STORE, CONCEPT, TASK, SECTION, TOKEN, LIKE, LABELS, COLLECTED), (AGGREGATION, COUNTED),
     ),
     "bridges": PageInfo(
         "Bridges", ":material/conversion_path:",
@@ -261,6 +263,18 @@ def keep(key: str, value: object, *, default: object, alias: bool = False) -> No
         _memory()[key] = str(value)
     else:
         put(key, value)
+
+
+def address(key: str) -> str | None:
+    """The value in the URL alone, without what this session used last."""
+    raw = st.query_params.get(key)
+    return None if raw is None else raw[:LONGEST]
+
+
+def imply(key: str, value: str) -> None:
+    """What the rest of the address says of an owned key that it does not name: it holds, and the address stays as it is."""
+    if key not in st.query_params:
+        _memory()[key] = value
 
 
 def shows(key: str, value: object) -> None:
