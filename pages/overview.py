@@ -42,7 +42,7 @@ def main() -> None:
     )
     with layout.controls("overview", title="Overview") as row:
         # the models in question first, then what was made of such a one to embed
-        stores = sorted(pickers.stores(), key=lambda store: (store.contrastive, store.one_vector))
+        stores = sorted(pickers.stores(), key=lambda store: (store.contrastive, store.embedding_mllm))
         names = caching.short_names(stores)
         task = pickers.chosen_task(pickers.common_tasks(stores))
         row.command = "\n".join(commands.results(store, task) for store in stores if task) or commands.stores()
@@ -215,7 +215,7 @@ def distractors(stores: list[Store], names: list[str]) -> None:
 
 def _of_the_papers_kinds(stores: list[Store]) -> list[Store]:
     """Those that the paper speaks of. A multimodal LLM that was trained to embed is none: it would speak for either side."""
-    return [store for store in stores if store.contrastive or not store.one_vector]
+    return [store for store in stores if not store.embedding_mllm]
 
 
 def _text_verdict(stores: list[Store]) -> verdicts.Verdict:

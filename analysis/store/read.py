@@ -97,6 +97,7 @@ class StoreRef:
     problem: str = ""
     created: str = ""
     out_of_world: bool = False
+    embedding_mllm: bool = False
 
     @property
     def ok(self) -> bool:
@@ -176,6 +177,11 @@ class Store:
     def one_vector(self) -> bool:
         """Whether the model gives one vector a sample and no tokens to pool otherwise: dual encoders, embedding models."""
         return self.contrastive or bool(self.config["backbone"].get("pooling"))
+
+    @property
+    def embedding_mllm(self) -> bool:
+        """Whether it is of a multimodal LLM that was trained to embed: of neither kind that the paper compares."""
+        return self.one_vector and not self.contrastive
 
     @property
     def has_model(self) -> bool:
@@ -648,7 +654,7 @@ def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
         backbone, dataset = path.parent.name, path.name.rsplit("-", 1)[0]
         try:
             store = open_store(path)
-            facts = (store.label, "", store.manifest.created, store.out_of_world)
+            facts = (store.label, "", store.manifest.created, store.out_of_world, store.embedding_mllm)
             found.append(StoreRef(path, store.backbone, store.dataset, *facts))
         except AnalysisError as error:
             found.append(StoreRef(path, backbone, dataset, path.name, str(error)))

@@ -11,6 +11,7 @@ import pytest
 from analysis.store import Store, open_store
 from pages.components.shared import caching
 from tests.pages.opening import open_page, words
+from tests.store.tamper import edit_manifest
 from tests.synthetic_store import make_store
 
 
@@ -132,6 +133,22 @@ def test_token_level_stores_are_not_among_the_defaults(tmp_path: Path, monkeypat
     make_store(tmp_path, n_pairs=6, pictures=False, backbone="qwen2-vl-mini", unit="token", seed=2)
     app = open_page("overview", tmp_path, monkeypatch)
     assert [value.split("/")[0] for value in app.multiselect(key="_pick_stores").value] == ["clip-mini"]
+
+
+def test_of_too_many_models_those_of_the_papers_kinds_are_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"model-{number}" for number in range(7)]
+    for number, name in enumerate(names):
+        path = make_store(tmp_path, n_pairs=6, pictures=False, backbone=name, seed=number)
+        if number == 2:
+            config = open_store(path).config
+            edit_manifest(
+                path, config={**config, "backbone": {**config["backbone"], "contrastive": False, "pooling": "last"}}
+            )
+    app = open_page("overview", tmp_path, monkeypatch)
+    shown = [value.split("/")[0] for value in app.multiselect(key="_pick_stores").value]
+    assert shown == [name for name in names if name != "model-2"]
 
 
 @pytest.mark.parametrize("n", [1, 8])

@@ -226,12 +226,13 @@ def _open_or_other(ref: StoreRef, usable: list[StoreRef]) -> Store:
 
 def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
     """One store a backbone, of pooled embeddings; others are one click away. Stores of token SAEs where there is nothing
-    else."""
+    else. Where there are too many, the paper's kinds of models come first."""
     pooled = [ref for ref in usable if not _is_token_store(ref)]
     first: dict[str, StoreRef] = {}
     for ref in pooled or usable:
         first.setdefault(ref.backbone, ref)
-    return list(first.values())[:DEFAULT_STORES]
+    shown = sorted(first.values(), key=lambda ref: ref.embedding_mllm)[:DEFAULT_STORES]
+    return [ref for ref in first.values() if ref in shown]
 
 
 def _labels(refs: list[StoreRef]) -> list[str]:
