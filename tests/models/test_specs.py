@@ -70,7 +70,7 @@ def test_demo_rows_lie_in_the_repository_and_agree_with_what_was_trained():
             if folder.is_dir():  # absent until the demo has been trained
                 config = json.loads((folder / "config.json").read_text())
                 assert config["model_type"] == spec.model_type
-                width = config.get("projection_dim") or config["text_config"]["hidden_size"]
+                width = config.get("projection_dim") or config.get("text_config", config)["hidden_size"]
                 assert width == spec.width
 
 
