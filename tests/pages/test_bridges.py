@@ -82,7 +82,7 @@ def test_from_a_concept_to_its_partner_and_back(cache: Path, monkeypatch: pytest
 
 
 def test_the_concept_page_leads_to_its_bridges(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE))
+    app = open_page("concept", cache, monkeypatch, concept=str(BOAT_IMAGE), section="More like this")
     assert f"/bridges?store=clip-mini/{next(cache.glob('clip-mini/*')).name}&of={BOAT_IMAGE})" in words(app)
 
 

@@ -73,7 +73,7 @@ def test_one_store_twice_compares_two_of_its_concepts(tmp_path: Path, monkeypatc
 
 def test_the_concept_page_leads_to_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(make_store(tmp_path))
-    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE))
+    app = open_page("concept", tmp_path, monkeypatch, concept=str(BRIDGE), section="More like this")
     nearest = next(int(i) for i in store.neighbours[BRIDGE] if store.concepts["energy"].iat[int(i)] > 0)
     identity = f"clip-mini/{store.name}"
     assert f"/compare?store={identity}&other={identity}&concept={BRIDGE}&other_concept={nearest})" in words(app)

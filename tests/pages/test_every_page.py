@@ -123,7 +123,7 @@ DEFAULTS = {  # of bound widgets, which Streamlit leaves out of the address
         "every_method": "false",
     },
     "concepts": {"view": "table", "sort": "energy", "order": "descending", "energy": "100", "alive": "true"},
-    "concept": {"show": "false"},
+    "concept": {"section": "Scores"},
     "retrieval_lab": {"k": "10", "definition": "hit", "pool": "local", "tab": "All queries"},
 }
 

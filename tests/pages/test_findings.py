@@ -195,4 +195,4 @@ def test_notes_of_a_newer_version_are_one_sentence_and_the_other_pages_go_on(
     said = [line for line in sentences(app) if "version 99" in line]
     assert said or name == "retrieval_lab"  # it may show no name of a concept
     assert all("update RetrievalLens" in line for line in said)
-    assert name in ("findings", "present") or app.get("plotly_chart") or app.dataframe
+    assert name in ("findings", "present") or app.get("plotly_chart") or app.dataframe or app.table

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from analysis.errors import AnalysisError
+from analysis.models.specs import BACKBONES
 from analysis.store import Store, StoreRef
 from pages.components.shared import caching, layout, scores, state
 
@@ -168,7 +169,14 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
     usable = [ref for ref in refs if ref.ok]
     if not usable:
         layout.empty_cache(refs)
-    return sorted(usable, key=lambda ref: (ref.out_of_world, ref.path.parent.name, _is_token_store(ref)))
+    return sorted(usable, key=lambda ref: (ref.out_of_world, _place(ref.backbone), ref.backbone, _is_token_store(ref)))
+
+
+def _place(backbone: str) -> int:
+    """Where a model stands among others: as in the table of backbones, models of no row before those of the demo."""
+    order = list(BACKBONES)
+    demo = next(place for place, row in enumerate(BACKBONES.values()) if row.demo)
+    return 2 * order.index(backbone) if backbone in order else 2 * demo - 1
 
 
 def _another(usable: list[StoreRef], beside: Store) -> StoreRef:
@@ -231,8 +239,7 @@ def _default_stores(usable: list[StoreRef]) -> list[StoreRef]:
     first: dict[str, StoreRef] = {}
     for ref in pooled or usable:
         first.setdefault(ref.backbone, ref)
-    shown = sorted(first.values(), key=lambda ref: ref.embedding_mllm)[:DEFAULT_STORES]
-    return [ref for ref in first.values() if ref in shown]
+    return sorted(first.values(), key=lambda ref: ref.embedding_mllm)[:DEFAULT_STORES]
 
 
 def _labels(refs: list[StoreRef]) -> list[str]:
