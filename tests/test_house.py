@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 from analysis.retrieval import interventions
 from analysis.retrieval.interventions.step import Step
@@ -22,9 +22,20 @@ def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def offences(find: Callable[[Path], object], *folders: str) -> dict[str, object]:
+    """What is wrong with each file of some folders, by its name; none where nothing is."""
+    paths = [path for folder in folders for path in sources(folder)]
+    return {str(path.relative_to(ROOT)): found for path in paths if (found := find(path))}
+
+
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -32,9 +43,8 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sources("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_library_never_imports_the_interface(path: Path) -> None:
-    assert imports(path).isdisjoint({"streamlit", "pages", "app"})
+def test_library_never_imports_the_interface() -> None:
+    assert not offences(lambda path: imports(path) & {"streamlit", "pages", "app"}, "analysis")
 
 
 def loaded_after(code: str) -> set[str]:
@@ -67,19 +77,18 @@ def test_every_page_is_in_the_navigation() -> None:
     assert {path.stem for path in (ROOT / "pages").glob("*.py")} - {"__init__"} == set(PAGES)
 
 
-@pytest.mark.parametrize("path", sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_caches_stand_in_one_module_and_are_bounded(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    caches = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in ("cache_data", "cache_resource")
-    ]
-    if path.name != "caching.py":
-        assert not caches
-        return
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func in caches]
-    assert len(calls) == len(caches), "a cache without arguments has no bound"
+def caches(path: Path) -> list[ast.AST]:
+    named = ("cache_data", "cache_resource")
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute) and node.attr in named]
+
+
+def test_caches_stand_in_one_module_and_are_bounded() -> None:
+    found = offences(caches, "pages")
+    (name,) = found
+    assert Path(name).name == "caching.py"
+    known = caches(ROOT / name)
+    calls = [node for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Call) and node.func in known]
+    assert len(calls) == len(known), "a cache without arguments has no bound"
     assert all(any(keyword.arg == "max_entries" for keyword in call.keywords) for call in calls)
 
 
@@ -108,38 +117,44 @@ def bare(node: ast.AST) -> list[str]:
     return [found for child in parts for found in bare(child)]
 
 
-@pytest.mark.parametrize("path", sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_foreign_text_reaches_markdown_through_safe_alone(path: Path) -> None:
-    found = [
+def unsafe(path: Path) -> list[str]:
+    """Foreign text that a file shows as markdown as it came."""
+    return [
         f"line {node.lineno}: {part}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SHOWS_MARKDOWN
         and ast.unparse(node.func.value).split(".")[0] in ("st", "slot", "column", "holder", "slots")
         for argument in node.args[:1]
         for part in bare(argument)
     ]  # fmt: skip
-    assert found == []
 
 
-@pytest.mark.parametrize("path", sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_pages_write_no_html_and_name_query_parameters_only_in_state(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert "unsafe_allow_html" not in text
-    assert "unsafe_allow_javascript" not in text
-    if path.name != "state.py":
-        assert "st.query_params" not in text
+def test_foreign_text_reaches_markdown_through_safe_alone() -> None:
+    assert not offences(unsafe, "pages")
 
 
-@pytest.mark.parametrize("path", sources("analysis") + sources("pages"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_folder_of_interventions_asks_what_class_a_step_has(path: Path) -> None:
-    if path.parent == Path(interventions.__file__).parent:
-        return
+def test_pages_write_no_html_and_name_query_parameters_only_in_state() -> None:
+    def named(path: Path) -> list[str]:
+        text = path.read_text(encoding="utf-8")
+        words = ["unsafe_allow_html", "unsafe_allow_javascript", *["st.query_params"] * (path.name != "state.py")]
+        return [word for word in words if word in text]
+
+    assert not offences(named, "pages")
+
+
+def test_only_the_folder_of_interventions_asks_what_class_a_step_has() -> None:
+    """What a step says of itself holds for a researcher's own as well."""
     steps = {name for name, kind in vars(interventions).items() if isinstance(kind, type) and issubclass(kind, Step)}
     steps |= {kind.__name__ for kind in Step.__subclasses__()}
-    asked = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
-    ]
-    known = {name.id for call in asked for name in ast.walk(call.args[1]) if isinstance(name, ast.Name)} & steps
-    assert not known, f"{path.name} asks whether a step is {', '.join(sorted(known))}; say it of the step instead"
+
+    def asked(path: Path) -> set[str]:
+        if path.parent == Path(interventions.__file__).parent:
+            return set()
+        calls = [
+            node
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
+        ]
+        return {name.id for call in calls for name in ast.walk(call.args[1]) if isinstance(name, ast.Name)} & steps
+
+    assert not offences(asked, "analysis", "pages")

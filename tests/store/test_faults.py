@@ -167,7 +167,7 @@ def test_garbage_of_the_right_size_is_named_with_what_to_do(
         file = open_store(copy).file_path(name)
     data = file.read_bytes()
     file.write_bytes(data[:128] + b"\xff" * (len(data) - 128))
-    app = open_page(USED[name], copy.parents[1], monkeypatch, task="t2i", source="data")
+    app = open_page(USED[name], copy.parents[1], monkeypatch, task="t2i", source="data", section="More like this")
     said = " ".join(sentences(app)) + words(app)
     assert "could not be shown" not in said
     if name != "codes/indices.npy":  # no page reads it
