@@ -247,6 +247,13 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
+def place_of(key: str) -> int:
+    """Where a model stands among others: as in the table, models of no row before those of the demo."""
+    order = list(BACKBONES)
+    demo = next(place for place, row in enumerate(BACKBONES.values()) if row.demo)
+    return 2 * order.index(key) if key in order else 2 * demo - 1
+
+
 def find_spec(key_or_path: str | Path) -> BackboneSpec:
     """The row of a key or hub id of BACKBONES, or a new row for a local folder or another hub id. Raises BackboneError
     for a name that is none of these, with the nearest key."""

@@ -22,6 +22,7 @@ from analysis.figures.pairs import pair_attribution
 from analysis.figures.palette import backbone_styles
 from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve, percent, points
+from analysis.models.specs import place_of
 from analysis.report.live import Folder, facts_of
 from analysis.report.published import published
 from analysis.report.reproduce import overlap_row
@@ -96,7 +97,9 @@ def standard_findings(stores: Sequence[Store], *, say: Callable[[str], None] = l
         raise ReportError(
             "There is no store to make the standard deck of; `.venv/bin/python -m analysis list` shows what there is."
         )
-    ordered = tuple(sorted(stores, key=lambda store: (store.contrastive, store.label)))
+    ordered = tuple(
+        sorted(stores, key=lambda one: (one.contrastive, one.embedding_mllm, place_of(one.backbone), one.label))
+    )
     keys = [store.backbone for store in ordered]
     names = tuple(s.backbone if keys.count(s.backbone) == 1 else s.label for s in ordered)
     ground = _Ground(ordered, names, Folder(stores=ordered))

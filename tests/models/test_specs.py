@@ -12,7 +12,7 @@ from analysis.models.families import FAMILIES, TAPS
 from analysis.models.inputs import BUILDERS
 from analysis.models.layouts import LAYOUTS
 from analysis.models.prompts import PROMPTS
-from analysis.models.specs import BACKBONES, ROOT, find_spec
+from analysis.models.specs import BACKBONES, ROOT, find_spec, place_of
 
 
 def test_the_six_models_of_the_paper_and_the_demo_are_there():
@@ -101,3 +101,9 @@ def test_listing_the_table_imports_no_deep_learning():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_stand_in_the_order_of_the_table_and_others_before_the_demo():
+    assert sorted(["chameleon-mini", "my-own", "qwen2-vl-mini", "clip-mini", "qwen2-vl-7b"], key=place_of) == [
+        "qwen2-vl-7b", "my-own", "clip-mini", "qwen2-vl-mini", "chameleon-mini",
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from analysis.errors import AnalysisError
-from analysis.models.specs import BACKBONES
+from analysis.models.specs import place_of
 from analysis.store import Store, StoreRef
 from pages.components.shared import caching, layout, scores, state
 
@@ -169,14 +169,9 @@ def _usable(refs: list[StoreRef]) -> list[StoreRef]:
     usable = [ref for ref in refs if ref.ok]
     if not usable:
         layout.empty_cache(refs)
-    return sorted(usable, key=lambda ref: (ref.out_of_world, _place(ref.backbone), ref.backbone, _is_token_store(ref)))
-
-
-def _place(backbone: str) -> int:
-    """Where a model stands among others: as in the table of backbones, models of no row before those of the demo."""
-    order = list(BACKBONES)
-    demo = next(place for place, row in enumerate(BACKBONES.values()) if row.demo)
-    return 2 * order.index(backbone) if backbone in order else 2 * demo - 1
+    return sorted(
+        usable, key=lambda ref: (ref.out_of_world, place_of(ref.backbone), ref.backbone, _is_token_store(ref))
+    )
 
 
 def _another(usable: list[StoreRef], beside: Store) -> StoreRef:
