@@ -127,10 +127,8 @@ def text_dominates(ground: _Ground) -> Finding:
         live = ~np.isnan(score)
         text = np.nan_to_num(score) >= TEXT_FROM
         shares.append((text.sum() / max(1, live.sum()), energy[text].sum() / max(energy.sum(), 1e-300)))
-    first, *others = (
-        f"{percent(energy)} of the energy of {n}" for n, (_, energy) in zip(ground.names, shares, strict=True)
-    )
-    sentence = f"Text concepts hold {first}{_beside(others)}"
+    first, *others = [percent(energy) for _, energy in shares]
+    sentence = f"Text concepts hold {first} of the energy of {ground.names[0]}{_beside(ground.names[1:], others)}"
     chart = figures.modality_kde(curves)
     counts = ", ".join(
         percent(count) for count, _ in shares
@@ -148,8 +146,10 @@ def energy_is_concentrated(ground: _Ground) -> Finding:
     shares = [cumulative_energy(store.concepts["energy"].to_numpy()) for store in ground.stores]
     curves = [Curve(n, np.arange(1, len(y) + 1), y, s) for n, y, s in zip(ground.names, shares, styles, strict=True)]
     half = [figures.energy_readout(curve.y)[0.5] for curve in curves]
-    words = [f"{n:,} of {len(c.y):,} concepts of {c.label}" for n, c in zip(half, curves, strict=True)]
-    sentence = f"Half of the energy lies in {words[0]}{_beside(words[1:])}"
+    sizes = [len(curve.y) for curve in curves]
+    words = [f"{n:,}" if len(set(sizes)) == 1 else f"{n:,} of {size:,}" for n, size in zip(half, sizes, strict=True)]
+    first = f"{half[0]:,} of {sizes[0]:,} concepts of {ground.names[0]}"
+    sentence = f"Half of the energy lies in {first}{_beside(ground.names[1:], words[1:])}"
     body = 'e = open_store({path}).concepts["energy"].sort_values(ascending=False); print(1 + (e.cumsum() < e.sum() / 2).sum())'
     chart = figures.cumulative_energy(curves)
     caption = "Cumulative energy (Eq. 3); markers: where 50, 90 and 99 % are reached."
@@ -162,8 +162,8 @@ def overlaps(ground: _Ground) -> Finding:
     rows = [{"model": name, **overlap_row(store)} for store, name in zip(ground.stores, ground.names, strict=True)]
     printed = published("table1").pivot_table(index="model", columns="column", values="value", sort=False).reset_index()
     printed.columns.name = None
-    words = [f"{row['J(E, A)']:.2f} of {row['model']}" for row in rows]
-    sentence = f"Loudest and deciding concepts overlap: J(E, A) {words[0]}{_beside(words[1:])}"
+    first, *others = [f"{row['J(E, A)']:.2f}" for row in rows]
+    sentence = f"Loudest and deciding concepts overlap: J(E, A) {first} of {ground.names[0]}{_beside(ground.names[1:], others)}"
     names = ["model", "J(E, A)", "J(E, B)", "J(A, B)", "triple"]
     measured = table_part(pd.DataFrame(rows)[names], "Measured here")
     return ground.finding(
@@ -424,8 +424,10 @@ def _change(row: pd.Series) -> str:
     return f"{points(row['difference'])} points"
 
 
-def _beside(words: Sequence[str]) -> str:
-    return f" (beside {', '.join(words)})" if words else ""
+def _beside(names: Sequence[str], words: Sequence[str]) -> str:
+    """The same of the other models, short enough that eight of them fit into a title."""
+    said = [f"{name} {word}" for name, word in zip(names, words, strict=True)]
+    return f" (beside {', '.join(said)})" if said else ""
 
 
 def retrieve_command(store: Store, task: str, specs: Sequence[str]) -> str:
