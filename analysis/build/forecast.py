@@ -119,8 +119,7 @@ def _data(plan: BuildPlan, reasons: dict[str, str]) -> tuple[int | None, int | N
 
 def _disk(plan: BuildPlan, spec: BackboneSpec, width: int, samples: int, pictures: int) -> int:
     """Embeddings in the work folder (float32) and in the store, codes with their postings, thumbnails twice, the SAE."""
-    alone = spec.contrastive or spec.trained_to_embed
-    n_variants = 1 if alone else len(plan.model.variants or ALL_VARIANTS)
+    n_variants = 1 if spec.one_vector else len(plan.model.variants or ALL_VARIANTS)
     n_concepts, top_k = sae_size(plan.sae, spec, width)
     stored = 2 if plan.embedding_dtype == "float16" else 4
     embeddings = samples * width * n_variants * (4 + stored)

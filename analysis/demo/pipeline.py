@@ -139,7 +139,7 @@ def store_plans(
         thumb_side=96,
         thumb_quality=60,
     )
-    if spec.contrastive or spec.trained_to_embed:  # one vector a sample: there is nothing to see in single tokens
+    if spec.one_vector:  # there is nothing to see in single tokens
         return [pooled]
     token = replace(
         pooled,

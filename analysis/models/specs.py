@@ -39,6 +39,11 @@ class BackboneSpec:
     pixels: tuple[int, int] | None = None  # smallest and largest picture in pixels; None = the checkpoint's own
 
     @property
+    def one_vector(self) -> bool:
+        """Whether it gives one vector a sample and no tokens to pool otherwise: dual encoders, embedding models."""
+        return self.contrastive or self.trained_to_embed
+
+    @property
     def trained_to_embed(self) -> bool:
         """Whether an MLLM was trained to give one vector, so that no other pooling of it means anything."""
         return bool(self.template)
@@ -247,11 +252,13 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
-def place_of(key: str) -> int:
+_PLACES: dict[str, float] = {key: place for place, key in enumerate(BACKBONES)}
+_FIRST_OF_DEMO = min(_PLACES[key] for key, row in BACKBONES.items() if row.demo)
+
+
+def place_of(key: str) -> float:
     """Where a model stands among others: as in the table, models of no row before those of the demo."""
-    order = list(BACKBONES)
-    demo = next(place for place, row in enumerate(BACKBONES.values()) if row.demo)
-    return 2 * order.index(key) if key in order else 2 * demo - 1
+    return _PLACES.get(key, _FIRST_OF_DEMO - 0.5)
 
 
 def find_spec(key_or_path: str | Path) -> BackboneSpec:

@@ -110,7 +110,7 @@ def has_whole(setting: str, intervention: Intervention, space: RetrievalSpace) -
 def is_slow(setting: str, intervention: Intervention, pairs: int) -> bool:
     """Whether a curve takes a minute: on a large task, where every point is a measurement of its own."""
     step = step_of(setting, intervention).repeats()[0]
-    return pairs > LARGE and Intervention((step,)).nested(step, setting) is None
+    return pairs > LARGE and Intervention((step,)).nested(setting) is None
 
 
 def behind(setting: str, intervention: Intervention, space: RetrievalSpace) -> Intervention:
@@ -141,9 +141,9 @@ def curves(
     options = RecallOptions(ks=tuple(ks), definition=definition).within(lab.space)
     step = step_of(setting, intervention)
     own = step in intervention.steps
-    directions = step.nested(setting) is not None
     single = step.repeats()[0]
     alone = intervention if step.acts == "lists" else Intervention((single,))
+    directions = alone.nested(setting) is not None
     values = places(lab, single, setting)
     base = lab.measure(BASE if step.acts != "lists" else intervention.without_hybrid()).ranks[0]
     ranks = lab.ranks_along(alone, step if step.acts == "lists" else single, setting, values, measure=measure)
@@ -225,7 +225,7 @@ def places(lab: Lab, step: Step, setting: str) -> list[float]:
         if step.rank_setting == setting and not lab.in_blocks:  # all directions cannot be removed
             most = lab.base.queries.shape[1] - 1
         return sorted({min(value, most) for value in declared})
-    projection = step.nested(setting)
+    projection = Intervention((step,)).nested(setting)
     if projection is None:
         raise RetrievalError(
             f"{step.label!r} says no places for a curve over {setting!r}; expected `values` of that setting, or a step that "

@@ -139,7 +139,7 @@ class Lab:
             if hybrid is not None and hybrid is step:
                 stage, scores = self.first_stage(hybrid.first), self.scores(intervention)
                 return hybrid.ranks_along(setting, values, stage, scores, self.space.qrels)
-            projection = intervention.nested(step, setting)
+            projection = intervention.nested(setting)
             if projection is not None and not self.in_blocks:  # also where not all can be removed
                 return self._ranks_without(projection.at(setting, 1) or projection, values)
             moved = (intervention.replaced(step, step.at(setting, value)) for value in values)

@@ -93,9 +93,10 @@ class Intervention:
         similarities that are known; else None."""
         return next((step for step in self._only_linear if step.projects), None)
 
-    def nested(self, step: Step, setting: str) -> MapsRows | None:
-        """The projection whose narrower ones are all points along a setting of a step, where it does nothing else."""
-        return step.nested(setting) if self.single_projection is step else None
+    def nested(self, setting: str) -> MapsRows | None:
+        """`single_projection`, where all points along a setting are its narrower ones, which one computation gives."""
+        projection = self.single_projection
+        return projection if projection is not None and projection.rank_setting == setting else None
 
     @property
     def single_centring(self) -> MapsRows | None:

@@ -197,10 +197,6 @@ class Step:
         """Simpler corrections, each a level line beside its curves."""
         return ()
 
-    def nested(self, setting: str) -> MapsRows | None:
-        """Itself, where the points along a setting are subspaces that lie in each other, which one computation gives."""
-        return None
-
     def curve_values(self, setting: str) -> tuple[float, ...]:
         """Where a curve over a setting is measured; none: no curve."""
         declared = settings_of(type(self)).get(setting)
@@ -303,9 +299,6 @@ class MapsRows(Step):
     def projects(self) -> bool:
         """Whether it does nothing but remove the directions of `basis`, the same on both sides."""
         return False
-
-    def nested(self, setting: str) -> MapsRows | None:
-        return self if self.projects and setting == self.rank_setting else None
 
     @property
     def centres(self) -> bool:

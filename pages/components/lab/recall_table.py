@@ -208,7 +208,8 @@ def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
     chosen = default_removal(view.after)
     groups = catalogue(space, removal=chosen, partner=view.partner)
     try:
-        r = 2 if (projection := chosen.nested(chosen.rank_setting)) is None else view.lab.projection(projection)[1]
+        projection = Intervention((chosen,)).single_projection
+        r = 2 if projection is None else view.lab.projection(projection)[1]
     except AnalysisError:
         r = 0
     if r:  # components that take as many dimensions

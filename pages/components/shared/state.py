@@ -225,10 +225,8 @@ def file_of(page: str) -> str:
 # --- owned keys ---------------------------------------------------------------------------------------------------
 def get(key: str) -> str | None:
     """The value in the URL, else the one this session used last, else None."""
-    raw = st.query_params.get(key)
-    if raw is not None:
-        return raw[:LONGEST]
-    return _memory().get(key)
+    raw = address(key)
+    return _memory().get(key) if raw is None else raw
 
 
 def put(key: str, value: object) -> None:
