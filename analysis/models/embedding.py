@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -154,8 +155,11 @@ class Backbone:
         with self._lock:
             if self._model is None:
                 return
+            model = weakref.ref(self._model)
             self._model = self._forward = None  # type: ignore[assignment]
-            gc.collect()  # modules may refer to each other
+            if model() is not None:  # part of a loop, such as the traceback of a batch that failed
+                gc.unfreeze()  # the app sets aside from the collector what lives long
+                gc.collect()
             release_memory(self._device)
 
     def _batches(self, samples: Sequence[Sample], batch_tokens: int | None, record: Record) -> Iterator[Batch]:

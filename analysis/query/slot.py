@@ -3,7 +3,6 @@ when asked. A visitor who comes while it is busy waits and is told why."""
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,10 +63,9 @@ Load = Callable[[ModelRequest, Callable[[int, int], None]], "Backbone"]  # the s
 class ModelSlot:
     """Holds at most one loaded backbone. Thread-safe; make one for the whole process."""
 
-    def __init__(self, load: Load | None = None, *, before_freeing: Callable[[], None] = gc.unfreeze) -> None:
-        """load: how a backbone comes. before_freeing: the app sets objects aside from the garbage collector; those of a
-        model that refer to each other must be found again."""
-        self._load, self._before_freeing = load or load_request, before_freeing
+    def __init__(self, load: Load | None = None) -> None:
+        """load: how a backbone comes."""
+        self._load = load or load_request
         self._lock = threading.Lock()  # held while a model is loaded, used or freed
         self._backbone: Backbone | None = None
         self._loaded: LoadedModel | None = None
@@ -139,7 +137,6 @@ class ModelSlot:
     def _free(self) -> None:
         backbone, self._backbone, self._loaded = self._backbone, None, None
         if backbone is not None:
-            self._before_freeing()
             backbone.unload()
 
     def _acquire(self, doing: str, patience: float, tell: Callable[[str], None]) -> None:

@@ -112,6 +112,7 @@ class Store:
         self.manifest = manifest
         self.derived = derived
         self._maps: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
+        self._results: dict[str, pd.DataFrame] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens it again: memory maps do not travel."""
@@ -259,8 +260,10 @@ class Store:
 
     def results(self, task: str) -> pd.DataFrame:
         """Recall of the standard methods as measured when the store was built. Older tables call a difference delta."""
-        found = self._table(f"retrieval/{task}/results.parquet")
-        return found.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
+        if task not in self._results:
+            found = self._table(f"retrieval/{task}/results.parquet")
+            self._results[task] = found.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
+        return self._results[task]
 
     # --- arrays ---------------------------------------------------------------------------------------------------
     @cached_property

@@ -86,11 +86,11 @@ def address(page: Any) -> str:
 
 def shown(page: Any) -> tuple[str, str]:
     """What tells one place from another: the title, what was chosen, and the words of the page, once they stand still."""
-    settled(page)
+    settled(page, 100)
     before = None
     while (found := read(page)) != before:
         before = found
-        settled(page, 500)
+        settled(page)
     return found
 
 

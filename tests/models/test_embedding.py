@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -184,3 +186,26 @@ def test_an_unloaded_backbone_says_so(fresh):
     fresh.unload()
     with pytest.raises(BackboneError, match="unloaded; load it again"):
         fresh.embed([sample("text", "a cat")])
+
+
+@pytest.mark.parametrize(
+    "architecture", ["clip", "siglip", "siglip2", "qwen2_vl", "qwen3_vl", "paligemma", "chameleon"]
+)
+def test_an_unloaded_model_is_freed_at_once(architecture, checkpoint, monkeypatch):
+    """Without a collection, which takes half a second with all libraries in memory."""
+    loaded = load_backbone(checkpoint(architecture), device="cpu")
+    loaded.embed([sample("text", "a cat")])
+    ghost = weakref.ref(loaded._model)
+    gc.collect()  # what loading left behind
+    with monkeypatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: None)
+        loaded.unload()
+    assert ghost() is None
+
+
+def test_an_unloaded_model_that_is_part_of_a_loop_is_freed(fresh):
+    ghost = weakref.ref(fresh._model)
+    object.__setattr__(fresh._model, "itself", fresh._model)
+    gc.freeze()  # what the app does after a run of a page that imported something
+    fresh.unload()
+    assert ghost() is None

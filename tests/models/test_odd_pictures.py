@@ -1,5 +1,6 @@
 """One odd picture costs itself and nothing else; photographs reach the model at its own limit."""
 
+import io
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,8 +56,10 @@ def test_a_photograph_is_seen_at_the_models_own_limit(tmp_path):
     processor = loaded._inputs._pixels._processor
     processor = getattr(processor, "image_processor", processor)
     processor.size = type(processor.size)(shortest_edge=28 * 28, longest_edge=12_845_056 // 4)
-    image = Image.effect_noise((4000, 3000), 60).convert("RGB")
-    built, reasons = loaded._inputs._pixels.prepare([Picture.of(image, "photo.png")])
+    photo = io.BytesIO()
+    Image.effect_noise((4000, 3000), 60).convert("RGB").save(photo, "JPEG")
+    image = Image.open(photo)
+    built, reasons = loaded._inputs._pixels.prepare([Picture(data=photo.getvalue(), name="photo.jpg")])
     assert reasons == [None]
     direct = processor(images=[image], return_tensors="pt")
     assert built.inputs["pixel_values"].shape == direct["pixel_values"].shape

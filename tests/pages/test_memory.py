@@ -86,14 +86,6 @@ def test_all_is_looked_through_once_nobody_asks_for_a_page(monkeypatch: pytest.M
     assert ghost() is None
 
 
-def test_what_is_taken_back_is_set_aside_again() -> None:
-    memory.set_aside()
-    memory.take_back()
-    assert gc.get_freeze_count() == 0
-    memory.set_aside()
-    assert gc.get_freeze_count() > 50_000
-
-
 def test_asking_whether_anything_is_new_costs_nothing() -> None:
     memory.set_aside()
     start = time.process_time()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,30 +69,6 @@ def test_unload_frees_once_and_says_whether_there_was_anything() -> None:
     assert not slot.unload()
     assert fakes.alive == []
     assert slot.loaded is None
-
-
-def test_a_model_that_was_set_aside_with_the_libraries_is_freed() -> None:
-    class Network:
-        """As modules of a network do, it is part of itself: only the garbage collector frees it."""
-
-        def __init__(self) -> None:
-            self.parts = [self]
-
-    networks = [Network()]
-    ghost = weakref.ref(networks[0])
-
-    def unload() -> None:
-        networks.clear()
-        gc.collect()
-
-    backbone = SimpleNamespace(
-        spec=SimpleNamespace(label="A"), device="cpu", dtype="float32", revision="r", unload=unload
-    )
-    slot = ModelSlot(lambda request, told: backbone)  # type: ignore[arg-type, return-value]
-    with slot.use(A):
-        gc.freeze()  # what the app does after a run of a page that imported something
-    assert slot.unload()
-    assert ghost() is None
 
 
 def test_loading_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,7 +308,8 @@ def _count_rivals(
         undecided = (difference >= -slack) & ~certain
         above[target] = np.count_nonzero(certain, axis=1)
         near[target] = np.count_nonzero(undecided, axis=1)
-        row, column = np.nonzero(undecided & (above[target] < room[target])[:, None])
+        undecided &= (above[target] < room[target])[:, None]
+        row, column = np.divmod(np.flatnonzero(undecided), values.shape[1])  # numpy's nonzero is slow for two axes
         found.append((target[row], column))
     target = np.concatenate([np.empty(0, np.int64), *(pair[0] for pair in found)])
     return above, near, target, np.concatenate([np.empty(0, np.int64), *(pair[1] for pair in found)])

@@ -29,7 +29,7 @@ from analysis.store import Report, Store, StoreRef, TokenView, find_stores, open
 from analysis.store.notebook import Label, label_stamp, labels_since
 from analysis.store.notebook import labels as read_labels
 from pages.components.overview import sentences
-from pages.components.shared import memory, scores, state
+from pages.components.shared import scores, state
 
 if TYPE_CHECKING:
     from analysis.concepts.bridges import Meeting
@@ -246,7 +246,7 @@ def model_slot() -> ModelSlot:
     """The one model of this server, shared by all visitors."""
     from analysis.query.slot import ModelSlot
 
-    return ModelSlot(before_freeing=memory.take_back)
+    return ModelSlot()
 
 
 def models_offered() -> tuple[tuple[str, ...], bool]:

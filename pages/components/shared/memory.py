@@ -54,10 +54,3 @@ def _freeze() -> None:
     gc.collect()
     gc.freeze()
     _modules, _added = len(sys.modules), time.monotonic()
-
-
-def take_back() -> None:
-    """Everything is looked through again: something large that was set aside with the libraries is to be freed."""
-    global _added
-    _added = 0.0
-    gc.unfreeze()
