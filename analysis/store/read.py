@@ -262,7 +262,9 @@ class Store:
         """Recall of the standard methods as measured when the store was built. Older tables call a difference delta."""
         if task not in self._results:
             found = self._table(f"retrieval/{task}/results.parquet")
-            self._results[task] = found.rename(columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")})
+            self._results[task] = found.rename(
+                columns={f"delta{end}": f"difference{end}" for end in ("", "_low", "_high")}
+            )
         return self._results[task]
 
     # --- arrays ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One odd picture costs itself and nothing else; photographs reach the model at its own limit."""
 
 import io
+
 import numpy as np
 import pytest
 from PIL import Image
