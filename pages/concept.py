@@ -57,10 +57,10 @@ TRUTH_HELP = (
 
 def main() -> None:
     heading = st.container()
-    if not any(ref.ok for ref in caching.stores()):
-        with heading:
-            layout.header("concept", "What does a concept stand for?")
     with layout.controls("concept") as row:
+        if not any(ref.ok for ref in caching.stores()):
+            with heading:
+                layout.header("concept", "What does a concept stand for?")
         store = pickers.store()
         concept = pickers.concept(store)
         pickers.concept_jump(store, concept)

@@ -15,8 +15,8 @@ def main() -> None:
         "What is in the cache?",
         "One store holds one model on one data set; it is built once and never changed.",
     )
-    refs = caching.stores()
     with layout.controls("stores") as row:
+        refs = caching.stores()
         row.command = commands.stores()
         good = sum(ref.ok for ref in refs)
         st.markdown(

@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.components.concepts import filter_widgets
+from pages.components.shared import caching
 from pages.components.shared.state import PAGES, file_of
 from tests.pages.opening import ROOT, open_page, sentences, words
 from tests.synthetic_store import make_store
@@ -112,6 +113,19 @@ def test_second_run_shows_the_same(name: str, cache: Path, monkeypatch: pytest.M
     before = words(app)
     app.run()
     assert words(app) == before
+
+
+@pytest.mark.parametrize("name", OF_STORES)
+def test_the_files_of_a_store_are_looked_at_once_a_run(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    looked = caching._stamp
+    monkeypatch.setattr(caching, "_stamp", lambda path: asked.append(path) or looked(path))
+    app = open_page(name, cache, monkeypatch)
+    for _ in range(2):
+        assert asked
+        assert len(asked) == len(set(asked))
+        asked.clear()
+        app.run()
 
 
 DEFAULTS = {  # of bound widgets, which Streamlit leaves out of the address

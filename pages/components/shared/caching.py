@@ -133,7 +133,12 @@ def open_ref(ref: StoreRef) -> Store:
 
 
 def stamp(path: Path) -> int:
-    """Changes whenever a file of the store does. Thumbnails are left out: thousands of files that no array reads."""
+    """Changes whenever a file of the store does, looked up once in a run of a page. Thumbnails are left out: thousands of
+    files that no array reads."""
+    return state.once(("stamp", path), lambda: _stamp(path))
+
+
+def _stamp(path: Path) -> int:
     found = []
     pending = [str(path)]
     while pending:
