@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from analysis.retrieval.ranking.ranks import target_ranks
-from analysis.retrieval.ranking.similarities import QuerySubset, Scores
+from analysis.retrieval.ranking.similarities import OneQuery, Scores
 from analysis.retrieval.ranking.two_models import fused_rows, rerank
 from analysis.retrieval.search import Ranking, best_candidates
 
@@ -32,12 +32,21 @@ class ScoreLists:
     """Lists in the order of scores."""
 
     scores: Scores
+    _asked: dict[int, OneQuery] = field(default_factory=dict, repr=False, compare=False)  # the last query
 
     def top(self, query: int, k: int) -> Ranking:
-        return best_candidates(self.scores, k, np.array([query]))
+        return best_candidates(self._one(query), k)
 
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
-        return _ranks(self.scores, query, candidates)
+        return _ranks(self._one(query), candidates)
+
+    def _one(self, query: int) -> OneQuery:
+        one = self._asked.get(query)
+        if one is None:
+            one = OneQuery(self.scores, query)
+            self._asked.clear()
+            self._asked[query] = one
+        return one
 
     def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
         return self.scores.pairs(np.full(len(candidates), query), candidates)
@@ -60,13 +69,13 @@ class TwoStageLists:
 
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
         passed = self.top(query, self.n).ids[0]
-        rank = _ranks(self.first, query, candidates)
+        rank = _ranks(OneQuery(self.first, query), candidates)
         place = {int(candidate): position + 1 for position, candidate in enumerate(passed)}
         return np.array([place.get(int(c), int(r)) for c, r in zip(candidates, rank, strict=True)], dtype=np.int64)
 
     def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
         asked = np.full(len(candidates), query)
-        passed = _ranks(self.first, query, candidates) <= self.n
+        passed = _ranks(OneQuery(self.first, query), candidates) <= self.n
         return np.where(passed, self.second.pairs(asked, candidates), self.first.pairs(asked, candidates))
 
 
@@ -96,8 +105,8 @@ class FusedLists:
         return fused_rows(self.first, self.second, np.array([query]), self.weight)[0]
 
 
-def _ranks(scores: Scores, query: int, candidates: np.ndarray) -> np.ndarray:
+def _ranks(scores: OneQuery, candidates: np.ndarray) -> np.ndarray:
     chosen = np.unique(candidates)
     wanted = sp.csr_array((np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen)), shape=(1, scores.n_candidates))
-    found = target_ranks(QuerySubset(scores, np.array([query])), wanted, exact_to=scores.n_candidates)
+    found = target_ranks(scores, wanted, exact_to=scores.n_candidates)
     return found.rank[np.searchsorted(found.candidate, candidates)]

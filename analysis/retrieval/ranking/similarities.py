@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -155,6 +155,19 @@ class QuerySubset:
 
     def block(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         return self._scores.block(self._queries[queries], start, stop)
+
+
+class OneQuery(QuerySubset):
+    """One query of other scores. Its tiles are computed once: a list and the ranks beside it look at the same ones."""
+
+    def __init__(self, scores: Scores, query: int) -> None:
+        super().__init__(scores, np.array([query]))
+        self._kept: list[Tile] = []
+
+    def tiles(self, queries: np.ndarray | None = None) -> Iterator[Tile]:
+        if not self._kept:
+            self._kept = [replace(tile, values=tile.values.copy()) for tile in super().tiles()]
+        return iter(self._kept)
 
 
 def error_bound(width: int) -> float:
