@@ -119,10 +119,14 @@ def store_id(store: Store | StoreRef) -> str:
 
 # --- stores -------------------------------------------------------------------------------------------------------
 def stores() -> list[StoreRef]:
-    """Every store of the cache folder, also those that cannot be opened."""
+    """Every store of the cache folder, also those that cannot be opened; looked for once in a run of a page."""
     folder = cache_dir()
-    manifests = sorted(folder.glob("*/*/manifest.json"))
-    return _find(str(folder), tuple((str(path), stamp(path.parent)) for path in manifests))
+
+    def look() -> list[StoreRef]:
+        manifests = sorted(folder.glob("*/*/manifest.json"))
+        return _find(str(folder), tuple((str(path), stamp(path.parent)) for path in manifests))
+
+    return state.once(("stores", folder), look)
 
 
 def open_ref(ref: StoreRef) -> Store:
