@@ -86,11 +86,11 @@ def address(page: Any) -> str:
 
 def shown(page: Any) -> tuple[str, str]:
     """What tells one place from another: the title, what was chosen, and the words of the page, once they stand still."""
-    settled(page, 100)
+    settled(page)
     before = None
     while (found := read(page)) != before:
         before = found
-        settled(page)
+        settled(page, 500)  # with half of it a click on a tab was read too early once, both cores busy
     return found
 
 
