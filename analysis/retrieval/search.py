@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.ranking.rows import RowSource, places
+from analysis.retrieval.ranking.rows import RowSource, true_cells
 from analysis.retrieval.ranking.similarities import RowScores, Scores, Tile
 
 _CROWDED = 1024  # undecided candidates of one query from which on its whole row is computed again
@@ -67,7 +67,7 @@ class Shortlist:
     def add(self, tile: Tile) -> None:
         value, error = similarities(tile)
         self.bar = np.maximum(self.bar, _kth_largest(value - error, self.k))
-        row, column = places(value + error >= self.bar[:, None])
+        row, column = true_cells(value + error >= self.bar[:, None])
         self.row = np.concatenate([self.row, row])
         self.candidate = np.concatenate([self.candidate, column + tile.start])
         self.value = np.concatenate([self.value, value[row, column]])

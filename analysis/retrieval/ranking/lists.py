@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +39,11 @@ class ScoreLists:
         return best_candidates(self._one(query), k)
 
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
-        return _ranks(self._one(query), candidates)
+        chosen = np.unique(candidates)
+        pairs = (np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen))
+        wanted = sp.csr_array(pairs, shape=(1, self.scores.n_candidates))
+        found = target_ranks(self._one(query), wanted, exact_to=self.scores.n_candidates)
+        return found.rank[np.searchsorted(found.candidate, candidates)]
 
     def _one(self, query: int) -> OneQuery:
         one = self._asked.get(query)
@@ -60,8 +65,12 @@ class TwoStageLists:
     second: Scores
     n: int
 
+    @cached_property
+    def _listed(self) -> ScoreLists:
+        return ScoreLists(self.first)
+
     def top(self, query: int, k: int) -> Ranking:
-        listed = best_candidates(self.first, max(k, self.n), np.array([query]))
+        listed = self._listed.top(query, max(k, self.n))
         head = rerank(self.second, listed.ids[:, : self.n], np.array([query]))
         ids = np.concatenate([head.ids, listed.ids[:, self.n :]], axis=1)[:, :k]
         scores = np.concatenate([head.scores, listed.scores[:, self.n :]], axis=1)[:, :k]
@@ -69,13 +78,13 @@ class TwoStageLists:
 
     def ranks(self, query: int, candidates: np.ndarray) -> np.ndarray:
         passed = self.top(query, self.n).ids[0]
-        rank = _ranks(OneQuery(self.first, query), candidates)
+        rank = self._listed.ranks(query, candidates)
         place = {int(candidate): position + 1 for position, candidate in enumerate(passed)}
         return np.array([place.get(int(c), int(r)) for c, r in zip(candidates, rank, strict=True)], dtype=np.int64)
 
     def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
         asked = np.full(len(candidates), query)
-        passed = _ranks(OneQuery(self.first, query), candidates) <= self.n
+        passed = self._listed.ranks(query, candidates) <= self.n
         return np.where(passed, self.second.pairs(asked, candidates), self.first.pairs(asked, candidates))
 
 
@@ -103,10 +112,3 @@ class FusedLists:
 
     def _row(self, query: int) -> np.ndarray:
         return fused_rows(self.first, self.second, np.array([query]), self.weight)[0]
-
-
-def _ranks(scores: OneQuery, candidates: np.ndarray) -> np.ndarray:
-    chosen = np.unique(candidates)
-    wanted = sp.csr_array((np.ones(len(chosen)), (np.zeros(len(chosen), int), chosen)), shape=(1, scores.n_candidates))
-    found = target_ranks(scores, wanted, exact_to=scores.n_candidates)
-    return found.rank[np.searchsorted(found.candidate, candidates)]

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.ranking.passes import Span, Sums
-from analysis.retrieval.ranking.rows import LARGE, places, worth_compiling
+from analysis.retrieval.ranking.rows import LARGE, true_cells, worth_compiling
 from analysis.retrieval.ranking.similarities import Scores, Tile
 
 NO_RANK = np.iinfo(np.int64).max  # of a query without any target in the pool
@@ -309,7 +309,7 @@ def _count_rivals(
         above[target] = np.count_nonzero(certain, axis=1)
         near[target] = np.count_nonzero(undecided, axis=1)
         undecided &= (above[target] < room[target])[:, None]
-        row, column = places(undecided)
+        row, column = true_cells(undecided)
         found.append((target[row], column))
     target = np.concatenate([np.empty(0, np.int64), *(pair[0] for pair in found)])
     return above, near, target, np.concatenate([np.empty(0, np.int64), *(pair[1] for pair in found)])

@@ -22,7 +22,7 @@ LARGE = 20_000_000  # numbers from which on numba's speed is worth the second th
 VOID = 1e-6  # a row that keeps less than this share of its length has no direction left, only rounding errors
 
 
-def places(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def true_cells(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(row, column) of where a table of truth values (n, m) holds, row by row: numpy's `nonzero`, which for two axes takes
     ten times as long as for one."""
     row, column = np.divmod(np.flatnonzero(table), max(table.shape[1], 1))

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from analysis.errors import RetrievalError
 from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels, ranks_of, target_ranks
-from analysis.retrieval.ranking.rows import places
+from analysis.retrieval.ranking.rows import true_cells
 from analysis.retrieval.ranking.similarities import QuerySubset, Scores
 from analysis.retrieval.search import Ranking, Shortlist, best_candidates, similarities
 
@@ -56,7 +56,7 @@ def rerank(scores: Scores, ids: np.ndarray, queries: np.ndarray | None = None) -
     value, error = np.zeros((2, n_queries, n), np.float32)
     for tile in part.tiles():
         rows = slice(tile.first, tile.first + len(tile.values))
-        row, column = places((ids[rows] >= tile.start) & (ids[rows] < tile.start + tile.values.shape[1]))
+        row, column = true_cells((ids[rows] >= tile.start) & (ids[rows] < tile.start + tile.values.shape[1]))
         known, slack = similarities(tile)
         inside = ids[rows][row, column] - tile.start
         value[rows][row, column] = known[row, inside]
@@ -112,7 +112,7 @@ def best_of_rows(rows: np.ndarray, k: int) -> np.ndarray:
     """(b, k) columns of the k largest values of each row (b, C), best first, ties to the lower column. k is cut to C."""
     k = min(k, rows.shape[1])
     least = np.partition(rows, rows.shape[1] - k, axis=1)[:, rows.shape[1] - k]
-    row, column = places(rows >= least[:, None])
+    row, column = true_cells(rows >= least[:, None])
     order = np.lexsort((column, -rows[row, column], row))
     place = np.arange(len(order)) - np.searchsorted(row, row)
     return column[order[place < k]].reshape(len(rows), k)

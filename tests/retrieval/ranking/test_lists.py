@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.retrieval.ranking.lists import ScoreLists
-from analysis.retrieval.ranking.rows import places
+from analysis.retrieval.ranking.rows import true_cells
 from analysis.retrieval.ranking.similarities import RowScores
 from tests.retrieval.planted import cloud, dense_order
 
@@ -25,7 +25,7 @@ def test_list_and_ranks_are_those_of_the_sorted_row_and_read_the_candidates_once
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (7, 5), (1, 9)])
-def test_places_are_those_of_numpy(shape):
+def test_true_cells_are_those_of_numpy(shape):
     table = np.random.default_rng(0).random(shape) < 0.3
-    for found, expected in zip(places(table), np.nonzero(table), strict=True):
+    for found, expected in zip(true_cells(table), np.nonzero(table), strict=True):
         np.testing.assert_array_equal(found, expected)
