@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import BackboneError
@@ -253,6 +254,7 @@ def _from_pretrained(
         if not missing:
             return model.to(device).eval(), processor
     except Exception as error:  # the libraries below raise anything from OSError to SafetensorError
+        clear_frames(error.__traceback__)  # they hold the half-loaded model for as long as somebody keeps the error
         if is_out_of_memory(error):
             release_memory(device)
             raise BackboneError(

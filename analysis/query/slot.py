@@ -126,7 +126,10 @@ class ModelSlot:
                 with suppress(Exception):
                     self._keep(request, loading.result(), progress.seconds)
                 raise
-        self._keep(request, loading.result(), progress.seconds)
+        try:
+            self._keep(request, loading.result(), progress.seconds)
+        finally:
+            del loading  # it holds its error, whose frames hold this one and half a model: a loop
 
     def _keep(self, request: ModelRequest, backbone: Backbone, seconds: float) -> None:
         self._backbone = backbone

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +166,23 @@ def test_a_failed_load_leaves_the_slot_empty_and_usable() -> None:
     with slot.use(A):
         pass
     assert fakes.loads == 2
+
+
+def test_a_failed_load_leaves_nothing_to_the_collector() -> None:
+    begun: list[weakref.ref[Fakes]] = []
+
+    def load(request: ModelRequest, told: Told | None = None) -> SimpleNamespace:
+        half = Fakes()
+        begun.append(weakref.ref(half))
+        raise BackboneError("It lacks weights.")
+
+    gc.disable()
+    try:
+        with suppress(BackboneError), ModelSlot(load).use(A):
+            pass
+        assert [half() for half in begun] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_second_visitor_waits_with_a_message_and_is_served() -> None:
