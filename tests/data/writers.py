@@ -39,12 +39,19 @@ def solid(*colour: int, size: tuple[int, int] = (12, 10)) -> Image.Image:
     return Image.new("RGB", size, colour)
 
 
-def encoded(image: Pixels, kind: str = "PNG") -> bytes | None:
-    if not isinstance(image, Image.Image):
-        return image
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format=kind)
+    image.save(buffer, format=kind, **options)
     return buffer.getvalue()
+
+
+def blank(width: int, height: int) -> bytes:
+    """A PNG of so many black pixels, one bit each: large in pixels, small in work."""
+    return saved(Image.new("1", (width, height)), compress_level=1)
+
+
+def encoded(image: Pixels, kind: str = "PNG") -> bytes | None:
+    return saved(image, kind) if isinstance(image, Image.Image) else image
 
 
 def write_coco_json(

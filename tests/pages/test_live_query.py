@@ -29,6 +29,7 @@ from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import Store, open_store
 from pages.components.shared import caching
+from tests.data.writers import blank, saved
 from tests.fake_hub import use_hub
 from tests.pages.opening import ranked, values
 from tests.query.live_store import caption, make_checkpoint, make_live_store, picture
@@ -474,9 +475,8 @@ def test_a_region_is_carried_to_a_model_that_cuts_the_picture_otherwise(
     folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Qwen2-VL's grid follows a wide picture, PaliGemma's does not; list, note and command agree on what was left out."""
-    wide = io.BytesIO()
-    Image.open(io.BytesIO(picture(3))).resize((224, 56)).save(wide, "PNG")
-    app = upload(run(folder, monkeypatch, mask="image.0-3"), wide.getvalue())
+    wide = saved(Image.open(io.BytesIO(picture(3))).resize((224, 56)))
+    app = upload(run(folder, monkeypatch, mask="image.0-3"), wide)
     app.multiselect(key="_live_beside").set_value([keys["tiny-paligemma"]]).run()
     assert sentences(app) == ""
     assert "under its centre" in plain(app)
@@ -559,18 +559,12 @@ def test_a_model_that_fails_says_so_in_its_column(
     assert len(beside(app)) == 1
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "part"),
     [
         (b"hello, I am text", "not a picture"),
         (saved(Image.new("RGB", (90, 90), "red"), "PNG")[:80], "damaged"),
-        (saved(Image.new("L", (9000, 7000)), "PNG"), "63 megapixels"),
+        (blank(9000, 7000), "63 megapixels"),
     ],
 )
 def test_a_picture_that_cannot_be_read_is_one_sentence(
@@ -586,7 +580,7 @@ def test_a_picture_that_cannot_be_read_is_one_sentence(
     ("data", "kind", "part"),
     [
         (saved(Image.new("CMYK", (60, 40)), "JPEG"), "image/jpeg", "CMYK"),
-        (saved(Image.new("L", (7000, 5000)), "PNG"), "image/png", "35 megapixels"),
+        (blank(7000, 5000), "image/png", "35 megapixels"),
     ],
 )
 def test_an_odd_picture_is_ranked_with_a_note(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,13 +13,8 @@ from analysis.models.pooling import Role
 from analysis.query.masks import QUICK_MASKS, TokenMask, parse_mask
 from analysis.query.query import embed_query, query_sample
 from analysis.store import Store
+from tests.data.writers import blank, saved
 from tests.query.live_store import caption, picture, samples
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def test_a_live_query_has_the_embedding_that_the_store_holds(mllm: Backbone, stores: dict[str, Store]) -> None:
@@ -84,7 +77,7 @@ def test_picture_and_text_are_refused_by_a_dual_encoder_in_one_sentence(dual: Ba
         (b"this is a text file", "not a picture"),
         (b"", "empty"),
         (saved(Image.new("RGB", (64, 64)), "PNG")[:60], "damaged|not a picture"),
-        (saved(Image.new("L", (9000, 7000)), "PNG"), "63 megapixels"),
+        (blank(9000, 7000), "63 megapixels"),
     ],
 )
 def test_pictures_that_cannot_be_read_are_sentences(data: bytes, words: str) -> None:
@@ -108,7 +101,7 @@ def test_odd_pictures_are_read_and_said(mllm: Backbone) -> None:
             Image.new("RGB", (40, 40), "red"), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 40), "blue")]
         ),
         "turned": saved(turned, "JPEG", exif=exif),
-        "40 megapixels": saved(Image.new("L", (8000, 5000)), "PNG"),
+        "40 megapixels": blank(8000, 5000),
     }
     for words, data in odd.items():
         query = embed_query(mllm, picture=data)
