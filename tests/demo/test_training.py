@@ -53,7 +53,7 @@ from analysis.sae.topk import has_bfloat16
 
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory):
-    return load_splits(tmp_path_factory.mktemp("arrays"), n_train=64, n_val=16, n_test=16)
+    return load_splits(tmp_path_factory.mktemp("arrays"), n_train=64, n_val=10, n_test=10)
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(run_dir / "model" / "model.safetensors")
 
 
-SIZE = DemoSize(n_train=64, n_val=16, n_test=16, step_share=0.002, batch_size=4)
+SIZE = DemoSize(n_train=64, n_val=10, n_test=10, step_share=0.002, batch_size=4)
 NAMES = tuple(ARCHITECTURES)
 
 
