@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import local_script_runner
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # Every AppTest starts a runtime of its own, which reads the metadata of all installed packages in search of components:
 # more than the page itself takes. They do not change while the tests run.
@@ -22,6 +24,20 @@ def wait_for_page(runner: local_script_runner.LocalScriptRunner, timeout: float 
 
 
 local_script_runner.require_widgets_deltas = wait_for_page
+
+
+# Files that drive the app on the demo go to one process, where they share its server and what that has in memory.
+ON_THE_DEMO = {f"tests/e2e/test_{name}.py" for name in ("main_job", "back_and_forth", "method")}
+
+
+class LoadRooms(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "the demo" if file in ON_THE_DEMO else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadRooms | None:
+    return LoadRooms(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
