@@ -58,13 +58,16 @@ def main() -> None:
 
 def headlines(stores: list[Store], names: list[str], task: str | None) -> None:
     """One number a finding for the first model, the others beside it."""
-    found = sentences.headlines(
-        names,
-        [caching.modality_shares(store) for store in stores],
-        [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores],
-        [caching.results(store, task) if task else None for store in stores],
-        K_OF_SENTENCE,
-    )
+    found = caching.drawn_together(
+        stores, ("headlines", task or "", *names),
+        lambda: sentences.headlines(
+            names,
+            [caching.modality_shares(store) for store in stores],
+            [figures.energy_readout(caching.cumulative_energy(store)[1]) for store in stores],
+            [caching.results(store, task) if task else None for store in stores],
+            K_OF_SENTENCE,
+        ),
+    )  # fmt: skip
     words = (_text_verdict(stores), _energy_verdict(stores), _removal_verdict(stores, task))
     for column, (label, value, others), verdict in zip(st.columns(len(found)), found, words, strict=True):
         with column.container(border=True, height="stretch"):
@@ -187,7 +190,11 @@ def distractors(stores: list[Store], names: list[str]) -> None:
             for s, name in zip(stores, names, strict=True)
             if (table := caching.results(s, task)) is not None
         }
-        st.markdown(safe.unbroken(sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE)))
+        said = caching.drawn_together(
+            stores, ("removal", task, *names),
+            lambda: sentences.removal_sentence(safe.every(found), list(found.values()), K_OF_SENTENCE),
+        )  # fmt: skip
+        st.markdown(safe.unbroken(said))
         st.markdown(safe.unbroken(_removal_verdict(stores, task).line))
         st.caption("Share of queries with a target among the first k, as measured when the store was built (Eq. 8-10).")
         for name in (name for name in names if name not in found):
@@ -202,7 +209,11 @@ def distractors(stores: list[Store], names: list[str]) -> None:
                 )
                 methods = [str(method) for method in shown["method"].unique()]
                 pin = pins.Pin(
-                    sentence=sentences.removal_sentence([name], [shown], K_OF_SENTENCE), stores=[store],
+                    stores=[store],
+                    sentence=caching.drawn(
+                        store, ("removal", task, everything, name),
+                        partial(sentences.removal_sentence, [name], [shown], K_OF_SENTENCE),
+                    ),
                     measure=pins.measure("results", [store], task=task, k=K_OF_SENTENCE, methods=methods),
                 )  # fmt: skip
                 downloads.figure(chart, f"recall-{name}-{task}", command=commands.results(store, task), pin=pin)
@@ -231,9 +242,12 @@ def _energy_verdict(stores: list[Store]) -> verdicts.Verdict:
 
 def _overlap_verdict(stores: list[Store], share: float, reduction: str) -> verdicts.Verdict:
     asked = _of_the_papers_kinds(stores)
-    return verdicts.overlap_verdict(
-        [caching.overlap(one, share, scores.REDUCTIONS[reduction]) for one in asked],
-        [one.contrastive for one in asked], [one.n_concepts for one in asked], share, published("table1"),
+    return caching.drawn_together(
+        stores, ("overlaps", f"{share}", reduction),
+        lambda: verdicts.overlap_verdict(
+            [caching.overlap(one, share, scores.REDUCTIONS[reduction]) for one in asked],
+            [one.contrastive for one in asked], [one.n_concepts for one in asked], share, published("table1"),
+        ),
     )  # fmt: skip
 
 
