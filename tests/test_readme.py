@@ -1,7 +1,10 @@
 """The README's map of rooms names every package and nothing that is gone, and every file says in its first line what it is."""
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,3 +50,16 @@ def test_the_readme_leads_with_the_two_commands() -> None:
     head = (ROOT / "README.md").read_text(encoding="utf-8").split("## The main job")[0]
     assert "make run" in head
     assert "make test" in head
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_what_the_container_is_given_reaches_the_app() -> None:
+    """Its command is `make serve`: a variable of the environment must get through the Makefile."""
+    line = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "podman run" in line)
+    given = dict(re.findall(r" -e (\w+)=([^\s`]+)", line)) | {"NAMES": "lens.lab.org"}
+    for words in (given, {"RETRIEVALLENS_OPEN": "1", "NAMES": "lens.lab.org"}):
+        done = subprocess.run(
+            ["make", "-n", "serve"], cwd=ROOT, env={**os.environ, **words}, capture_output=True, text=True, check=True
+        )
+        assert "RETRIEVALLENS_OPEN=1 " in done.stdout
+        assert "--server.allowedHosts lens.lab.org" in done.stdout
