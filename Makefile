@@ -3,8 +3,8 @@
 # UV_TORCH_BACKEND=cpu for CPU builds of torch.
 SHELL := /bin/sh
 # A distribution builds its Python with profiles; one that was built by hand, as pyenv does, is a tenth slower. So the former
-# goes first where it is whole and new enough.
-SYSTEM_PYTHON := $(shell /usr/bin/python3 -c 'import ctypes, sqlite3, ssl, sys; \
+# goes first where it is whole and new enough; it is asked when an environment is made, not before.
+SYSTEM_PYTHON = $(shell /usr/bin/python3 -c 'import ctypes, sqlite3, ssl, sys; \
   print(sys.executable if (3, 11) <= sys.version_info < (3, 14) else "")' 2>/dev/null)
 ANY_PYTHON := >=3.11,<3.14
 PYTHON_VERSION ?= $(or $(SYSTEM_PYTHON),$(ANY_PYTHON))

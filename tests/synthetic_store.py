@@ -8,7 +8,6 @@ third pair ("a dog"), 3 on the image and 4 on the caption of the pairs after tho
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from analysis.concepts.scores import score_names
 from analysis.sae.checkpoint import UNTRAINED, Sae, save_sae
 from analysis.store import open_store
 from analysis.store.write import StoreWriter
+from tests.data.writers import saved
 
 IMAGE_ONLY, TEXT_ONLY, BRIDGE, BOAT_IMAGE, BOAT_TEXT = range(5)
 FIRST_CONTENT = 5
@@ -345,9 +345,7 @@ def _thumbs(writer: StoreWriter, samples: pd.DataFrame) -> list[str]:
         shape = draw.ellipse if pair % 3 == 0 else draw.rectangle
         shape((24, 24, 72, 72), fill="white")
         draw.text((42, 42), str(pair), fill="black")
-        buffer = io.BytesIO()
-        picture.save(buffer, format="WEBP", quality=80)
         name = f"thumbs/{pair:06d}.webp"
-        writer.path(name).write_bytes(buffer.getvalue())
+        writer.path(name).write_bytes(saved(picture, "WEBP", quality=80))
         names.append(name)
     return names

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.retrieval.ranking.rows import true_cells
 from analysis.sae.codes import Codes
 
 SHARED_DRAWS = 15  # concepts drawn for both sides of a pair at once
@@ -116,7 +117,7 @@ def _first_different(draws: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]
     fresh = np.empty(draws.shape, bool)
     np.put_along_axis(fresh, order, ~repeated, axis=1)
     place = np.cumsum(fresh, axis=1) - 1
-    row, column = np.nonzero(fresh & (place < k))
+    row, column = true_cells(fresh & (place < k))
     slot = place[row, column]
     indices, used = np.zeros((len(draws), k), np.int32), np.zeros((len(draws), k), bool)
     indices[row, slot], used[row, slot] = draws[row, column], True

@@ -50,10 +50,12 @@ from analysis.models.backbones import load_backbone
 from analysis.models.specs import BACKBONES, ROOT
 from analysis.sae.topk import has_bfloat16
 
+SIZE = DemoSize(n_train=64, n_val=10, n_test=10, step_share=0.002, batch_size=4)
+
 
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory):
-    return load_splits(tmp_path_factory.mktemp("arrays"), n_train=64, n_val=10, n_test=10)
+    return load_splits(tmp_path_factory.mktemp("arrays"), n_train=SIZE.n_train, n_val=SIZE.n_val, n_test=SIZE.n_test)
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +374,6 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(run_dir / "model" / "model.safetensors")
 
 
-SIZE = DemoSize(n_train=64, n_val=10, n_test=10, step_share=0.002, batch_size=4)
 NAMES = tuple(ARCHITECTURES)
 
 

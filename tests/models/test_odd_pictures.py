@@ -11,7 +11,7 @@ from analysis.errors import BackboneError
 from analysis.models import pixels
 from analysis.models.backbones import load_backbone
 from analysis.models.tiny import MAKERS
-from tests.data.writers import solid
+from tests.data.writers import saved, solid
 
 
 def samples(*images):
@@ -57,10 +57,9 @@ def test_a_photograph_is_seen_at_the_models_own_limit(tmp_path):
     processor = loaded._inputs._pixels._processor
     processor = getattr(processor, "image_processor", processor)
     processor.size = type(processor.size)(shortest_edge=28 * 28, longest_edge=12_845_056 // 4)
-    photo = io.BytesIO()
-    Image.effect_noise((4000, 3000), 60).convert("RGB").save(photo, "JPEG")
-    image = Image.open(photo)
-    built, reasons = loaded._inputs._pixels.prepare([Picture(data=photo.getvalue(), name="photo.jpg")])
+    photo = saved(Image.effect_noise((4000, 3000), 60).convert("RGB"), "JPEG")
+    image = Image.open(io.BytesIO(photo))
+    built, reasons = loaded._inputs._pixels.prepare([Picture(data=photo, name="photo.jpg")])
     assert reasons == [None]
     direct = processor(images=[image], return_tensors="pt")
     assert built.inputs["pixel_values"].shape == direct["pixel_values"].shape

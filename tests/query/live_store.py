@@ -18,6 +18,7 @@ from analysis.sae.checkpoint import Sae, save_sae
 from analysis.sae.encode import encode
 from analysis.store.write import StoreWriter
 from tests import synthetic_store
+from tests.data.writers import saved
 
 COLORS = ("crimson", "steelblue", "seagreen", "goldenrod", "slateblue", "coral", "teal", "orchid")
 SHAPES = ("ellipse", "rectangle")
@@ -27,9 +28,7 @@ N_PAIRS = 16
 def picture(pair: int) -> bytes:
     image = Image.new("RGB", (112, 112), COLORS[pair % 8])
     getattr(ImageDraw.Draw(image), SHAPES[pair // 8])((20, 30, 90, 80), fill="white")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(image)
 
 
 def caption(pair: int) -> str:
@@ -120,8 +119,6 @@ def _sae(hidden: np.ndarray, seed: int, n_concepts: int = 40, top_k: int = 8) ->
 
 
 def _thumb(writer: StoreWriter, data: bytes, pair: int) -> str:
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(data)).save(buffer, "WEBP", quality=80)
     name = f"thumbs/{pair:04d}.webp"
-    writer.path(name).write_bytes(buffer.getvalue())
+    writer.path(name).write_bytes(saved(Image.open(io.BytesIO(data)), "WEBP", quality=80))
     return name

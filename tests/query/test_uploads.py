@@ -14,13 +14,12 @@ from PIL import Image
 
 from analysis.errors import DataError
 from analysis.query import uploads
+from tests.data.writers import saved
 
 
 def png(width: int = 40, height: int = 30, seed: int = 0) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    return saved(Image.fromarray(pixels))
 
 
 def test_a_picture_is_found_again_by_what_it_shows(tmp_path: Path) -> None:

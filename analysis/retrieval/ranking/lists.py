@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +34,6 @@ class ScoreLists:
     """Lists in the order of scores."""
 
     scores: Scores
-    _asked: dict[int, OneQuery] = field(default_factory=dict, repr=False, compare=False)  # the last query
 
     def top(self, query: int, k: int) -> Ranking:
         return best_candidates(self._one(query), k)
@@ -45,13 +45,10 @@ class ScoreLists:
         found = target_ranks(self._one(query), wanted, exact_to=self.scores.n_candidates)
         return found.rank[np.searchsorted(found.candidate, candidates)]
 
-    def _one(self, query: int) -> OneQuery:
-        one = self._asked.get(query)
-        if one is None:
-            one = OneQuery(self.scores, query)
-            self._asked.clear()
-            self._asked[query] = one
-        return one
+    @cached_property
+    def _one(self) -> Callable[[int], OneQuery]:
+        """The scores of one query; those of the last one are kept."""
+        return lru_cache(maxsize=1)(partial(OneQuery, self.scores))
 
     def similarities(self, query: int, candidates: np.ndarray) -> np.ndarray:
         return self.scores.pairs(np.full(len(candidates), query), candidates)

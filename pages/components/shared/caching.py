@@ -380,8 +380,8 @@ def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
 
 @kept(256)
 def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
-    """A figure or table that follows from a store and a key, made once: Plotly checks every property of a figure, which
-    takes longer than all else on a page. Whoever gets it changes nothing in it."""
+    """A figure, table or sentence that follows from a store and a key, made once: Plotly checks every property of a figure,
+    which takes longer than all else on a page. Whoever gets it changes nothing in it."""
     return _draw()
 
 
