@@ -306,11 +306,6 @@ def _task(writer: StoreWriter, world: _World, name: str) -> dict[str, Any]:
     writer.array(f"retrieval/{name}/queries.npy", queries.astype(np.int32))
     writer.array(f"retrieval/{name}/candidates.npy", candidates.astype(np.int32))
     writer.array(f"retrieval/{name}/qrels.npy", np.stack([q, c, np.ones_like(q)], axis=1).astype(np.int32))
-    for side, rows in (("queries", queries), ("candidates", candidates)):
-        if len(rows) < 2:
-            continue  # no covariance: a build keeps none either
-        unit = world.hidden[rows] / np.linalg.norm(world.hidden[rows], axis=1, keepdims=True)
-        writer.support(name, side, "mean", unit.mean(0), np.cov(unit, rowvar=False), len(rows))
     writer.table(f"retrieval/{name}/results.parquet", _results())
     return {
         "prompts": {"queries": "", "candidates": ""}, "n_queries": len(queries), "n_candidates": len(candidates),

@@ -110,16 +110,16 @@ def write_results(
 
 
 def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, width: int) -> None:
-    """Those of the queries, so that one query can be whitened: candidates are at hand whenever a query comes. Of wide
-    embeddings both sides, their spectra and the candidates' lengths after whitening, which take seconds: the lab then
-    whitens without them."""
-    from analysis.retrieval.ranking.blocks import support_lengths, support_statistics
+    """Of wide embeddings the statistics of both sides, their spectra and the candidates' lengths after whitening, which take
+    seconds: the lab then whitens without them. Of narrow ones nothing: they are measured as soon as read."""
+    from analysis.retrieval.ranking.blocks import measured_statistics, support_lengths
     from analysis.retrieval.realign import EXACT_WIDTH
+    from analysis.retrieval.task import SIDES
 
-    wide = width > EXACT_WIDTH
-    for side in ("queries", "candidates") if wide else ("queries",):
-        found = support_statistics(space, side, SUPPORT_VARIANT)
+    if width <= EXACT_WIDTH:
+        return
+    for side in SIDES:
+        found = measured_statistics(space, side, SUPPORT_VARIANT)
         if found is not None:
-            spectrum = found.spectrum if wide else None
-            series = support_lengths(space, side, SUPPORT_VARIANT, found) if wide and side == "candidates" else None
-            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, spectrum, series)
+            series = support_lengths(space, side, SUPPORT_VARIANT, found) if side == "candidates" else None
+            writer.support(task, side, SUPPORT_VARIANT, found.mean, found.covariance, found.n, found.spectrum, series)

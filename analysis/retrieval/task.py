@@ -56,8 +56,8 @@ class RetrievalSpace:
     queries, candidates: variant -> (Q, D) and (C, D) UN-normalised embeddings; qrels (Q, C), non-zero = relevant.
     scores: name -> (K,) columns of the concept table. load_sae gives an object with `dictionary` (K, D), needed by
     removal, edits and concept space; stored_codes(side, variant) the codes a store holds, None where it has none;
-    support(variant) the statistics of a support set of queries; stored_statistics(side, variant) those of all unit
-    embeddings of one side with their spectrum, or None; stored_modalities(side) the modality of each sample, or None.
+    stored_statistics(side, variant) the statistics of all unit embeddings of one side with their spectrum, or None;
+    stored_modalities(side) the modality of each sample, or None.
     load_untrained gives the SAE that training started from and its concept scores, or None where one of them is not kept.
     query_names and candidate_names are sample ids.
     """
@@ -68,7 +68,6 @@ class RetrievalSpace:
     scores: Mapping[str, Any] = field(default_factory=dict)
     load_sae: Callable[[], Any] | None = None
     stored_codes: Callable[[str, str], Codes | None] = lambda side, variant: None
-    support: Callable[[str], Statistics | None] = lambda variant: None
     stored_statistics: Callable[[str, str], Statistics | None] = lambda side, variant: None
     stored_modalities: Callable[[str], np.ndarray | None] = lambda side: None
     load_untrained: Callable[[], tuple[Any, Mapping[str, Any]] | None] = lambda: None
@@ -190,6 +189,20 @@ class RetrievalSpace:
             kept[side, variant] = stored if stored is not None and stored.n == len(rows) else statistics(rows)
         return kept[side, variant]
 
+    def support(self, variant: str) -> Statistics | None:
+        """Statistics of the task's own queries, with which one more is whitened: the stored ones, else measured now and
+        kept. None where there are fewer than two queries. RetrievalError for a variant that is not stored."""
+        from analysis.retrieval.ranking.blocks import measured_statistics
+
+        if variant not in self._supports:
+            stored = self.stored_statistics("queries", variant)
+            self._supports[variant] = measured_statistics(self, "queries", variant) if stored is None else stored
+        return self._supports[variant]
+
+    @cached_property
+    def _supports(self) -> dict[str, Statistics | None]:
+        return {}
+
     @cached_property
     def _statistics(self) -> dict[tuple[str, str], Statistics]:
         return {}
@@ -224,9 +237,8 @@ def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpa
         scores=store.concepts,
         load_sae=store.sae,
         stored_codes=lambda side, variant: store.codes[rows[side]] if variant == "mean" else None,
-        support=lambda variant: _statistics(store.support(task, "queries", variant)),
         stored_statistics=lambda side, variant: (
-            _with_spectrum(store.support(task, side, variant)) if pool == "local" else None
+            _statistics(store.support(task, side, variant)) if side == "queries" or pool == "local" else None
         ),
         load_untrained=lambda: _untrained(store),
         stored_modalities=lambda side: store.samples["modality"].to_numpy()[rows[side]],
@@ -276,13 +288,8 @@ def _untrained(store: Any) -> tuple[Any, Mapping[str, Any]] | None:
     return None if sae is None or scores is None else (sae, scores)
 
 
-def _with_spectrum(support: Any) -> Statistics | None:
-    return None if support is None or support.spectrum is None else _statistics(support)
-
-
 def _statistics(support: Any) -> Statistics | None:
-    return (
-        None
-        if support is None
-        else Statistics(support.mean, support.covariance, support.n, support.spectrum, support.length_series)
-    )
+    """What a store keeps of wide embeddings. Of narrow ones it may keep moments alone, which are as soon measured."""
+    if support is None or support.spectrum is None:
+        return None
+    return Statistics(support.mean, support.covariance, support.n, support.spectrum, support.length_series)

@@ -89,11 +89,11 @@ class StoreWriter:
         mean: np.ndarray,
         covariance: np.ndarray,
         n: int,
-        spectrum: tuple[np.ndarray, np.ndarray] | None = None,
+        spectrum: tuple[np.ndarray, np.ndarray],
         length_series: np.ndarray | None = None,
     ) -> None:
         """Statistics of the unit embeddings of one side, with which a single query is whitened (ReAlign). spectrum: the
-        covariance's eigenvalues (D,) and eigenvectors (D, D) in columns, where they are worth keeping; length_series:
+        covariance's eigenvalues (D,) and eigenvectors (D, D) in columns; length_series:
         with these, the lengths of all n rows after whitening (see retrieval.length_series)."""
         if side not in SIDES:
             raise ValueError(f"side is {side!r}; expected one of {SIDES}")
@@ -101,7 +101,7 @@ class StoreWriter:
         self.array(f"{stem}_mean.npy", np.asarray(mean, np.float32))
         self.array(f"{stem}_covariance.npy", np.asarray(covariance, np.float32))
         self.array(f"{stem}_n.npy", np.asarray([n], np.int64))
-        for part, values in zip(("values", "vectors"), spectrum or (), strict=False):
+        for part, values in zip(("values", "vectors"), spectrum, strict=True):
             self.array(f"{stem}_{part}.npy", np.asarray(values, np.float32))
         if length_series is not None:
             self.array(f"{stem}_lengths.npy", np.asarray(length_series, np.float64))

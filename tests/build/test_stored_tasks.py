@@ -29,12 +29,11 @@ def kept(tmp_path: Path) -> tuple[RetrievalSpace, Store]:
     return space, writer.preview({}, {})
 
 
-def test_narrow_embeddings_keep_the_queries_moments(tmp_path: Path) -> None:
-    _, store = kept(tmp_path)
-    support = store.support("i2t", "queries")
-    assert support is not None
-    assert support.spectrum is None
+def test_of_narrow_embeddings_nothing_is_kept(tmp_path: Path) -> None:
+    space, store = kept(tmp_path)
+    assert store.support("i2t", "queries") is None
     assert store.support("i2t", "candidates") is None
+    assert space.support("mean") is not None  # measured from the embeddings
 
 
 def test_wide_embeddings_keep_both_spectra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +48,8 @@ def test_wide_embeddings_keep_both_spectra(tmp_path: Path, monkeypatch: pytest.M
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         assert (vectors * values) @ vectors.T == pytest.approx(np.cov(unit, rowvar=False), abs=1e-6)
         assert support.n == len(rows)
+        assert support.mean == pytest.approx(unit.mean(axis=0), abs=1e-6)
+        assert support.covariance == pytest.approx(np.cov(unit, rowvar=False), abs=1e-6)
         assert (support.length_series is None) == (side == "queries")
 
 

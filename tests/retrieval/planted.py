@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.retrieval.realign import Statistics, statistics
+from analysis.retrieval.realign import statistics
 from analysis.retrieval.task import RetrievalSpace
 from analysis.sae.codes import Codes
 
@@ -113,18 +113,16 @@ def world(n: int = 60, width: int = 32, n_concepts: int = 40, *, seed: int = 0, 
         qrels=qrels,
         scores=scores,
         load_sae=lambda: sae,
+        stored_statistics=lambda side, variant: (
+            statistics(embeddings["queries"]) if (side, variant) == ("queries", "mean") else None
+        ),
         stored_codes=lambda name, variant: codes[name] if variant == "mean" else None,
-        support=lambda variant: _support(embeddings["queries"]) if variant == "mean" else None,
         query_names=np.array([f"q:{i}" for i in range(n)]),
         candidate_names=np.array([f"c:{i}" for i in range(n * captions)]),
         task="i2t",
         label="planted",
     )
     return World(space, sae, codes, embeddings)
-
-
-def _support(h: np.ndarray) -> Statistics:
-    return statistics(h)
 
 
 def row_of(table: pd.DataFrame, spec: str, k: int) -> pd.Series:

@@ -77,8 +77,15 @@ def test_a_store_becomes_a_space(tmp_path):
     assert space.dictionary.shape[0] == store.n_concepts
     assert space.query_names[0] == store.samples["sample_id"].iat[int(task.query_rows[0])]
     support = space.support("mean")
-    assert support is None or support.n == len(task.query_rows)
-    assert space.support("no such variant") is None
+    assert support is not None
+    assert support.n == len(task.query_rows)
+    rows = store.embeddings("mean", task.query_rows).astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert support.mean == pytest.approx(unit.mean(axis=0))
+    assert support.covariance == pytest.approx(np.cov(unit, rowvar=False))
+    assert space.support("mean") is support
+    with pytest.raises(RetrievalError, match="no such variant"):
+        space.support("no such variant")
 
 
 def test_statistics_are_kept_for_both_sides_of_one_whitening():

@@ -86,19 +86,6 @@ def test_task_joins_queries_with_their_own_captions(path: Path) -> None:
         store.task("i2i")
 
 
-def test_support_is_the_statistics_of_unit_embeddings(path: Path) -> None:
-    store = open_store(path)
-    rows = store.task("t2i").query_rows
-    unit = store.embeddings("mean", rows)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    support = store.support("t2i", "queries")
-    assert support is not None
-    assert support.n == len(rows)
-    assert support.mean == pytest.approx(unit.mean(axis=0), abs=1e-6)
-    assert support.covariance == pytest.approx(np.cov(unit, rowvar=False), abs=1e-6)
-    assert store.support("t2i", "queries", "last") is None
-
-
 def test_token_views_exist_for_some_samples(path: Path) -> None:
     store = open_store(path)
     picture, caption = (store.token_view(row) for row in store.token_rows)

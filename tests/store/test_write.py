@@ -62,7 +62,7 @@ def test_nothing_is_published_without_its_columns(tmp_path: Path) -> None:
 
 def test_unknown_side_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="side"), StoreWriter(tmp_path, "m", "d", CONFIG) as writer:
-        writer.support("i2t", "both", "mean", np.zeros(2), np.eye(2), 2)
+        writer.support("i2t", "both", "mean", np.zeros(2), np.eye(2), 2, (np.ones(2), np.eye(2)))
 
 
 def test_stores_of_the_same_pictures_hold_them_once(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def bytes_needed(space: RetrievalSpace) -> int:
     return 4 * space.n_queries * space.n_candidates + 16 * (space.n_queries + space.n_candidates) * width
 
 
-def support_statistics(space: RetrievalSpace, side: str, variant: str) -> Statistics | None:
+def measured_statistics(space: RetrievalSpace, side: str, variant: str) -> Statistics | None:
     """Mean and covariance of the unit embeddings of one side, in blocks where they are many; None below two samples."""
     n = space.n_queries if side == "queries" else space.n_candidates
     if n < 2:

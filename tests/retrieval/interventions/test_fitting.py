@@ -191,7 +191,7 @@ def test_stored_statistics_stand_in_for_missing_queries(planted):
     for spec in ("realign", "centring:side", "realign:alpha=0.3,statistics=support"):
         expected = fit(parse(spec), space).query(h)
         assert np.allclose(fit(parse(spec), lonely).query(h), expected, atol=1e-9)
-    without = replace(lonely, support=lambda variant: None)
+    without = replace(lonely, stored_statistics=lambda side, variant: None)
     for spec in ("realign", "centring:side", "removal:concepts=1+realign"):
         with pytest.raises(RetrievalError, match="no statistics to whiten queries"):
             fit(parse(spec), without)

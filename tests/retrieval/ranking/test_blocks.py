@@ -11,7 +11,7 @@ from analysis.retrieval.evaluation import standard
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, parse
 from analysis.retrieval.ranking import blocks
-from analysis.retrieval.ranking.blocks import BlockRows, fits_in_memory, support_statistics
+from analysis.retrieval.ranking.blocks import BlockRows, fits_in_memory, measured_statistics
 from analysis.retrieval.realign import statistics
 from analysis.retrieval.task import space_from_store
 from analysis.store import open_store
@@ -102,7 +102,7 @@ def test_no_reading_is_larger_than_a_block(space, small_blocks):
 
 @pytest.mark.parametrize("side", ["queries", "candidates"])
 def test_statistics_in_blocks_are_those_of_all_rows(space, small_blocks, side):
-    found, expected = support_statistics(space, side, "mean"), statistics(space.rows(side, "mean"))
+    found, expected = measured_statistics(space, side, "mean"), statistics(space.rows(side, "mean"))
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
     np.testing.assert_allclose(found.covariance, expected.covariance, atol=1e-12)
     assert found.n == expected.n
