@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,7 @@ def test_visitors_share_the_cores_and_one_alone_has_them_all(monkeypatch: pytest
     assert blas
     own = [library.num_threads for library in blas]
     monkeypatch.setattr(cores, "_own", {str(library.filepath): (library, 7) for library in blas})
+    monkeypatch.setattr(cores, "TURN", 0.0)
     cores._libraries.cache_clear()
 
     def threads() -> list[int | None]:
@@ -125,7 +128,7 @@ def test_visitors_share_the_cores_and_one_alone_has_them_all(monkeypatch: pytest
 
     try:
         with cores.shared():
-            assert threads() == own
+            assert threads() == [7] * len(blas)
             with cores.shared():
                 assert threads() == [1] * len(blas)
                 with pytest.raises(ZeroDivisionError), cores.shared():
@@ -136,3 +139,52 @@ def test_visitors_share_the_cores_and_one_alone_has_them_all(monkeypatch: pytest
         cores._libraries.cache_clear()
         for library, count in zip(blas, own, strict=True):
             library.set_num_threads(count)
+
+
+def test_runs_take_turns_in_the_order_of_their_coming_and_a_slow_one_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that waits for ever, then five quick ones: they begin a turn later, one after the other."""
+    monkeypatch.setattr(cores, "TURN", 0.3)
+    seen: list[tuple[str, float]] = []
+    inside, over = [0], threading.Event()
+
+    def slow() -> None:
+        with cores.shared():
+            seen.append(("slow", time.monotonic()))
+            over.wait(30)
+
+    def quick(number: int) -> None:
+        with cores.shared():
+            seen.append((f"quick {number}", time.monotonic()))
+            inside[0] += 1
+            assert inside[0] == 1
+            time.sleep(0.01)
+            inside[0] -= 1
+
+    with ThreadPoolExecutor(6) as pool:
+        runs = [pool.submit(slow)]
+        try:
+            for number in range(5):
+                while len(cores._waiting) + len(seen) < number + 1:
+                    time.sleep(0.001)
+                runs.append(pool.submit(quick, number))
+            for run in runs[1:]:
+                run.result(timeout=20)
+        finally:
+            over.set()
+        runs[0].result(timeout=20)
+    assert [name for name, _ in seen] == ["slow", *(f"quick {number}" for number in range(5))]
+    assert 0.29 < seen[1][1] - seen[0][1] < 5
+    assert seen[-1][1] - seen[1][1] < 5
+    assert not cores._waiting
+    assert not cores._running
+
+
+def test_a_run_that_fails_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "TURN", 60.0)
+    with pytest.raises(ZeroDivisionError), cores.shared():
+        raise ZeroDivisionError
+    began = time.monotonic()
+    with cores.shared():
+        assert time.monotonic() - began < 30

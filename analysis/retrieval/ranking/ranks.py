@@ -17,6 +17,9 @@ from analysis.retrieval.ranking.similarities import Scores, Tile
 
 NO_RANK = np.iinfo(np.int64).max  # of a query without any target in the pool
 EXACT_TO = 30  # in a large problem ranks up to this are exact: recall and near misses at the usual k <= 10
+_COMPILED = (
+    2_000_000  # pairs from which on loading numba, half a second, is soon made up: few tasks are counted just once
+)
 _CROWDED = 256  # a target with more undecided rivals than this is settled by whole rows instead of pair by pair
 
 
@@ -280,7 +283,7 @@ Counts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # abo
 
 def _counting(n_pairs: int) -> Callable[..., Counts]:
     """The compiled loop for a large problem, and for a small one where something has imported numba already."""
-    if not worth_compiling(n_pairs, LARGE):
+    if not worth_compiling(n_pairs, _COMPILED):
         return _count_rivals
     from analysis.retrieval.ranking.rank_kernels import count_rivals
 

@@ -1,37 +1,67 @@
-"""The cores are shared among visitors: whoever computes alone has them all."""
+"""The machine is shared among visitors: whoever computes alone has it all, many take turns."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
 from threadpoolctl import LibController, ThreadpoolController
 
-_lock = threading.Lock()
-_running = 0
+TURN = 1.0  # seconds for which a run has the interpreter to itself; one that takes longer goes on beside the next
+_turns = threading.Condition()
+_waiting: deque[object] = deque()
+_running: dict[object, float] = {}  # run -> when it began
 
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """One run of a page. While others run, each matrix product takes one core: a library that wants all of them waits for
-    its threads by spinning, and twenty visitors spent a third of the machine on that."""
-    _count(1)
+    """One run of a page, in the order of their coming. Python computes one at a time anyway: twenty runs at once hand the
+    interpreter to each other thousands of times a second and all end late; one after the other, 20 visitors had half as many
+    answers more, and nobody waits longer than a turn for a slow run before his.
+
+    While others run, each matrix product takes one core: their threads would get in each other's way.
+    """
+    run = object()
+    _enter(run)
     try:
         yield
     finally:
-        _count(-1)
+        _leave(run)
 
 
-def _count(more: int) -> None:
-    global _running
-    with _lock:
-        before, _running = _running > 1, _running + more
-        if (_running > 1) != before:
-            for library, all_cores in _libraries(len(sys.modules)):
-                library.set_num_threads(1 if _running > 1 else all_cores)
+def _enter(run: object) -> None:
+    with _turns:
+        _waiting.append(run)
+        while (wait := _seconds_left()) > 0 or _waiting[0] is not run:
+            _turns.wait(wait if wait > 0 else None)
+        _waiting.popleft()
+        _running[run] = time.monotonic()
+        _share_out()
+        _turns.notify_all()
+
+
+def _leave(run: object) -> None:
+    with _turns:
+        del _running[run]
+        _share_out()
+        _turns.notify_all()
+
+
+def _seconds_left() -> float:
+    """Of the turn of whoever began last; 0 or less where another run may begin."""
+    return TURN + max(_running.values()) - time.monotonic() if _running else 0.0
+
+
+def _share_out() -> None:
+    for library, all_cores in _libraries(len(sys.modules)):
+        threads = 1 if len(_running) > 1 else all_cores
+        if library.num_threads != threads:
+            library.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

@@ -20,11 +20,12 @@ _waiting: threading.Timer | None = None
 def set_aside() -> None:
     """Set aside what is alive now, where modules were imported since the last time or a while has passed.
 
-    Streamlit collects garbage after every run of a page, and nothing reaches the browser meanwhile: with pandas and
-    Plotly that walks 120,000 objects, with torch and transformers 400,000, which takes longer than the page itself.
-    Nearly all of them are functions and classes that live as long as the server. What visitors leave behind, kept figures
-    and tables, takes as long again after a minute, so it is set aside every few seconds; what of it became garbage later is
-    found when all is looked through, once nobody has asked for a page for a second.
+    Python looks for garbage from time to time, and nothing reaches a browser meanwhile: with pandas and Plotly that walks
+    120,000 objects, with torch and transformers 400,000, which takes longer than the page itself. Nearly all of them are
+    functions and classes that live as long as the server. What visitors leave behind, kept figures and tables, takes as
+    long again after a minute, so it is set aside every few seconds; what of it became garbage later is found when all is
+    looked through, once nobody has asked for a page for a second. Streamlit's own collection after every run is off
+    (.streamlit/config.toml): between two of ours it walked the same objects again.
     """
     global _waiting
     now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
@@ -33,8 +34,8 @@ def set_aside() -> None:
         _waiting = None
     if now - _looked >= LATEST:
         look_through()
-    elif now - _looked >= PERIOD:
-        _waiting = threading.Timer(QUIET, look_through)
+    else:
+        _waiting = threading.Timer(max(QUIET, PERIOD - (now - _looked)), look_through)
         _waiting.daemon = True
         _waiting.start()
     if len(sys.modules) > _modules or now - _added >= SOON:
