@@ -139,6 +139,10 @@ class Visitor:
     ) -> None:
         self._socket.close()
 
+    def turn_to(self, page: str) -> None:
+        """Another page in the same tab: the next run is of that one."""
+        self._page, self._hash = page, ""
+
     def run(self, query: str = "", *, widgets: tuple[bytes, ...] = (), fragment: str = "") -> Run:
         """Run the page with an address's query string and changed widgets, or one fragment of it.
 
