@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from analysis.concepts.held_out import HeldOut, hold_out
 from analysis.concepts.metrics import energy, modality_score
 from analysis.sae.codes import Codes
 from analysis.store.read import Store
+
+if TYPE_CHECKING:
+    from analysis.data.emoji_scenes import Scene
 
 MOST = 100_000  # scenes that are drawn at all
 
@@ -60,8 +64,6 @@ def held_of_codes(codes: Codes, evidence: Evidence) -> HeldOut:
 
 def drawn_scenes(store: Store) -> list[dict[str, Any]] | None:
     """The scenes of the store's pictures, None where its captions are not those of the generator."""
-    from analysis.data.emoji_scenes import draw_scenes
-
     data, samples = store.config["data"], store.samples
     in_pair = samples["pair_id"].to_numpy() >= 0
     if data["name"] != "emoji-scenes" or data.get("split") != "test" or not in_pair.any():
@@ -69,12 +71,20 @@ def drawn_scenes(store: Store) -> list[dict[str, Any]] | None:
     names = [_image_id(name) for name in samples["sample_id"][in_pair]]
     if not all(name.isdecimal() for name in names) or not 0 < max(map(int, names)) <= MOST:
         return None
-    found = draw_scenes(max(map(int, names)), seed=0, split="test", taken=set(), unique=True)
+    found = _test_scenes(max(map(int, names)))
     said = {str(number): set(sentences) for number, (_, sentences) in enumerate(found, start=1)}
     texts = samples["text"][in_pair].to_numpy()
     if not all(not text or text in said[name] for name, text in zip(names, texts, strict=True)):
         return None
     return [{"image_id": number, **scene.truth()} for number, (scene, _) in enumerate(found, start=1)]
+
+
+@lru_cache(maxsize=2)
+def _test_scenes(n: int) -> list[tuple[Scene, list[str]]]:
+    """The first n scenes with their captions; all stores of the demo share them."""
+    from analysis.data.emoji_scenes import draw_scenes
+
+    return draw_scenes(n, seed=0, split="test", taken=set(), unique=True)
 
 
 def attributes(scene: Mapping[str, Any]) -> set[str]:

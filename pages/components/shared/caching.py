@@ -500,7 +500,7 @@ def _bridge_columns(store: Store) -> tuple[np.ndarray, ...]:
     return tuple(store.bridges[name].to_numpy() for name in ("image_concept", "text_concept", "bridge", "excess"))
 
 
-@kept(6)
+@kept(12)
 def _pair_rows(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the picture and of the caption of every pair that bridges are averaged over."""
     from analysis.build.rescore import pair_rows
@@ -718,7 +718,7 @@ def _word_index(store: Store) -> Index:
     return build_index(postings.offsets, postings.sample_rows, postings.values, said(store), _names(store))
 
 
-@kept(6)
+@kept(12)
 def said(store: Store) -> np.ndarray:
     """(N,) what each sample says: its text, or the first caption of its picture."""
     known = corpus(store)
@@ -795,7 +795,7 @@ def in_second_sae(store: Store, concept: int, other: Store) -> tuple[int, float]
     return best_match(store.codes[here], concept, other.codes[there])
 
 
-@kept(6, "Holding the concepts against the ground truth")
+@kept(12, "Holding the concepts against the ground truth")
 def truth(store: Store) -> Truth | None:
     """What each concept stands for by what the generator of the data knows; None for other data."""
     from analysis.demo.truth import truth_of
@@ -841,7 +841,7 @@ def firing_together(store: Store, concept: int, kind: int, count: int) -> list[t
     return [(int(other), float(cosine[other])) for other in best if cosine[other] > 0]
 
 
-@kept(6, "Projecting the directions")
+@kept(12, "Projecting the directions")
 def principal_map(store: Store) -> np.ndarray:
     """(K, 2) the directions of the live concepts on their two principal components, NaN for others."""
     from analysis.concepts.map2d import concept_map
@@ -849,7 +849,7 @@ def principal_map(store: Store) -> np.ndarray:
     return concept_map(sae(store).dictionary, alive=store.concepts["energy"].to_numpy() > 0, method="pca")
 
 
-@kept(6)
+@kept(12)
 def _names(store: Store) -> list[str]:
     return [str(name or "") for name in store.concepts["name"].to_numpy()]
 
