@@ -1,4 +1,4 @@
-"""What is imported beside the starting server is what the first page needs."""
+"""What is imported beside the starting server is what the first page needs, and how NumPy finds its surroundings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.synthetic_store import make_store
 
@@ -35,3 +37,27 @@ def test_the_first_page_finds_all_its_libraries_there(tmp_path: Path) -> None:
     assert (exceptions, pandas, torch) == (0, True, False)
     assert title.startswith("Why do generative giants")
     assert new == []
+
+
+NUMPY = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("numpy", os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+
+sys.meta_path.insert(0, Watch())
+import streamlit.web.cli
+__import__(sys.argv[1])
+import numpy
+"""
+
+
+@pytest.mark.parametrize("module", ["app", "analysis.__main__"])
+def test_threads_of_products_are_told_to_sleep_before_numpy_is_imported(module: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    found = subprocess.run(
+        [sys.executable, "-c", NUMPY, module], cwd=ROOT, capture_output=True, text=True, env=environment, check=True
+    )
+    assert found.stdout.splitlines() == ["numpy 16"]
