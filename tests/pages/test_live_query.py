@@ -616,7 +616,6 @@ def test_long_texts_and_special_tokens_are_ranked(folder: Path, monkeypatch: pyt
         ({"store": "nobody/nothing"}, "There is no store"),
         ({"concept": "99999"}, "99999"),
         ({"method": "edit:99999=0"}, "Concept 99999"),
-        ({"method": "realign:statistics=support+pool:last"}, "statistics"),
     ],
 )
 def test_nonsense_in_the_address_is_a_sentence_and_the_page_goes_on(

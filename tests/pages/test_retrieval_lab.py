@@ -656,7 +656,6 @@ def test_every_tab_of_every_task_opens_by_link(
         ({"pool": "ocean"}, "ocean"),
         ({"curve": "spiral"}, "spiral"),
         ({"method": "realign:alpha=7"}, "alpha"),
-        ({"method": "pool:last+realign:statistics=support"}, "support"),
         ({"method": "removal:concepts=-4"}, "concept is -4"),
         ({"method": "removal:attribution,share=nan"}, "cannot be read"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Context:
     space: RetrievalSpace
     queries: Side
     candidates: Side
-    support: Callable[[], Any] = lambda: None
+    support: Callable[[], Statistics | None] = lambda: None
     first: bool = False
     measure: Callable[[str, np.ndarray], Statistics] = lambda side, rows: statistics(rows)
 
@@ -37,7 +37,7 @@ class Context:
         candidates: Side,
         variants: tuple[str, str],
         *,
-        support: Any = None,
+        support: Statistics | None = None,
         stored_first: bool = False,
     ) -> Context:
         """Of a step that sees embeddings as they are: what the space keeps or stores of them may stand in. variants: of
@@ -62,9 +62,9 @@ class Context:
         if stored is None:
             raise RetrievalError(
                 f"{self.space.label or 'This space'} has no statistics to whiten queries with; expected two or more "
-                "queries, or a whitening as the first step and a store with support statistics: build it again."
+                "queries in the task, or a whitening as the first step."
             )
-        return Statistics(np.asarray(stored.mean), np.asarray(stored.covariance), int(stored.n))
+        return stored
 
     def query_mean(self) -> np.ndarray:
         if len(self.queries.live) and not self.first:

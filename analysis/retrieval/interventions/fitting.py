@@ -21,7 +21,7 @@ from analysis.retrieval.ranking.rows import Side, unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
 from analysis.retrieval.ranking.transforms import Means, Transform
 from analysis.retrieval.ranking.whitened import WhitenedRows, WhitenedScores
-from analysis.retrieval.realign import Whitening
+from analysis.retrieval.realign import Statistics, Whitening
 from analysis.retrieval.task import SIDES, RetrievalSpace
 from analysis.sae.codes import Codes
 
@@ -107,7 +107,7 @@ class Fitted:
 
 
 def fit(
-    intervention: Intervention, space: RetrievalSpace, *, support: Any = None, base: Fitted | None = None
+    intervention: Intervention, space: RetrievalSpace, *, support: Statistics | None = None, base: Fitted | None = None
 ) -> Fitted:
     """Transform both sides of a task and keep what later queries need. A hybrid's other stage is left out.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from analysis.errors import RetrievalError
 from analysis.retrieval.interventions.centring import Centring
 from analysis.retrieval.interventions.context import BlockContext, Context
@@ -68,7 +66,7 @@ class ReAlign(MapsRows):
         few = context.queries.n < 2
         stored = context.space.support(context.variants[0]) if self.statistics == "support" or few else None
         if stored is not None:
-            own[0] = Statistics(np.asarray(stored.mean), np.asarray(stored.covariance), int(stored.n))
+            own[0] = stored
         chosen = {"joint": (joint, joint), "queries": (own[0], own[0]), "candidates": (own[1], own[1])}
         pair = chosen.get(self.statistics, (own[0], own[1]))
         if min(found.n for found in pair) < 2:

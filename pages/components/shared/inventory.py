@@ -60,8 +60,6 @@ def missing_parts(store: Store) -> list[tuple[str, str]]:
     for task in store.tasks:
         if not store.has(f"retrieval/{task}/results.parquet"):
             found.append((f"recall of {task} on the Overview", f"--tasks {task}"))
-        if not store.has(f"retrieval/{task}/support/queries_mean_n.npy"):
-            found.append((f"whitening one uploaded query of {task}", f"--tasks {task}"))
     return found
 
 

@@ -130,6 +130,14 @@ def test_realign_takes_the_statistics_it_names(planted, sides):
         assert np.allclose(found[1], for_c.whitening().apply(c), atol=1e-9), spec
 
 
+def test_the_support_set_of_another_pooling_is_measured(planted):
+    """Only "mean" has stored statistics there."""
+    found = apply(parse("pool:last+realign:statistics=support"), planted.space)
+    expected = apply(parse("pool:last+realign"), planted.space)
+    assert np.allclose(found[0], expected[0], atol=1e-9)
+    assert np.allclose(found[1], expected[1], atol=1e-9)
+
+
 def test_editing_scales_the_part_of_a_concept(planted):
     dictionary = planted.sae.dictionary.astype(np.float64)
     h = planted.embeddings["queries"].astype(np.float64)
