@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 failed (one sentence on standard error), 2 wrong usage. On
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Any
 
@@ -27,10 +28,13 @@ class Commands(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(context)
+            found = super().invoke(context)
+            sys.stdout.flush()
+            return found
         except AnalysisError as error:
             raise click.ClickException(str(error)) from error
-        except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
+        except BrokenPipeError:  # the reader of our output went away, e.g. `| head`; what is left goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
 
 
