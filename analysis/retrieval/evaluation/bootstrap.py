@@ -62,7 +62,7 @@ def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int
     return means
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=10)
 def _weights(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
     """`_drawn`, kept for the next quantities of as many queries."""
     return tuple(_drawn(n, resamples, seed))
