@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from analysis.build.extraction import Extraction, Progress
+from analysis.store.schema import SIDES
 from analysis.store.write import StoreWriter
 
 if TYPE_CHECKING:
@@ -114,7 +115,6 @@ def _write_statistics(writer: StoreWriter, task: str, space: RetrievalSpace, wid
     seconds: the lab then whitens without them. Of narrow ones nothing: they are measured as soon as read."""
     from analysis.retrieval.ranking.blocks import measured_statistics, support_lengths
     from analysis.retrieval.realign import EXACT_WIDTH
-    from analysis.retrieval.task import SIDES
 
     if width <= EXACT_WIDTH:
         return

@@ -104,7 +104,7 @@ def test_asking_whether_anything_is_new_costs_nothing() -> None:
     start = time.process_time()
     for _ in range(1000):
         memory.set_aside()
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 0.05
 
 
 def test_new_modules_are_set_aside_at_once_and_found_when_all_is_looked_through(

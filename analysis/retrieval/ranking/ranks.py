@@ -17,9 +17,7 @@ from analysis.retrieval.ranking.similarities import Scores, Tile
 
 NO_RANK = np.iinfo(np.int64).max  # of a query without any target in the pool
 EXACT_TO = 30  # in a large problem ranks up to this are exact: recall and near misses at the usual k <= 10
-_COMPILED = (
-    2_000_000  # pairs from which on loading numba, half a second, is soon made up: few tasks are counted just once
-)
+_COMPILED = 2_000_000  # pairs from which on numba's import is soon made up for: few tasks are counted just once
 _CROWDED = 256  # a target with more undecided rivals than this is settled by whole rows instead of pair by pair
 
 

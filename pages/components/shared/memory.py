@@ -13,7 +13,7 @@ PERIOD = 30.0
 QUIET = 1.0  # seconds without a run that mean so
 LATEST = 120.0  # seconds after which it is looked through also while people wait
 _modules = 0
-_added = _looked = 0.0
+_added = _looked = _due = 0.0
 _waiting: threading.Timer | None = None
 
 
@@ -27,15 +27,16 @@ def set_aside() -> None:
     looked through, once nobody has asked for a page for a second. Streamlit's own collection after every run is off
     (.streamlit/config.toml): between two of ours it walked the same objects again.
     """
-    global _waiting
+    global _waiting, _due
     now = time.monotonic()  # how many objects are set aside is no cheap question: it counts them
-    if _waiting is not None:
+    due = max(now + QUIET, _looked + PERIOD)
+    if _waiting is not None and due != _due:
         _waiting.cancel()
         _waiting = None
     if now - _looked >= LATEST:
         look_through()
-    else:
-        _waiting = threading.Timer(max(QUIET, PERIOD - (now - _looked)), look_through)
+    elif _waiting is None:  # a timer is a thread: one for all runs until it is time
+        _waiting, _due = threading.Timer(due - now, look_through), due
         _waiting.daemon = True
         _waiting.start()
     if len(sys.modules) > _modules or now - _added >= SOON:
