@@ -1,4 +1,5 @@
-"""Do embeddings hold the objects? Linear probes by object and ground, and how much of an embedding is their sum.
+"""`python -m analysis.demo.probes MODEL ...`: do embeddings hold the objects? Linear probes by object and ground, and how
+much of an embedding is their sum.
 
 A concept of an SAE cannot be "dog" unless a linear read-out finds dogs, and will hardly be unless the embedding is about
 the sum of what it holds: `additive_r2` says how far it is. Both decide whether an SAE is worth training.
@@ -7,12 +8,22 @@ the sum of what it holds: `additive_r2` says how far it is. Both decide whether 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import click
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from analysis.data.emoji_arrays import EmojiSplit
+from analysis.data.emoji_vocabulary import vocabulary
+from analysis.demo.contrastive import truth_table
+from analysis.demo.evaluate import embedded
+from analysis.models.backbones import load_backbone
+from analysis.models.embedding import Backbone
+
 BELIEVABLE = 0.7  # F1 from which a read-out, or a concept, is called one of an attribute
+TRAINING_SCENES = 6000
 _BATCH, _RATE = 2048, 2e-2
 
 
@@ -67,3 +78,44 @@ def additive_r2(train: Labelled, test: Labelled) -> float:
     parts, *_ = np.linalg.lstsq(design(train), train.vectors.astype(np.float64), rcond=None)
     left = np.square(test.vectors - design(test) @ parts).sum()
     return float(1 - left / np.square(test.vectors - test.vectors.mean(0)).sum())
+
+
+def labelled(backbone: Backbone, split: EmojiSplit, limit: int | None = None) -> tuple[Labelled, Labelled]:
+    """Pictures and their first captions, the first `limit` scenes of a split, as a model embeds them."""
+    n = len(split) if limit is None else min(limit, len(split))
+    truth = truth_table(split)[:n]
+    found = embedded(backbone, split.pictures[:n], [five[0] for five in split.captions[:n]])
+    return Labelled(found[0], truth), Labelled(found[1], truth)
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("cache/datasets/emoji-scenes"),
+    show_default=True,
+    help="The scenes, as `python -m analysis demo --only data` writes them.",
+)
+def main(models: tuple[str, ...], data: Path) -> None:
+    """Print a line for the pictures and one for the captions of each model (a demo model's name or a folder)."""
+    from analysis.demo.build import DemoSize
+
+    splits, objects = DemoSize().splits(data), len(vocabulary())
+    click.echo("| model | side | objects with F1 >= .7 | mean F1, objects | grounds | R² of a sum |")
+    click.echo("|---|---|---|---|---|---|")
+    for name in models:
+        backbone = load_backbone(name, device="cpu", dtype="float32")
+        parts = [
+            labelled(backbone, split, limit) for split, limit in zip(splits, (TRAINING_SCENES, None, None), strict=True)
+        ]
+        for side, (train, val, test) in zip(("pictures", "captions"), zip(*parts, strict=True), strict=True):
+            f1 = probe_f1(train, val, test)
+            click.echo(
+                f"| {name} | {side} | {(f1[:objects] >= BELIEVABLE).sum()} of {objects} | {f1[:objects].mean():.2f} "
+                f"| {f1[objects:].mean():.2f} | {additive_r2(train, test):.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

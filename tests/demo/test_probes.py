@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import AutoModel, AutoProcessor
 
-from analysis.demo.probes import Labelled, additive_r2, probe_f1, threshold_f1
+from analysis.data.emoji_arrays import load_splits
+from analysis.demo.contrastive import ContrastiveTraining, truth_table
+from analysis.demo.probes import Labelled, additive_r2, labelled, probe_f1, threshold_f1
+from analysis.models.backbones import load_backbone
+from analysis.models.specs import BACKBONES, ROOT
 
 
 def planted(n: int, seed: int, *, noise: float, shuffled: bool = False) -> Labelled:
@@ -14,6 +21,19 @@ def planted(n: int, seed: int, *, noise: float, shuffled: bool = False) -> Label
     directions = np.random.default_rng(99).standard_normal((8, 16))
     vectors = truth @ directions + noise * rng.standard_normal((n, 16))
     return Labelled(vectors.astype(np.float32), rng.permutation(truth) if shuffled else truth)
+
+
+def test_what_is_probed_is_what_a_model_embeds_beside_what_a_scene_holds(tmp_path):
+    split = load_splits(tmp_path, n_train=4, n_val=4, n_test=6).test
+    folder = ROOT / BACKBONES["clip-mini"].hub_id
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    trained = ContrastiveTraining(model, AutoProcessor.from_pretrained(folder), split)
+    expected_pictures, texts = trained.embed()
+    pictures, captions = labelled(load_backbone("clip-mini", device="cpu", dtype="float32"), split, limit=5)
+    for found, expected in ((pictures, expected_pictures[:5]), (captions, texts[:25:5])):
+        unit = F.normalize(torch.from_numpy(found.vectors), dim=-1)
+        torch.testing.assert_close(unit, expected, atol=1e-4, rtol=0)
+        assert (found.truth == truth_table(split)[:5]).all()
 
 
 def test_a_probe_finds_planted_attributes_and_none_in_shuffled_truth():
