@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import pytest
 
 from analysis.figures import palette, style
+from tests.figures.test_palette import contrast
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,10 +99,24 @@ def test_theme_and_palette_agree():
         named |= {"orange": palette.LOST, "gray": palette.REMOVED}
         assert {name: part[f"{name}Color"] for name in named} == named
         assert len(part["chartSequentialColors"]) == 10
-    assert settings["light"]["primaryColor"] == palette.ACCENT
+    assert settings["chartCategoricalColors"][4] == palette.ACCENT
     assert settings["chartCategoricalColors"][:4] == [palette.IMAGE, palette.TEXT, palette.SHARED, palette.TARGET]
     ends = palette.modality_colors([i / 9 for i in range(10)])
     assert settings["chartDivergingColors"] == ends
+
+
+def test_what_is_selected_can_be_read():
+    """Streamlit writes a selection in the accent on a tenth of it over the ground, and tags and buttons in white on it."""
+    settings = theme()["theme"]
+    for mode, least in (
+        ("light", 4.5),
+        ("dark", 3.7),
+    ):  # in the dark a colour that is good for one is bad for the other
+        accent, ground = settings[mode]["primaryColor"], palette.GROUND[mode]
+        parts = [[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in (accent, ground)]
+        tint = "#" + "".join(f"{round(0.1 * a + 0.9 * b):02x}" for a, b in zip(*parts, strict=True))
+        assert contrast(accent, tint) >= least
+        assert contrast(accent, "#ffffff") >= least
 
 
 def test_every_option_of_the_theme_file_exists_in_this_streamlit():
