@@ -28,6 +28,8 @@ from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, layout, pins, state
 from pages.components.shared.errors import guard
 
+AT_ONCE = 500_000  # up to so many pairs the ten controls of a curve are measured before anybody could look at it without them
+
 
 @st.fragment
 def section(view: LabView) -> None:
@@ -58,7 +60,7 @@ def section(view: LabView) -> None:
         known: set = st.session_state.setdefault("_lab_bands", set())
         token = (caching.store_id(view.store), *asked[1:3], asked[3].spec, *asked[4:])
         slot = st.empty()
-        if token not in known:  # the picture first: its control takes longer and replaces it a moment later
+        if token not in known and view.pairs > AT_ONCE:  # the picture first: its control replaces it a moment later
             with slot.container():
                 _draw(view, kind, found, None, name="first-curve")
         band = caching.lab_band(*asked)
