@@ -25,11 +25,8 @@ def settle(store: Store, task: str) -> None:
         method, query, count, before, after = found
         chosen |= {state.QUERY: query, state.METHOD: method}
         st.session_state[_OPENED] = (caching.store_id(store), task, query, method), (count, before, after)
-    if state.returned():
-        for key, value in chosen.items():
-            state.keep(key, value, default=value)  # the address stays as it is
-    else:
-        state.put_together(chosen)
+    for key, value in chosen.items():
+        state.keep(key, value, default=value)  # the address stays as it is: nobody chose this, and back is one step
 
 
 def rescued(store: Store, task: str) -> tuple[str, int, int, int, int] | None:

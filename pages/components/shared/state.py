@@ -141,7 +141,7 @@ _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES, _ONCE = "_notices", "_looked_up"
 Found = TypeVar("Found")
-_NAMED, _RETURNED, _SEEN = "_named_in_address", "_returned", "_seen_views"
+_NAMED, _SEEN = "_named_in_address", "_seen_views"
 MOST_VIEWS = 200  # addresses of a visit whose view comes back as it was
 _BOUND = "_bound_values"
 _LINK = "_link_slot"
@@ -329,7 +329,6 @@ def _follow(page: str, previous: str | None) -> None:
     another page by its name alone, the visitor brings along what was chosen there, and the address says so."""
     params, memory = PAGES[page].params, _memory()
     dropped = _named() - set(st.query_params) if previous == page else set()
-    st.session_state[_RETURNED] = bool(dropped)
     seen = st.session_state.get(_SEEN, {}).get(_address(page)) if len(st.query_params) else None
     if seen is not None:
         for key in params:
@@ -341,12 +340,6 @@ def _follow(page: str, previous: str | None) -> None:
     brought = {key: memory[key] for key in params if key in memory}
     if previous not in (None, page) and not len(st.query_params) and brought:
         put_together(brought)
-
-
-def returned() -> bool:
-    """Whether the browser's way back led to this address from a fuller one of the same page: nothing is to be added to it,
-    or there would be no way back beyond it."""
-    return bool(st.session_state.get(_RETURNED))
 
 
 def _address(page: str) -> tuple[str, ...]:
