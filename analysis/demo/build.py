@@ -47,7 +47,7 @@ class DemoSize:
 
     @staticmethod
     def smoke() -> DemoSize:
-        return DemoSize(n_train=64, n_val=16, n_test=16, step_share=0.004, batch_size=8)
+        return DemoSize(n_train=64, n_val=16, n_test=16, step_share=0.001, batch_size=8)
 
     def scaled(self, stage: Stage) -> Stage:
         steps = max(2, round(stage.steps * self.step_share))
@@ -59,13 +59,16 @@ class DemoSize:
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage trains: `module` is everything that is saved with it, `parameters` what changes."""
+    """What one stage trains: `module` is everything that is saved with it, `parameters` what changes. begin: before its first
+    step; finish: whenever it is done, also when it was done before."""
 
     stage: Stage
     module: nn.Module
     parameters: list[nn.Parameter]
     batch_loss: Callable[..., torch.Tensor]
     measure: Callable[[], dict[str, Any]]
+    begin: Callable[[], None] | None = None
+    finish: Callable[[], None] | None = None
 
 
 def build_backbone(
@@ -108,6 +111,7 @@ def build_backbone(
             n_samples=len(splits.train),
             batch_loss=work.batch_loss,
             run_dir=run_dir,
+            begin=work.begin,
             measure=work.measure,
             stop_after=size.stop_after,
             progress=progress,
@@ -115,6 +119,8 @@ def build_backbone(
         logs.append((stage, log))
         if not (log.losses and log.losses[-1][0] >= stage.steps):
             return None
+        if work.finish is not None:
+            work.finish()
     return None if only else _save_model(model, processor, run_dir, seed=seed, stages=logs, figures=figures)
 
 
@@ -123,8 +129,19 @@ Plan = tuple[list[Work], Callable[[Path], dict[str, Any]]]
 
 def _contrastive(_: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
     training, val, test = (ContrastiveTraining(model, processor, split) for split in splits)
-    work = Work(training.stage, model, training.parameters(), training.batch_loss, val.measure)
-    return [work], lambda saved: test.measure()
+    plan = [
+        Work(
+            stage,
+            model,
+            training.parameters(spread=spread),
+            training.batch_loss,
+            val.measure,
+            partial(training.begin, spread=spread),
+            training.level if spread else None,
+        )
+        for stage, spread in zip(training.stages, (False, True), strict=True)
+    ]
+    return plan, lambda saved: test.measure()
 
 
 def _language_model(name: str, model: Any, processor: Any, splits: Splits, tower: Path | None) -> Plan:
@@ -200,8 +217,9 @@ def _earlier_log(run_dir: Path, stages: Sequence[Stage]) -> dict[str, Any] | Non
     if not path.is_file():
         return None
     log = json.loads(path.read_text())
-    same = [{key: entry.get(key) for key in asdict(stage)} for entry, stage in zip(log["stages"], stages, strict=True)]
-    return log if same == [asdict(stage) for stage in stages] else None
+    wanted = [asdict(stage) for stage in stages]
+    found = [{key: entry.get(key) for key in wanted[0]} for entry in log["stages"]]
+    return log if found == wanted else None
 
 
 def _save_model(

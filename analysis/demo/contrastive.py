@@ -4,8 +4,11 @@ A picture is matched with one of its captions and, because real caption data hol
 that are true of it: "a dog", "on the beach". So are captions. Without them telling 128 scenes apart needs no more than
 the grounds and a few groups of objects, and embeddings hold no more (docs/log.md).
 
-softmax (CLIP)    cross-entropy over the batch in both directions, at a fixed low logit scale, which spreads embeddings
-sigmoid (SigLIP)  binary cross-entropy of every pair, with a learnt scale and bias
+softmax (CLIP)    cross-entropy over the batch in both directions
+sigmoid (SigLIP)  binary cross-entropy of every pair, with a learnt bias
+
+First objects are learnt, at a scale of the logits that lets pairs become certain; then embeddings are spread, at one so low
+that no pair ever is, which keeps all they hold apart.
 """
 
 from __future__ import annotations
@@ -22,12 +25,20 @@ from analysis.data.emoji_arrays import EmojiSplit
 from analysis.data.emoji_grounds import GROUNDS
 from analysis.data.emoji_scenes import GRID
 from analysis.data.emoji_vocabulary import vocabulary, with_article
-from analysis.demo.loop import Stage, autocast
+from analysis.demo.loop import Stage
 
-SOFTMAX = Stage("clip-contrastive", steps=2000, batch_size=96, rate=1.5e-3, warmup=60)
-SIGMOID = Stage("siglip-contrastive", steps=1200, batch_size=96, rate=1.5e-3, warmup=60)  # a step costs a fifth more
-LOGIT_SCALE = 4.0  # of softmax: fixed, so low that no pair is ever certain and texts are kept apart (docs/log.md)
-SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt
+SOFTMAX = (
+    Stage("clip-contrastive", steps=1800, batch_size=96, rate=1.5e-3, warmup=60),
+    Stage("clip-spread", steps=2200, batch_size=96, rate=1.5e-3, warmup=60),
+)
+SIGMOID = (
+    Stage("siglip-contrastive", steps=1800, batch_size=96, rate=1.5e-3, warmup=60),
+    Stage("siglip-spread", steps=2200, batch_size=96, rate=1.5e-3, warmup=60),
+)
+LOGIT_SCALE = 8.0  # of softmax in its first stage, fixed
+SPREAD_SCALE = 4.0  # of either in its second, fixed
+SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt in its first stage
+SPREAD_BIAS = -4.5  # of sigmoid at the start of its second: about one pair in a batch of 96 is a match
 SHORT_WEIGHT = 0.5  # of each of the two losses of short texts
 GROUPED = 0.5  # share of batches whose scenes lie on few grounds, so that only objects tell them apart
 GROUNDS_A_BATCH = 4
@@ -40,10 +51,6 @@ class ContrastiveTraining:
         self.model: Any = model
         self.split = split
         self.sigmoid = isinstance(model, SiglipModel)
-        parameters = dict(model.named_parameters())
-        parameters["logit_scale"].data.fill_(math.log(SIGMOID_START[0] if self.sigmoid else LOGIT_SCALE))
-        if self.sigmoid:
-            parameters["logit_bias"].data.fill_(SIGMOID_START[1])
         self._tokenizer: Any = processor.tokenizer
         self.tokens, self.lengths = self._tokenised(split.captions_flat())
         self.tokens, self.lengths = self.tokens.view(len(split), 5, -1), self.lengths.view(-1, 5)
@@ -51,12 +58,18 @@ class ContrastiveTraining:
         tokens, _ = self._tokenised([text for texts in short_texts() for text in texts])
         self.short_tokens = tokens.view(len(short_texts()), -1, tokens.shape[1])
         self.truth = torch.from_numpy(truth_table(split))
-        ground = np.array([GROUNDS.index(scene.ground) for scene in split.scenes])
-        self._by_ground = [rows for g in range(len(GROUNDS)) if len(rows := np.flatnonzero(ground == g))]
+        self._grounds = Grounds(split)
 
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """All that is trained: softmax keeps its logit scale."""
-        fixed = () if self.sigmoid else ("logit_scale",)
+    def begin(self, *, spread: bool) -> None:
+        """The logit scale, and of sigmoid the bias, that a stage begins with."""
+        scale, bias = SIGMOID_START if self.sigmoid else (LOGIT_SCALE, 0.0)
+        self.model.logit_scale.data.fill_(math.log(SPREAD_SCALE if spread else scale))
+        if self.sigmoid:
+            self.model.logit_bias.data.fill_(SPREAD_BIAS if spread else bias)
+
+    def parameters(self, *, spread: bool) -> list[torch.nn.Parameter]:
+        """All that a stage trains. Only sigmoid learns its logit scale, and not while embeddings are spread."""
+        fixed = ("logit_scale",) if spread or not self.sigmoid else ()
         return [parameter for name, parameter in self.model.named_parameters() if name not in fixed]
 
     def pixels(self, pictures: np.ndarray) -> torch.Tensor:
@@ -64,19 +77,14 @@ class ContrastiveTraining:
         return pixel_values(pictures, self.mean, self.std).contiguous()
 
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
-        with autocast():
-            embedded = self.model.get_image_features(pixel_values=self.pixels(pictures)).pooler_output
-        return F.normalize(embedded.float(), dim=-1)
+        return F.normalize(self._of_pictures(pictures), dim=-1)
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        with autocast():
-            embedded = self.model.get_text_features(input_ids=tokens).pooler_output
-        return F.normalize(embedded.float(), dim=-1)
+        return F.normalize(self._of_texts(tokens), dim=-1)
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
         """Pictures against one of their five captions each; pictures and captions against every short text."""
-        if rng.random() < GROUPED:
-            indices = self._on_few_grounds(len(indices), rng)
+        indices = self._grounds.sometimes_few(indices, rng)
         chosen = torch.from_numpy(indices), torch.from_numpy(rng.integers(5, size=len(indices)))
         wordings = torch.from_numpy(rng.integers(self.short_tokens.shape[1], size=len(self.short_tokens)))
         captions = self._cut(self.tokens[chosen], self.lengths[chosen])
@@ -88,8 +96,22 @@ class ContrastiveTraining:
         return matched + SHORT_WEIGHT * (self._loss(pictures, shorts, truth) + self._loss(texts, shorts, truth))
 
     @property
-    def stage(self) -> Stage:
+    def stages(self) -> tuple[Stage, Stage]:
+        """The one that learns objects and the one that spreads embeddings."""
         return SIGMOID if self.sigmoid else SOFTMAX
+
+    @torch.no_grad()
+    def level(self, *, limit: int = 1000) -> None:
+        """Give texts the mean length of pictures, over the first `limit` scenes, by the last layer of the text side. The loss
+        and retrieval see directions alone and leave lengths to chance; an SAE sees both, and codes of the longer side would
+        hide when a concept fires on the other."""
+        n = min(limit, len(self.split))
+        blocks = [self.split.pictures[i : min(i + 250, n)] for i in range(0, n, 250)]
+        long = torch.cat([self._of_pictures(block).norm(dim=-1) for block in blocks]).mean()
+        short = torch.cat([self._of_texts(block).norm(dim=-1) for block in self.tokens[:n, 0].split(500)]).mean()
+        last = self.model.text_model.head if self.sigmoid else self.model.text_projection
+        for parameter in last.parameters():
+            parameter.mul_(long / short)
 
     @torch.no_grad()
     def embed(self, *, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,6 +129,12 @@ class ContrastiveTraining:
         loss = torch.stack([self._loss(*pair, torch.eye(len(pair[0]))) for pair in pairs]).mean()
         return {"loss": round(float(loss), 4), **recall_figures(pictures, texts)}
 
+    def _of_pictures(self, pictures: np.ndarray) -> torch.Tensor:
+        return self.model.get_image_features(pixel_values=self.pixels(pictures)).pooler_output
+
+    def _of_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.model.get_text_features(input_ids=tokens).pooler_output
+
     def _loss(self, rows: torch.Tensor, columns: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """truth (R, C): 1 where row and column belong together; every row has a partner."""
         logits = self.model.logit_scale.exp() * rows @ columns.T
@@ -114,16 +142,6 @@ class ContrastiveTraining:
             each = F.binary_cross_entropy_with_logits(logits + self.model.logit_bias, truth, reduction="none")
             return each.sum(1).mean()
         return match_loss(logits, truth)
-
-    def _on_few_grounds(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        grounds = rng.choice(len(self._by_ground), min(GROUNDS_A_BATCH, len(self._by_ground)), replace=False)
-        parts = np.array_split(np.arange(n), len(grounds))
-        return np.concatenate(
-            [
-                rng.choice(self._by_ground[g], len(part), replace=len(self._by_ground[g]) < len(part))
-                for g, part in zip(grounds, parts, strict=True)
-            ]
-        )
 
     def _tokenised(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids, as the processor pads them for this model, and lengths."""
@@ -135,6 +153,27 @@ class ContrastiveTraining:
     def _cut(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """CLIP pools at the end token, so padding behind the longest text is cut; SigLIP pools at its last position."""
         return tokens if self.sigmoid else tokens[:, : int(lengths.max()) + 1]
+
+
+class Grounds:
+    """The scenes of a split by the ground they stand on."""
+
+    def __init__(self, split: EmojiSplit):
+        ground = np.array([GROUNDS.index(scene.ground) for scene in split.scenes])
+        self._rows = [rows for g in range(len(GROUNDS)) if len(rows := np.flatnonzero(ground == g))]
+
+    def sometimes_few(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A batch as it is or, in a share GROUPED of all draws, as many scenes of few grounds instead."""
+        if rng.random() >= GROUPED:
+            return indices
+        grounds = rng.choice(len(self._rows), min(GROUNDS_A_BATCH, len(self._rows)), replace=False)
+        parts = np.array_split(np.arange(len(indices)), len(grounds))
+        return np.concatenate(
+            [
+                rng.choice(self._rows[g], len(part), replace=len(self._rows[g]) < len(part))
+                for g, part in zip(grounds, parts, strict=True)
+            ]
+        )
 
 
 def short_texts() -> list[tuple[str, ...]]:

@@ -31,6 +31,8 @@ from analysis.demo.anatomy import Batch, QwenAnatomy, anatomy_of, encoded
 from analysis.demo.contrastive import (
     LOGIT_SCALE,
     SHORT_WEIGHT,
+    SPREAD_SCALE,
+    Grounds,
     match_loss,
     recall_figures,
     shifted,
@@ -38,7 +40,7 @@ from analysis.demo.contrastive import (
     truth_table,
 )
 from analysis.demo.conversations import IGNORED, KINDS, Conversations, caption_tokens
-from analysis.demo.loop import Stage, autocast
+from analysis.demo.loop import Stage
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Stages:
 
 
 QWEN2 = Stages(
-    vision=Stage("qwen-vision", steps=700, batch_size=96, rate=1.5e-3, warmup=60, floor=0.05),
-    text=Stage("qwen-text", steps=600, batch_size=32, rate=1.5e-3, warmup=60),
-    align=Stage("qwen-align", steps=200, batch_size=32, rate=1.5e-3, warmup=40),
-    joint=Stage("qwen-joint", steps=900, batch_size=32, rate=1e-3, warmup=60),
+    vision=Stage("qwen-vision", steps=2400, batch_size=96, rate=1.5e-3, warmup=60, floor=0.05),
+    text=Stage("qwen-text", steps=800, batch_size=32, rate=1.5e-3, warmup=60),
+    align=Stage("qwen-align", steps=300, batch_size=32, rate=1.5e-3, warmup=40),
+    joint=Stage("qwen-joint", steps=4000, batch_size=32, rate=1e-3, warmup=60),
 )
 STAGES = {
     "qwen2-vl-mini": QWEN2,
@@ -73,10 +75,10 @@ STAGES = {
         vision=Stage("chameleon-pictures", steps=800, batch_size=48, rate=2e-3, warmup=40, floor=0.05),
         text=replace(QWEN2.text, name="chameleon-text"),
         align=None,
-        joint=replace(QWEN2.joint, name="chameleon-joint", steps=1500),
+        joint=replace(QWEN2.joint, name="chameleon-joint"),
     ),
 }
-MATCH = Stage("qwen-match", steps=300, batch_size=48, rate=5e-4, warmup=30)
+MATCH = Stage("qwen-match", steps=600, batch_size=48, rate=5e-4, warmup=30)
 
 # shares of the kinds of conversation, in the order of KINDS: describe, name_image, name_text, name_both, describe_tags
 TEXT_MIX = (0.0, 0.0, 0.35, 0.0, 0.65)
@@ -86,7 +88,7 @@ ALIGN_EASY = 0.3  # this first share of the alignment sees pictures of one kind 
 
 
 class BagOfWords(nn.Module):
-    """The contrastive partner of the vision tower: averaged word vectors, two projections and a temperature. It exists
+    """The contrastive partner of the vision tower: averaged word vectors, and two projections. It exists
     for the vision stage only and no part of it reaches the model."""
 
     def __init__(self, vocabulary_size: int, hidden: int, width: int = 256, projection: int = 128):
@@ -94,7 +96,6 @@ class BagOfWords(nn.Module):
         self.words = nn.EmbeddingBag(vocabulary_size, width, mode="mean")
         self.text = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, projection))
         self.picture = nn.Linear(hidden, projection)
-        self.scale = nn.Parameter(torch.tensor(2.7))
 
     def embed_texts(self, token_lists: list[list[int]]) -> torch.Tensor:
         flat = torch.tensor([token for tokens in token_lists for token in tokens])
@@ -102,7 +103,7 @@ class BagOfWords(nn.Module):
         return F.normalize(self.text(self.words(flat, starts)), dim=-1)
 
     def embed_pictures(self, image_tokens: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.picture(image_tokens.float().mean(1)), dim=-1)
+        return F.normalize(self.picture(image_tokens.mean(1)), dim=-1)
 
 
 class VisionTraining:
@@ -118,22 +119,21 @@ class VisionTraining:
         short = processor.tokenizer([texts[0] for texts in short_texts()], add_special_tokens=False)
         self.short, self.truth = short.input_ids, torch.from_numpy(truth_table(train))
         self.test_captions = caption_tokens(processor.tokenizer, test)
+        self._grounds = Grounds(train)
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
 
     def embed_pictures(self, pictures: np.ndarray) -> torch.Tensor:
-        with autocast():
-            tokens = self.anatomy.picture_tokens(pictures)
-        return self.partner.embed_pictures(tokens)
+        return self.partner.embed_pictures(self.anatomy.picture_tokens(pictures))
 
     def batch_loss(self, indices: np.ndarray, rng: np.random.Generator, _: float) -> torch.Tensor:
+        indices = self._grounds.sometimes_few(indices, rng)
         pictures = self.embed_pictures(shifted(self.train.pictures[indices], rng))
         captions = self.partner.embed_texts([self.captions[i][rng.integers(5)] for i in indices])
         short = self.partner.embed_texts(self.short)
-        scale = self.partner.scale.exp()
-        matched = match_loss(scale * pictures @ captions.T, torch.eye(len(indices)))
-        return matched + match_loss(scale * pictures @ short.T, self.truth[indices])
+        matched = match_loss(LOGIT_SCALE * pictures @ captions.T, torch.eye(len(indices)))
+        return matched + match_loss(LOGIT_SCALE * pictures @ short.T, self.truth[indices])
 
     @torch.no_grad()
     def measure(self) -> dict[str, Any]:
@@ -182,13 +182,11 @@ class LanguageTraining:
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits (T, V) float32, labels (T,)) of the tokens that carry a loss."""
         pictures = self.split.pictures[batch.pictures]
-        with autocast():
-            batch = self.anatomy.read(batch, pictures)
-            hidden = self.anatomy.hidden(batch, pictures)
-            labels = batch.labels[:, 1:]
-            carries = labels != IGNORED
-            logits = self.anatomy.logits(hidden[:, :-1][carries])
-        return logits.float(), labels[carries]
+        batch = self.anatomy.read(batch, pictures)
+        hidden = self.anatomy.hidden(batch, pictures)
+        labels = batch.labels[:, 1:]
+        carries = labels != IGNORED
+        return self.anatomy.logits(hidden[:, :-1][carries]), labels[carries]
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         logits, labels = self.predict(batch)
@@ -232,8 +230,8 @@ class MatchTraining:
         pictures = self.embed_pictures(indices, shifted(self.split.pictures[indices], rng))
         captions = self.embed_texts([self.conversations.captions[i][rng.integers(5)] for i in indices])
         short, truth = self.embed_texts(self.short), self.truth[indices]
-        matched = match_loss(LOGIT_SCALE * pictures @ captions.T, torch.eye(len(indices)))
-        shorts = (match_loss(LOGIT_SCALE * side @ short.T, truth) for side in (pictures, captions))
+        matched = match_loss(SPREAD_SCALE * pictures @ captions.T, torch.eye(len(indices)))
+        shorts = (match_loss(SPREAD_SCALE * side @ short.T, truth) for side in (pictures, captions))
         return matched + SHORT_WEIGHT * sum(shorts, torch.zeros(()))
 
     @torch.no_grad()
@@ -246,7 +244,6 @@ class MatchTraining:
         return recall_figures(pictures, torch.cat(blocks))
 
     def _embed(self, batch: Batch, pictures: np.ndarray) -> torch.Tensor:
-        with autocast():
-            hidden = self.anatomy.hidden(batch, pictures).float()
+        hidden = self.anatomy.hidden(batch, pictures)
         read = (torch.arange(hidden.shape[1]) < batch.prefix[:, None])[..., None]
         return F.normalize((hidden * read).sum(1) / batch.prefix[:, None], dim=-1)

@@ -20,8 +20,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from analysis.sae.topk import has_bfloat16
-
 CHECKPOINT_SECONDS = 120.0
 
 
@@ -61,6 +59,7 @@ def train_stage(
     n_samples: int,
     batch_loss: Callable[[np.ndarray, np.random.Generator, float], torch.Tensor],
     run_dir: Path,
+    begin: Callable[[], None] | None = None,
     measure: Callable[[], dict[str, Any]] | None = None,
     measure_every: int = 400,
     stop_after: int | None = None,
@@ -70,6 +69,7 @@ def train_stage(
     """Train `parameters` of `module` in place and return the log; everything else in the module stays frozen.
 
     batch_loss(indices, rng, progress) -> loss of one batch; progress runs from 0 to 1 and serves curricula.
+    begin: called before the first step, not when a stage is gone on with.
     module: everything whose state belongs to the stage, trained or not; saved as <run_dir>/<stage>.pt.
     stop_after: leave after this many steps of this call with a checkpoint written (tests of resuming).
     A finished stage is loaded, not repeated. Raises RuntimeError when the loss is no longer finite.
@@ -85,6 +85,8 @@ def train_stage(
         if step >= stage.steps:
             return log
         optimizer.load_state_dict(saved["optimizer"])
+    elif begin is not None:
+        begin()
     trained = {id(parameter) for parameter in parameters}
     before = {parameter: parameter.requires_grad for parameter in module.parameters()}
     for parameter in module.parameters():
@@ -125,11 +127,6 @@ def train_stage(
     for parameter, wanted in before.items():
         parameter.requires_grad_(wanted)
     return log
-
-
-def autocast() -> torch.autocast:
-    """bfloat16 where the processor multiplies it in hardware; elsewhere it is emulated, many times slower than float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
 
 
 def batch_indices(stage: Stage, step: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.random.Generator]:

@@ -22,7 +22,6 @@ from transformers import AutoModel, AutoProcessor
 from analysis.data.emoji_arrays import EmojiSplit
 from analysis.demo.anatomy import ChameleonAnatomy
 from analysis.demo.contrastive import mean_and_std, pixel_values, shifted
-from analysis.demo.loop import autocast
 
 COMMITMENT = 0.25  # of the distance between the encoder's output and its code, beside the two losses of the decoder
 DECAY = 0.95  # of the moving averages, a step
@@ -112,15 +111,12 @@ class PictureTokenTraining:
         """Mean absolute error of the pixels (-1 to 1), share of the variance of what the tower sees that is missed, share of
         the latents' variance that rounding them to codes misses; codes (N,) and the latents they stand for (N, D)."""
         pixels = self.anatomy.pixels(pictures)
-        with autocast():
-            latents = self.encoder.quant_conv(self.encoder.encoder(pixels))
-        latents = latents.float()
+        latents = self.encoder.quant_conv(self.encoder.encoder(pixels))
         quantised, _, found = self.encoder.quantize(latents)
-        with autocast():
-            painted, said = self.decoder(self.encoder.post_quant_conv(quantised if rounded else latents))
+        painted, said = self.decoder(self.encoder.post_quant_conv(quantised if rounded else latents))
         losses = {
-            "pixels": F.l1_loss(painted.float(), pixels),
-            "sight": F.mse_loss(said.float().flatten(2).transpose(1, 2), self.seen(pictures)),
+            "pixels": F.l1_loss(painted, pixels),
+            "sight": F.mse_loss(said.flatten(2).transpose(1, 2), self.seen(pictures)),
             "commitment": F.mse_loss(latents, quantised.detach()) / latents.var((0, 2, 3)).mean(),
         }
         return losses, found, latents.permute(0, 2, 3, 1).flatten(0, 2)
@@ -128,9 +124,8 @@ class PictureTokenTraining:
     @torch.no_grad()
     def seen(self, pictures: np.ndarray) -> torch.Tensor:
         """(n, 36, W) states of the tower, each of mean 0 and variance 1."""
-        with autocast():
-            states = self.tower(pixel_values=pixel_values(pictures, self.mean, self.std)).last_hidden_state
-        return F.layer_norm(states.float(), states.shape[-1:])
+        states = self.tower(pixel_values=pixel_values(pictures, self.mean, self.std)).last_hidden_state
+        return F.layer_norm(states, states.shape[-1:])
 
     @torch.no_grad()
     def measure(self) -> dict[str, Any]:
