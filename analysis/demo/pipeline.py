@@ -22,6 +22,7 @@ MODELS = (  # what ships and what is rebuilt by default; who begins with another
 )  # fmt: skip
 STEPS = ("data", "train", "stores")
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
+MORE_CONCEPTS = {"qwen2-vl-mini": 8}  # active ones of an SAE, where 4 explain less than .8 of a side (docs/log.md)
 TOKEN_GROUPS = 1500
 TOKEN_STORE_GROUPS = 80
 PHOTOGRAPHS = 1000  # most pictures of a store of photographs: the models are small, and out of their world there
@@ -129,7 +130,7 @@ def store_plans(
         SaePlan(
             data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS),
             n_concepts=256,
-            top_k=4,  # about as many as a scene has objects and a ground
+            top_k=MORE_CONCEPTS.get(name, 4),  # 4: about as many as a scene has objects and a ground
             steps=4000,
             seed=seed,
         ),
