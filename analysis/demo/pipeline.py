@@ -22,7 +22,9 @@ MODELS = (  # what ships and what is rebuilt by default; who begins with another
 )  # fmt: skip
 STEPS = ("data", "train", "stores")
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
-MORE_CONCEPTS = {"qwen2-vl-mini": 8}  # active ones of an SAE, where 4 explain less than .8 of a side (docs/log.md)
+MORE_CONCEPTS = dict.fromkeys(
+    ("qwen2-vl-mini", "qwen3-vl-mini", "chameleon-mini"), 8
+)  # active ones, where 4 leave a side below R² .8
 TOKEN_GROUPS = 1500
 TOKEN_STORE_GROUPS = 80
 PHOTOGRAPHS = 1000  # most pictures of a store of photographs: the models are small, and out of their world there

@@ -98,6 +98,7 @@ class StoreRef:
     created: str = ""
     out_of_world: bool = False
     embedding_mllm: bool = False
+    contrastive: bool = False
 
     @property
     def ok(self) -> bool:
@@ -662,7 +663,14 @@ def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
         backbone, dataset = path.parent.name, path.name.rsplit("-", 1)[0]
         try:
             store = open_store(path)
-            facts = (store.label, "", store.manifest.created, store.out_of_world, store.embedding_mllm)
+            facts = (
+                store.label,
+                "",
+                store.manifest.created,
+                store.out_of_world,
+                store.embedding_mllm,
+                store.contrastive,
+            )
             found.append(StoreRef(path, store.backbone, store.dataset, *facts))
         except AnalysisError as error:
             found.append(StoreRef(path, backbone, dataset, path.name, str(error)))
