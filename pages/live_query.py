@@ -25,7 +25,7 @@ HELD = 4  # queries a session keeps with their hidden states
 
 def main() -> None:
     with layout.rail("live_query", "What does it see?") as row:
-        store = pickers.store("Candidates")
+        store = pickers.store("Candidates", weak=True)
         name = pickers.task(store)
         task = store.task(name) if store.has_model and name is not None else None
         if task is not None:

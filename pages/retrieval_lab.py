@@ -15,7 +15,7 @@ TABS = ("All queries", query_lists.TAB, "Why it works or not", "Masks, all model
 
 def main() -> None:
     with layout.rail("retrieval_lab", "What helps retrieval?") as row:
-        store = pickers.store()
+        store = pickers.store(weak=True)
         name = pickers.task(store)
         if name is not None:
             k, ks, definition, pool = lab_view.recall_controls()

@@ -42,6 +42,26 @@ def test_thirty_steps_back_and_forth(browser: playwright.Browser, app: str) -> N
         assert len(met) >= len(seen) - 3
 
 
+def test_a_link_of_the_navigation_is_one_step_of_the_browser(browser: playwright.Browser, app: str) -> None:
+    """Whatever a page opens on: one step back leads to where the visitor was."""
+    with new_page(browser) as page:
+        page.goto(app)
+        page.locator("h1").first.wait_for()
+        settled(page)
+        links = page.get_by_test_id("stTopNavLink")
+        assert links.count() >= 9
+        for number in range(1, links.count()):
+            before = page.evaluate("history.length")
+            links.nth(number).click()
+            settled(page)
+            assert page.evaluate("history.length") == before + 1, page.url
+            page.go_back()
+            settled(page)
+            assert urlsplit(page.url).path == "/"
+            page.goto(f"{app}?again={number}")  # a history that ends here
+            settled(page)
+
+
 def steps(page: Any) -> list[Any]:
     """What a visitor does, one thing at a time."""
 

@@ -22,13 +22,18 @@ def one_of(label: str, parameter: str, options: Sequence[str], *, what: str, hel
     )  # fmt: skip
 
 
-def store(label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None) -> Store:
+def store(
+    label: str = "Model and data", *, key: str = state.STORE, beside: Store | None = None, weak: bool = False
+) -> Store:
     """The store in the URL, or the first that opens; ends the page with the empty state when there is none. key: the
-    parameter that names it; beside: a store that stands next to it, where there is a choice another one is the default."""
+    parameter that names it; beside: a store that stands next to it, where there is a choice another one is the default;
+    weak: the default is a model that learnt to describe, whose retrieval has something to gain."""
     refs = caching.stores()
     usable = _usable(refs)
     default = usable[0] if beside is None else _another(usable, beside)
-    wanted = state.get(key)
+    if weak:
+        default = next((ref for ref in usable if not (ref.contrastive or ref.embedding_mllm)), default)
+    wanted = state.chosen(key)
     chosen = _resolve(wanted, refs, usable) or default
     opened = _open_or_other(chosen, usable)
     ids = [caching.store_id(ref) for ref in usable]

@@ -141,7 +141,7 @@ _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES, _ONCE = "_notices", "_looked_up"
 Found = TypeVar("Found")
-_NAMED, _SEEN = "_named_in_address", "_seen_views"
+_NAMED, _CHOSEN, _SEEN = "_named_in_address", "_chosen_params", "_seen_views"
 MOST_VIEWS = 200  # addresses of a visit whose view comes back as it was
 _BOUND = "_bound_values"
 _LINK = "_link_slot"
@@ -229,11 +229,17 @@ def get(key: str) -> str | None:
     return _memory().get(key) if raw is None else raw
 
 
+def chosen(key: str) -> str | None:
+    """The value that an address or the visitor chose, without what another page showed by itself."""
+    return get(key) if key in st.query_params or key in _chosen() else None
+
+
 def put(key: str, value: object) -> None:
     """Choose a value: write it to the URL and to the session's memory. None removes it from both."""
     if value is None:
         _memory().pop(key, None)
         _named().discard(key)
+        _chosen().discard(key)
         if key in st.query_params:
             del st.query_params[key]
         return
@@ -241,6 +247,7 @@ def put(key: str, value: object) -> None:
     if st.query_params.get(key) != text:
         st.query_params[key] = text
     _named().add(key)
+    _chosen().add(key)
     _memory()[key] = text
 
 
@@ -259,6 +266,8 @@ def keep(key: str, value: object, *, default: object, alias: bool = False) -> No
     named = key in st.query_params
     if (alias and named) or (not named and str(value) == str(default)):
         _memory()[key] = str(value)
+        if not named:
+            _chosen().discard(key)
     else:
         put(key, value)
 
@@ -273,6 +282,7 @@ def imply(key: str, value: str) -> None:
     """What the rest of the address says of an owned key that it does not name: it holds, and the address stays as it is."""
     if key not in st.query_params:
         _memory()[key] = value
+        _chosen().add(key)
 
 
 def shows(key: str, value: object) -> None:
@@ -311,6 +321,7 @@ def enter(page: str) -> None:
     for key in PAGES[page].params:  # other pages go on from what this one shows
         if key in st.query_params:
             _memory()[key] = st.query_params[key][:LONGEST]
+            _chosen().add(key)
     kept = PAGES[page].kept
     if previous not in (None, page) and not any(key in st.query_params for key in kept):
         values = {key: st.session_state[key] for key in kept if key in st.session_state}
@@ -320,6 +331,7 @@ def enter(page: str) -> None:
     for key in OWNED:
         if key not in PAGES[page].params and key in st.query_params:
             _memory()[key] = st.query_params[key]
+            _chosen().add(key)
             del st.query_params[key]
 
 
@@ -337,7 +349,7 @@ def _follow(page: str, previous: str | None) -> None:
         return
     for key in dropped:
         memory.pop(key, None)
-    brought = {key: memory[key] for key in params if key in memory}
+    brought = {key: memory[key] for key in params if key in memory and key in _chosen()}
     if previous not in (None, page) and not len(st.query_params) and brought:
         put_together(brought)
 
@@ -370,6 +382,11 @@ def page_in_view() -> str:
 def _named() -> set[str]:
     """Owned keys that the address of this page carried when it was last drawn or written."""
     return st.session_state.setdefault(_NAMED, set())
+
+
+def _chosen() -> set[str]:
+    """Remembered keys that a visitor or an address has chosen, not a page by itself."""
+    return st.session_state.setdefault(_CHOSEN, set())
 
 
 def _memory() -> dict[str, str]:
