@@ -151,7 +151,7 @@ def store_plans(
         sae=SaePlan(
             unit="token",
             data=DataPlan(str(data), split="train", limit=TOKEN_GROUPS),
-            n_concepts=1024,
+            n_concepts=384,  # what a repository of 100 MB has room for
             top_k=16,
             seed=seed,
         ),
