@@ -19,7 +19,9 @@ from scipy.stats import mannwhitneyu
 
 from analysis.concepts.evidence import Evidence
 from analysis.concepts.held_out import HeldOut
+from analysis.demo import Tool
 from analysis.demo.truth import held_of_codes, scene_evidence
+from analysis.errors import DataError
 from analysis.sae.checkpoint import load_untrained
 from analysis.sae.codes import Codes
 from analysis.sae.encode import encode
@@ -56,7 +58,7 @@ def _auroc(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
     return float(mannwhitneyu(yes, no).statistic / (len(yes) * len(no))) if len(yes) and len(no) else float("nan")
 
 
-@click.command()
+@click.command(cls=Tool)
 @click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--scenes",
@@ -68,11 +70,14 @@ def _auroc(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
 def main(stores: tuple[Path, ...], scenes: Path) -> None:
     """Print, for the SAE of each store and the one that its training began from, how many concepts mean something, how many
     have a name, and the AUROC of each belief score for it."""
-    table = json.loads(scenes.read_text(encoding="utf-8"))
+    opened = [open_store(path) for path in stores]
+    try:
+        table = json.loads(scenes.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{scenes} holds no JSON; expected the scenes that the generator wrote.") from error
     click.echo(f"| store | SAE | tested | mean something | named | {' | '.join(JUDGED)} |")
     click.echo("|---" * (5 + len(JUDGED)) + "|")
-    for path in stores:
-        store = open_store(path)
+    for path, store in zip(stores, opened, strict=True):
         evidence = scene_evidence(store, table)
         start = load_untrained(store.cache_dir / store.config["sae"]["path"])
         kinds = [("trained", store.codes, store.concepts, str((store.concepts["name"] != "").sum()))]

@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.concepts.names import words_of
 from analysis.data.emoji_vocabulary import vocabulary
+from analysis.demo import Tool
 from analysis.demo.believable import Believable, Scenes, believable
 from analysis.sae.checkpoint import UNTRAINED, Sae, load_sae
 from analysis.store.read import Store, open_store
@@ -36,14 +37,14 @@ def measure_store(store: Store, sae: Sae) -> Believable:
     return believable(sae, choosing, judging, objects)
 
 
-@click.command()
+@click.command(cls=Tool)
 @click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def main(stores: tuple[Path, ...]) -> None:
     """Print one line for the SAE of each store and one for the SAE that its training started from."""
+    opened = [open_store(path) for path in stores]
     click.echo("| store | SAE | R² image / text | energy in believable concepts | objects with one | concepts |")
     click.echo("|---|---|---|---|---|---|")
-    for path in stores:
-        store = open_store(path)
+    for path, store in zip(stores, opened, strict=True):
         folder = store.cache_dir / store.config["sae"]["path"]
         for kind, place in (("trained", folder), (UNTRAINED, folder / UNTRAINED)):
             found = measure_store(store, load_sae(place))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from analysis.data.emoji_arrays import EmojiSplit
 from analysis.data.emoji_vocabulary import vocabulary
+from analysis.demo import Tool
 from analysis.demo.contrastive import truth_table
 from analysis.demo.evaluate import embedded
 from analysis.models.backbones import load_backbone
@@ -88,7 +89,7 @@ def labelled(backbone: Backbone, split: EmojiSplit, limit: int | None = None) ->
     return Labelled(found[0], truth), Labelled(found[1], truth)
 
 
-@click.command()
+@click.command(cls=Tool)
 @click.argument("models", nargs=-1, required=True)
 @click.option(
     "--data",
@@ -101,11 +102,11 @@ def main(models: tuple[str, ...], data: Path) -> None:
     """Print a line for the pictures and one for the captions of each model (a demo model's name or a folder)."""
     from analysis.demo.build import DemoSize
 
+    backbones = [load_backbone(name, device="cpu", dtype="float32") for name in models]
     splits, objects = DemoSize().splits(data), len(vocabulary())
     click.echo("| model | side | objects with F1 >= .7 | mean F1, objects | grounds | R² of a sum |")
     click.echo("|---|---|---|---|---|---|")
-    for name in models:
-        backbone = load_backbone(name, device="cpu", dtype="float32")
+    for name, backbone in zip(models, backbones, strict=True):
         parts = [
             labelled(backbone, split, limit) for split, limit in zip(splits, (TRAINING_SCENES, None, None), strict=True)
         ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from transformers import AutoModel, AutoProcessor
 
 from analysis.data.emoji_arrays import load_splits
+from analysis.demo import agreement, measure, probes
 from analysis.demo.contrastive import ContrastiveTraining, truth_table
 from analysis.demo.probes import Labelled, additive_r2, labelled, probe_f1, threshold_f1
 from analysis.models.backbones import load_backbone
@@ -34,6 +37,16 @@ def test_what_is_probed_is_what_a_model_embeds_beside_what_a_scene_holds(tmp_pat
         unit = F.normalize(torch.from_numpy(found.vectors), dim=-1)
         torch.testing.assert_close(unit, expected, atol=1e-4, rtol=0)
         assert (found.truth == truth_table(split)[:5]).all()
+
+
+@pytest.mark.parametrize("tool", [probes.main, measure.main, agreement.main])
+def test_a_tool_says_in_one_sentence_what_is_not_there(tool, tmp_path):
+    given = [str(tmp_path), "--scenes", __file__] if tool is agreement.main else [str(tmp_path)]
+    given += ["--data", str(tmp_path)] if tool is probes.main else []
+    found = CliRunner().invoke(tool, given)
+    assert found.exit_code == 1
+    assert found.output.splitlines()[-1].startswith("Error: ")
+    assert tmp_path.name in found.output
 
 
 def test_a_probe_finds_planted_attributes_and_none_in_shuffled_truth():
