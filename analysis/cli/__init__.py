@@ -17,8 +17,8 @@ from analysis.cli.querying import query
 from analysis.errors import AnalysisError
 
 
-class Commands(click.Group):
-    """A group that turns the errors a user can cause into one sentence and exit code 1."""
+class OneSentence(click.Command):
+    """A command that turns the errors a user can cause into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
         for stream in (
@@ -36,6 +36,10 @@ class Commands(click.Group):
         except BrokenPipeError:  # the reader of our output went away, e.g. `| head`; what is left goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+
+
+class Commands(OneSentence, click.Group):
+    """All of them."""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

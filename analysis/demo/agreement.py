@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
+from analysis.cli import OneSentence
 from analysis.concepts.evidence import Evidence
 from analysis.concepts.held_out import HeldOut
-from analysis.demo import Tool
 from analysis.demo.truth import held_of_codes, scene_evidence
 from analysis.errors import DataError
 from analysis.sae.checkpoint import load_untrained
@@ -58,7 +58,7 @@ def _auroc(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
     return float(mannwhitneyu(yes, no).statistic / (len(yes) * len(no))) if len(yes) and len(no) else float("nan")
 
 
-@click.command(cls=Tool)
+@click.command(cls=OneSentence)
 @click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--scenes",

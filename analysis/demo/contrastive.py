@@ -38,7 +38,7 @@ SIGMOID = (
 LOGIT_SCALE = 8.0  # of softmax in its first stage, fixed
 SPREAD_SCALE = 4.0  # of either in its second, fixed
 SIGMOID_START = (10.0, -8.0)  # scale and bias of sigmoid, learnt in its first stage
-SPREAD_BIAS = -4.5  # of sigmoid at the start of its second: about one pair in a batch of 96 is a match
+SPREAD_START = (SPREAD_SCALE, -4.5)  # with the bias that sigmoid begins with there: about one pair in 96 is a match
 SHORT_WEIGHT = 0.5  # of each of the two losses of short texts
 GROUPED = 0.5  # share of batches whose scenes lie on few grounds, so that only objects tell them apart
 GROUNDS_A_BATCH = 4
@@ -62,10 +62,10 @@ class ContrastiveTraining:
 
     def begin(self, *, spread: bool) -> None:
         """The logit scale, and of sigmoid the bias, that a stage begins with."""
-        scale, bias = SIGMOID_START if self.sigmoid else (LOGIT_SCALE, 0.0)
-        self.model.logit_scale.data.fill_(math.log(SPREAD_SCALE if spread else scale))
+        scale, bias = SPREAD_START if spread else SIGMOID_START if self.sigmoid else (LOGIT_SCALE, None)
+        self.model.logit_scale.data.fill_(math.log(scale))
         if self.sigmoid:
-            self.model.logit_bias.data.fill_(SPREAD_BIAS if spread else bias)
+            self.model.logit_bias.data.fill_(bias)
 
     def parameters(self, *, spread: bool) -> list[torch.nn.Parameter]:
         """All that a stage trains. Only sigmoid learns its logit scale, and not while embeddings are spread."""
@@ -105,10 +105,8 @@ class ContrastiveTraining:
         """Give texts the mean length of pictures, over the first `limit` scenes, by the last layer of the text side. The loss
         and retrieval see directions alone and leave lengths to chance; an SAE sees both, and codes of the longer side would
         hide when a concept fires on the other."""
-        n = min(limit, len(self.split))
-        blocks = [self.split.pictures[i : min(i + 250, n)] for i in range(0, n, 250)]
-        long = torch.cat([self._of_pictures(block).norm(dim=-1) for block in blocks]).mean()
-        short = torch.cat([self._of_texts(block).norm(dim=-1) for block in self.tokens[:n, 0].split(500)]).mean()
+        pictures, texts = self.features(limit=limit)
+        long, short = (side.norm(dim=-1).mean() for side in (pictures, texts[::5]))
         last = self.model.text_model.head if self.sigmoid else self.model.text_projection
         for parameter in last.parameters():
             parameter.mul_(long / short)
@@ -116,9 +114,15 @@ class ContrastiveTraining:
     @torch.no_grad()
     def embed(self, *, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit rows of the first `limit` pictures (n, D) and of their captions (5 n, D)."""
+        pictures, texts = self.features(limit=limit)
+        return F.normalize(pictures, dim=-1), F.normalize(texts, dim=-1)
+
+    @torch.no_grad()
+    def features(self, *, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model gives for the same, with its lengths."""
         n = len(self.split) if limit is None else min(limit, len(self.split))
-        pictures = [self.embed_pictures(self.split.pictures[i : min(i + 250, n)]) for i in range(0, n, 250)]
-        texts = [self.embed_texts(block) for block in self.tokens[:n].flatten(0, 1).split(500)]
+        pictures = [self._of_pictures(self.split.pictures[i : min(i + 250, n)]) for i in range(0, n, 250)]
+        texts = [self._of_texts(block) for block in self.tokens[:n].flatten(0, 1).split(500)]
         return torch.cat(pictures), torch.cat(texts)
 
     @torch.no_grad()

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from analysis.cli import OneSentence
 from analysis.concepts.names import words_of
 from analysis.data.emoji_vocabulary import vocabulary
-from analysis.demo import Tool
 from analysis.demo.believable import Believable, Scenes, believable
 from analysis.sae.checkpoint import UNTRAINED, Sae, load_sae
 from analysis.store.read import Store, open_store
@@ -37,7 +37,7 @@ def measure_store(store: Store, sae: Sae) -> Believable:
     return believable(sae, choosing, judging, objects)
 
 
-@click.command(cls=Tool)
+@click.command(cls=OneSentence)
 @click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 def main(stores: tuple[Path, ...]) -> None:
     """Print one line for the SAE of each store and one for the SAE that its training started from."""

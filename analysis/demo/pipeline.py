@@ -22,9 +22,8 @@ MODELS = (  # what ships and what is rebuilt by default; who begins with another
 )  # fmt: skip
 STEPS = ("data", "train", "stores")
 TRAIN_GROUPS = 8000  # image-caption groups of the train split that the pooled SAEs are trained on
-MORE_CONCEPTS = dict.fromkeys(
-    ("qwen2-vl-mini", "qwen3-vl-mini", "chameleon-mini"), 8
-)  # active ones, where 4 leave a side below R² .8
+TOP_K = 4  # of pooled SAEs: about as many as a scene has objects and a ground
+LARGER_TOP_K = {"qwen2-vl-mini": 8, "qwen3-vl-mini": 8, "chameleon-mini": 8}  # where TOP_K leaves a side below R² .8
 TOKEN_GROUPS = 1500
 TOKEN_STORE_GROUPS = 80
 PHOTOGRAPHS = 1000  # most pictures of a store of photographs: the models are small, and out of their world there
@@ -132,7 +131,7 @@ def store_plans(
         SaePlan(
             data=DataPlan(str(data), split="train", limit=TRAIN_GROUPS),
             n_concepts=256,
-            top_k=MORE_CONCEPTS.get(name, 4),  # 4: about as many as a scene has objects and a ground
+            top_k=LARGER_TOP_K.get(name, TOP_K),
             steps=4000,
             seed=seed,
         ),

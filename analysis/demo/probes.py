@@ -15,15 +15,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from analysis.cli import OneSentence
 from analysis.data.emoji_arrays import EmojiSplit
 from analysis.data.emoji_vocabulary import vocabulary
-from analysis.demo import Tool
+from analysis.demo.believable import BELIEVABLE
+from analysis.demo.build import DemoSize
 from analysis.demo.contrastive import truth_table
 from analysis.demo.evaluate import embedded
 from analysis.models.backbones import load_backbone
 from analysis.models.embedding import Backbone
 
-BELIEVABLE = 0.7  # F1 from which a read-out, or a concept, is called one of an attribute
 TRAINING_SCENES = 6000
 _BATCH, _RATE = 2048, 2e-2
 
@@ -89,7 +90,7 @@ def labelled(backbone: Backbone, split: EmojiSplit, limit: int | None = None) ->
     return Labelled(found[0], truth), Labelled(found[1], truth)
 
 
-@click.command(cls=Tool)
+@click.command(cls=OneSentence)
 @click.argument("models", nargs=-1, required=True)
 @click.option(
     "--data",
@@ -100,8 +101,6 @@ def labelled(backbone: Backbone, split: EmojiSplit, limit: int | None = None) ->
 )
 def main(models: tuple[str, ...], data: Path) -> None:
     """Print a line for the pictures and one for the captions of each model (a demo model's name or a folder)."""
-    from analysis.demo.build import DemoSize
-
     backbones = [load_backbone(name, device="cpu", dtype="float32") for name in models]
     splits, objects = DemoSize().splits(data), len(vocabulary())
     click.echo("| model | side | objects with F1 >= .7 | mean F1, objects | grounds | R² of a sum |")

@@ -663,15 +663,8 @@ def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:
         backbone, dataset = path.parent.name, path.name.rsplit("-", 1)[0]
         try:
             store = open_store(path)
-            facts = (
-                store.label,
-                "",
-                store.manifest.created,
-                store.out_of_world,
-                store.embedding_mllm,
-                store.contrastive,
-            )
-            found.append(StoreRef(path, store.backbone, store.dataset, *facts))
+            kind = (store.out_of_world, store.embedding_mllm, store.contrastive)
+            found.append(StoreRef(path, store.backbone, store.dataset, store.label, "", store.manifest.created, *kind))
         except AnalysisError as error:
             found.append(StoreRef(path, backbone, dataset, path.name, str(error)))
     return found

@@ -108,10 +108,8 @@ def test_theme_and_palette_agree():
 def test_what_is_selected_can_be_read():
     """Streamlit writes a selection in the accent on a tenth of it over the ground, and tags and buttons in white on it."""
     settings = theme()["theme"]
-    for mode, least in (
-        ("light", 4.5),
-        ("dark", 3.7),
-    ):  # in the dark a colour that is good for one is bad for the other
+    reached = {"light": 4.5, "dark": 3.7}  # in the dark a colour that is good for one is bad for the other
+    for mode, least in reached.items():
         accent, ground = settings[mode]["primaryColor"], palette.GROUND[mode]
         parts = [[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in (accent, ground)]
         tint = "#" + "".join(f"{round(0.1 * a + 0.9 * b):02x}" for a, b in zip(*parts, strict=True))

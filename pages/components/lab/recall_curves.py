@@ -28,9 +28,7 @@ from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, layout, pins, state
 from pages.components.shared.errors import guard
 
-AT_ONCE = (
-    500_000  # up to so many pairs the ten controls of a curve are measured before anybody could look at it without them
-)
+AT_ONCE = 500_000  # up to so many pairs a curve's controls are there before anybody could look at it without them
 
 
 @st.fragment

@@ -247,8 +247,7 @@ def put(key: str, value: object) -> None:
     if st.query_params.get(key) != text:
         st.query_params[key] = text
     _named().add(key)
-    _chosen().add(key)
-    _memory()[key] = text
+    _choose(key, text)
 
 
 def put_together(values: Mapping[str, object]) -> None:
@@ -281,8 +280,7 @@ def address(key: str) -> str | None:
 def imply(key: str, value: str) -> None:
     """What the rest of the address says of an owned key that it does not name: it holds, and the address stays as it is."""
     if key not in st.query_params:
-        _memory()[key] = value
-        _chosen().add(key)
+        _choose(key, value)
 
 
 def shows(key: str, value: object) -> None:
@@ -320,8 +318,7 @@ def enter(page: str) -> None:
     st.session_state[_NAMED] = {key for key in st.query_params if key in OWNED}
     for key in PAGES[page].params:  # other pages go on from what this one shows
         if key in st.query_params:
-            _memory()[key] = st.query_params[key][:LONGEST]
-            _chosen().add(key)
+            _choose(key, st.query_params[key][:LONGEST])
     kept = PAGES[page].kept
     if previous not in (None, page) and not any(key in st.query_params for key in kept):
         values = {key: st.session_state[key] for key in kept if key in st.session_state}
@@ -330,8 +327,7 @@ def enter(page: str) -> None:
             st.rerun()
     for key in OWNED:
         if key not in PAGES[page].params and key in st.query_params:
-            _memory()[key] = st.query_params[key]
-            _chosen().add(key)
+            _choose(key, st.query_params[key])
             del st.query_params[key]
 
 
@@ -387,6 +383,11 @@ def _named() -> set[str]:
 def _chosen() -> set[str]:
     """Remembered keys that a visitor or an address has chosen, not a page by itself."""
     return st.session_state.setdefault(_CHOSEN, set())
+
+
+def _choose(key: str, value: str) -> None:
+    _memory()[key] = value
+    _chosen().add(key)
 
 
 def _memory() -> dict[str, str]:
