@@ -151,7 +151,7 @@ def test_runs_take_turns_in_the_order_of_their_coming_and_a_slow_one_stops_nobod
 
     def slow() -> None:
         with cores.shared():
-            seen.append(("slow", time.monotonic()))
+            seen.append(("slow", max(cores._running.values())))  # when its turn began: this line may come later
             over.wait(30)
 
     def quick(number: int) -> None:
@@ -175,7 +175,7 @@ def test_runs_take_turns_in_the_order_of_their_coming_and_a_slow_one_stops_nobod
             over.set()
         runs[0].result(timeout=20)
     assert [name for name, _ in seen] == ["slow", *(f"quick {number}" for number in range(5))]
-    assert 0.29 < seen[1][1] - seen[0][1] < 5
+    assert 0.3 <= seen[1][1] - seen[0][1] < 5
     assert seen[-1][1] - seen[1][1] < 5
     assert not cores._waiting
     assert not cores._running

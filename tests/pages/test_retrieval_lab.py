@@ -25,7 +25,7 @@ from analysis.retrieval.interventions.settings import settings_of
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import Store, open_store
 from pages.components.lab import query_lists
-from pages.components.shared import method_fields, state
+from pages.components.shared import caching, method_fields, state
 from tests.pages.opening import ranked, two_models, values
 from tests.synthetic_store import make_store
 from tests.wide import wide
@@ -56,6 +56,22 @@ def run(cache: Path, monkeypatch: pytest.MonkeyPatch, **params: str) -> AppTest:
     for key, value in {"store": "qwen2-vl-mini", "task": "i2t", "method": METHOD, **params}.items():
         app.query_params[key] = value
     return app.run()
+
+
+def test_what_was_measured_once_is_shown_again_without_the_task_in_memory(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(cache, monkeypatch)
+    assert not said(first)
+    caching._small_lab.clear()  # as when visitors have opened many other tasks since
+
+    def again(*task: object) -> None:
+        raise AssertionError(f"{task} is compared once more")
+
+    monkeypatch.setattr(caching, "_new_lab", again)
+    second = run(cache, monkeypatch)
+    assert not said(second)
+    assert words(second) == words(first)
 
 
 def said(app: AppTest) -> str:

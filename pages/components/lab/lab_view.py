@@ -26,7 +26,7 @@ from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.evaluation.movement import movement
 from analysis.retrieval.interventions import BASE, Intervention, ReAlign, parse
 from analysis.retrieval.recall import unanswerable
-from analysis.retrieval.task import queries_in_pool
+from analysis.retrieval.task import RetrievalSpace, queries_in_pool
 from analysis.store import Store
 from analysis.store.read import Task
 from pages.components.shared import caching, commands, gallery, pins, state
@@ -79,7 +79,7 @@ class LabView:
     def untrained_problem(self) -> str:
         """Why that control is missing here; "" where it is not, or where there is nothing to control."""
         try:
-            _ = self.untrained and caching.task_space(self.store, self.name, self.pool).untrained
+            _ = self.untrained and self.space.untrained
         except AnalysisError as error:
             return str(error)
         return ""
@@ -126,6 +126,10 @@ class LabView:
 
     def measured(self, method: Intervention) -> Measured:
         return caching.measured(self.store, self.name, method, self.pool)
+
+    @property
+    def space(self) -> RetrievalSpace:
+        return caching.task_space(self.store, self.name, self.pool)
 
     @property
     def lab(self) -> Lab:

@@ -25,7 +25,7 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
         if which == "change":
             pair = why_panel.pair_in_view(comparison, key="_lab_pair")
             found = explain_change(view.lab, comparison, view.after, pair)
-            removed = view.after.removed_concepts(view.lab.space)
+            removed = view.after.removed_concepts(view.space)
             why_panel.show_change(view.store, view.task, found, removed, name=f"{name}-{pair}", command=command)
             return
         split = explain(view.lab, comparison, which, BASE if which == "before" else view.after)
@@ -35,7 +35,7 @@ def section(view: LabView, query: int, comparison: Comparison) -> None:
     why_panel.show(
         why_panel.Pair(
             view.store, view.task, split, ("target", "wrong winner" if split.rival_wins else "runner-up"),
-            view.after.removed_concepts(view.lab.space),
+            view.after.removed_concepts(view.space),
         ),
         name=name, command=command,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from pages.components.lab.lab_view import LabView
 from pages.components.shared import caching, downloads, layout, pins, state
 from pages.components.shared.errors import guard
 
-AT_ONCE = 500_000  # up to so many pairs a curve's controls are there before anybody could look at it without them
+AT_ONCE = 10_000_000  # up to so many pairs a curve's controls are there sooner than the curve is drawn without them
 
 
 @st.fragment
@@ -48,7 +48,7 @@ def section(view: LabView) -> None:
         view.store,
         view.name,
         kind,
-        behind(kind, view.after, view.lab.space),
+        behind(kind, view.after, view.space),
         view.ks,
         view.definition,
         view.pool,
@@ -72,7 +72,7 @@ def section(view: LabView) -> None:
 def _wanted(view: LabView, kind: str) -> bool:
     """Whether somebody asked for a curve that takes a minute."""
     asked: set = st.session_state.setdefault("_lab_slow_curves", set())
-    token = (caching.store_id(view.store), view.name, view.pool, kind, behind(kind, view.after, view.lab.space).spec)
+    token = (caching.store_id(view.store), view.name, view.pool, kind, behind(kind, view.after, view.space).spec)
     if token in asked:
         return True
     st.caption(

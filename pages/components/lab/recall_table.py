@@ -204,12 +204,11 @@ def _adding(view: LabView) -> None:
 
 def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
     """What may be added at once: the controls of the set of concepts in view, and every group of the catalogue."""
-    space = caching.task_space(view.store, view.name, view.pool)
     chosen = default_removal(view.after)
-    groups = catalogue(space, removal=chosen, partner=view.partner)
+    groups = catalogue(view.space, removal=chosen, partner=view.partner)
     try:
-        projection = Intervention((chosen,)).single_projection
-        r = 2 if projection is None else view.lab.projection(projection)[1]
+        removal = Intervention((chosen,))
+        r = caching.directions_removed(view.store, view.name, removal, view.pool) if removal.single_projection else 2
     except AnalysisError:
         r = 0
     if r:  # components that take as many dimensions

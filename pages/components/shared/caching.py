@@ -170,13 +170,13 @@ def _open(path: str, stamp: int) -> Store:
     return open_store(path)
 
 
-@kept(4)
+@kept(12)
 def sae(store: Store) -> Sae:
-    """The store's SAE (dictionary and encoder), read once."""
+    """The store's SAE (dictionary and encoder), read once; a large one is mapped."""
     return store.sae()
 
 
-@kept(8)
+@kept(48)
 def task(store: Store, name: str, pool: str) -> Task:
     """A task with the candidates of a pool."""
     from analysis.retrieval.task import task_in_pool
@@ -201,7 +201,7 @@ def is_small(store: Store, name: str, pool: str = "local") -> bool:
     return 4 * (n_queries * n_candidates + (n_queries + n_candidates) * store.width) <= SMALL
 
 
-@kept(32, "Reading the embeddings of this task")
+@kept(48, "Reading the embeddings of this task")
 def _small_space(store: Store, task: str, pool: str) -> RetrievalSpace:
     from analysis.retrieval.task import space_from_store
 
@@ -215,7 +215,7 @@ def _space(store: Store, task: str, pool: str) -> RetrievalSpace:
     return space_from_store(store, task, pool)
 
 
-@kept(8)
+@kept(48)
 def usual_queries(store: Store, task: str) -> Usual | None:
     """How far from each other the queries of a task are, and what the SAE leaves of them; None for few queries."""
     from analysis.query.distance import usual
@@ -378,7 +378,7 @@ def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
     return strip(store, rows, side, mark), mark
 
 
-@kept(256)
+@kept(512)
 def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
     """A figure, table or sentence that follows from a store and a key, made once: Plotly checks every property of a figure,
     which takes longer than all else on a page. Whoever gets it changes nothing in it."""
@@ -710,7 +710,7 @@ def _relevance(store: Store, words: str, labelled: int | None, author: str) -> n
     return _word_index(store).search(words, {concept: label.text for concept, label in labels(store).items()})
 
 
-@kept(6, "Indexing the words of all concepts")
+@kept(12, "Indexing the words of all concepts")
 def _word_index(store: Store) -> Index:
     from analysis.concepts.search import build_index
 
@@ -738,7 +738,7 @@ def found_because(store: Store, concepts: np.ndarray, words: str) -> list[str]:
     return lines
 
 
-@kept(6)
+@kept(64)
 def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the samples that two stores both hold. DataError where there are none."""
     from analysis.concepts import twins
@@ -746,7 +746,7 @@ def shared_rows(store: Store, other: Store) -> tuple[np.ndarray, np.ndarray]:
     return twins.shared_rows(store.samples, other.samples)
 
 
-@kept(4, "Matching the concepts of two stores")
+@kept(64, "Matching the concepts of two stores")
 def twins(store: Store, other: Store) -> Twins:
     """Which concepts of two stores fire on the same samples."""
     from analysis.concepts.twins import find_twins
@@ -755,7 +755,7 @@ def twins(store: Store, other: Store) -> Twins:
     return find_twins(store.codes[here], other.codes[there])
 
 
-@kept(4, "Matching the concepts of two stores once more, samples shuffled")
+@kept(64, "Matching the concepts of two stores once more, samples shuffled")
 def twins_by_chance(store: Store, other: Store) -> int:
     """How many twins two stores have when the samples of one are shuffled within pictures and captions."""
     from analysis.concepts.twins import twins_by_chance
@@ -987,12 +987,28 @@ def measured(store: Store, task: str, method: Intervention, pool: str = "local")
     return together(method, [_measured(store, task, seed, pool) for seed in seeds])
 
 
-@kept(512, "Ranking every candidate for every query")
 def _measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
+    return (_small_measured if is_small(store, task, pool) else _large_measured)(store, task, method, pool)
+
+
+@kept(2048, "Ranking every candidate for every query")
+def _small_measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
     return lab(store, task, pool).measure(method)
 
 
-@kept(64, "Drawing bootstrap samples")
+@kept(256, "Ranking every candidate for every query")
+def _large_measured(store: Store, task: str, method: Intervention, pool: str) -> Measured:
+    return lab(store, task, pool).measure(method)
+
+
+@kept(512)
+def directions_removed(store: Store, task: str, method: Intervention, pool: str) -> int:
+    """How many directions a projection removes from a task's embeddings; 0 for what is none."""
+    step = method.single_projection
+    return 0 if step is None else lab(store, task, pool).projection(step)[1]
+
+
+@kept(512, "Drawing bootstrap samples")
 def recall(
     store: Store,
     task: str,
@@ -1023,7 +1039,7 @@ def masking(store: Store, task: str, k: int, definition: str, pool: str) -> tupl
     )
 
 
-@kept(64, "Measuring the curve")
+@kept(256, "Measuring the curve")
 def lab_curves(
     store: Store,
     task: str,
@@ -1042,6 +1058,7 @@ def lab_curves(
     return curves(lab(store, task, pool), setting, method, ks=ks, definition=definition, measure=one)
 
 
+@kept(256)
 def lab_band(
     store: Store,
     task: str,
@@ -1061,7 +1078,7 @@ def lab_band(
     return control_band(lab(store, task, pool), setting, method, ks=ks, definition=definition, along=along)
 
 
-@kept(256, "Measuring ten random controls")
+@kept(4096, "Measuring ten random controls")
 def _recall_along(
     store: Store,
     task: str,
