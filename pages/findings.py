@@ -86,7 +86,7 @@ def _filtered() -> bool:
 
 def _actions(collection: str, found: list[Finding]) -> None:
     """Present, export, and what is done to a collection as a whole."""
-    if found and st.button("Present", key="present", type="primary", icon=":material/slideshow:"):
+    if found and st.button("Present", key="present", icon=":material/slideshow:"):
         state.open_page("present", collection=collection or None)
     if found:
         export.popover(collection or EVERY, found)

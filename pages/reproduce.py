@@ -91,7 +91,7 @@ def _published(store: Store, name: str, table: pd.DataFrame) -> None:
         )
     asked = [command for command in dict.fromkeys(table["command"]) if command]
     with st.expander(f"Commands behind these numbers ({len(asked)})", icon=":material/terminal:"):
-        st.code("\n".join(asked), language="bash", wrap_lines=True)
+        st.code("\n".join(asked), language=None, wrap_lines=True)
 
 
 def _statements(table: pd.DataFrame) -> None:

@@ -64,14 +64,14 @@ def details(ref: StoreRef, store: Store | None) -> None:
         if store is None:
             st.error(safe.sentence(ref.problem), icon=":material/error:")
             st.caption("Check it, then copy it again or rebuild it:")
-            st.code(commands.verify(ref.path), language="bash")
+            st.code(commands.verify(ref.path), language=None)
             return
         layout.store_line(store)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             asked = st.button(
                 "Verify", key=f"verify_{ref.path}", icon=":material/verified:", help="Hashes, shapes, invariants"
             )
-            st.code(commands.verify(ref.path), language="bash", width="content")
+            st.code(commands.verify(ref.path), language=None, width="content")
             state.page_link("concepts", "Concepts", icon=":material/grid_view:", store=caching.store_id(store))
         if asked:
             report = caching.verified(ref)

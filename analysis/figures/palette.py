@@ -40,7 +40,7 @@ HATCH = "/"
 ADAPTIVE_INK = "#000037"
 
 GROUND = {"light": "#fbfbf9", "dark": "#14181f"}
-INK = {"light": "#1e2630", "dark": "#e6e9ec"}
+INK = {"light": "#0f151c", "dark": "#e6e9ec"}
 GRID = {"light": "#e4e7e2", "dark": "#2b323c"}
 
 

@@ -454,7 +454,7 @@ def test_one_query_through_several_models_keeps_mask_and_method(
     folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = upload(run(folder, monkeypatch, method="realign", mask="instruction,image.!1-2"), picture(3))
-    picker = app.multiselect(key="_live_beside")
+    picker = app.pills(key="_live_beside")
     assert len(picker.options) == 2  # of the same data
     picker.set_value([keys["tiny-clip"], keys["tiny-paligemma"]]).run()
     assert sentences(app) == ""
@@ -477,7 +477,7 @@ def test_a_region_is_carried_to_a_model_that_cuts_the_picture_otherwise(
     """Qwen2-VL's grid follows a wide picture, PaliGemma's does not; list, note and command agree on what was left out."""
     wide = saved(Image.open(io.BytesIO(picture(3))).resize((224, 56)))
     app = upload(run(folder, monkeypatch, mask="image.0-3"), wide)
-    app.multiselect(key="_live_beside").set_value([keys["tiny-paligemma"]]).run()
+    app.pills(key="_live_beside").set_value([keys["tiny-paligemma"]]).run()
     assert sentences(app) == ""
     assert "under its centre" in plain(app)
     commands = "\n".join(code.value for code in app.code if "analysis query" in code.value).splitlines()
@@ -495,7 +495,7 @@ def test_a_link_carries_the_comparison_and_another_query_waits_for_the_button(
     folder: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(folder, monkeypatch, task="t2i", text=caption(4))
-    first.multiselect(key="_live_beside").set_value([keys["tiny-clip"]]).run()
+    first.pills(key="_live_beside").set_value([keys["tiny-clip"]]).run()
     assert address(first, "beside") == keys["tiny-clip"]
     assert any(f"beside={keys['tiny-clip']}" in code.value for code in first.code)
     app = run(folder, monkeypatch, task="t2i", text=caption(4), beside=keys["tiny-clip"])

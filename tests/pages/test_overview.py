@@ -132,7 +132,7 @@ def test_token_level_stores_are_not_among_the_defaults(tmp_path: Path, monkeypat
     make_store(tmp_path, n_pairs=6, pictures=False)
     make_store(tmp_path, n_pairs=6, pictures=False, backbone="qwen2-vl-mini", unit="token", seed=2)
     app = open_page("overview", tmp_path, monkeypatch)
-    assert [value.split("/")[0] for value in app.multiselect(key="_pick_stores").value] == ["clip-mini"]
+    assert [value.split("/")[0] for value in app.pills(key="_pick_stores").value] == ["clip-mini"]
 
 
 def test_of_too_many_models_those_of_the_papers_kinds_are_the_defaults(
@@ -147,7 +147,7 @@ def test_of_too_many_models_those_of_the_papers_kinds_are_the_defaults(
                 path, config={**config, "backbone": {**config["backbone"], "contrastive": False, "pooling": "last"}}
             )
     app = open_page("overview", tmp_path, monkeypatch)
-    shown = [value.split("/")[0] for value in app.multiselect(key="_pick_stores").value]
+    shown = [value.split("/")[0] for value in app.pills(key="_pick_stores").value]
     assert shown == [name for name in names if name != "model-2"]
 
 
@@ -158,7 +158,7 @@ def test_one_to_eight_stores_stand_side_by_side(n: int, tmp_path: Path, monkeypa
     app = open_page("overview", tmp_path, monkeypatch, stores=stores)
     assert not app.error
     assert len(app.dataframe[0].value) == n
-    assert len(app.multiselect(key="_pick_stores").value) == n
+    assert len(app.pills(key="_pick_stores").value) == n
 
 
 def test_the_model_card_states_the_modality_gap_from_a_bounded_draw(

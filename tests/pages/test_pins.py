@@ -42,7 +42,7 @@ def test_a_pinned_figure_is_the_one_on_screen(tmp_path: Path, monkeypatch: pytes
     app = open_page("overview", tmp_path, monkeypatch)
     seen, said = json.loads(app.get("plotly_chart")[0].proto.spec), words(app)
     app.button(key="pin_modality-scores").click().run()
-    next(box for box in app.multiselect if box.label == "Tags").set_value([])
+    app.text_input(key="_pin_tags").set_value("hubs, for Monday ,hubs")
     app.button(key="pin_keep").click().run()
     assert not app.exception
     (card,) = notebook.findings(tmp_path / "notes")
@@ -50,6 +50,7 @@ def test_a_pinned_figure_is_the_one_on_screen(tmp_path: Path, monkeypatch: pytes
     (part,) = one.parts
     assert isinstance(part, Figure)
     assert json.loads(part.plotly)["data"] == seen["data"]
+    assert one.tags == ("hubs", "for Monday")
     assert one.sentence
     assert one.sentence in said.replace("**", "")
     assert one.stores == {f"{path.parent.name}/{path.name}": store_digest(store)}

@@ -76,7 +76,7 @@ def test_a_bare_view_has_no_title_no_controls_no_pins(name: str, cache: Path, mo
     app = open_page(name, cache, monkeypatch, bare="1")
     assert not app.error
     assert not app.title
-    assert not any(box.key in ("_pick_store", "_pick_stores") for box in (*app.selectbox, *app.multiselect))
+    assert not any(box.key in ("_pick_store", "_pick_stores") for box in (*app.selectbox, *app.pills))
     assert not any(button.label == "Pin" for button in app.button)
     assert app.get("plotly_chart") or app.dataframe or app.table
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ScoreColumn = Callable[[str], np.ndarray]  # name of a column of the concept table -> (K,)
 
-UNRANKED = {"concepts": "hand-picked concepts", "random": "random concepts (control)"}  # by hand or by lot
+UNRANKED = {"concepts": "hand-picked", "random": "random (control)"}  # by hand or by lot
 _BESIDE = ("attribution", "energy", "bridge_max", "modality_text", "modality_image")  # scores that controls go by
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 MOST_SEEDS = 100

@@ -123,8 +123,7 @@ def pin(store: Store, image_concept: int, text_concept: int, row: pd.Series, say
 
 
 def _head(store: Store, concept: int, where: str) -> None:
-    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
-    st.caption(f"{where} · :{color}[{words}]")
+    st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), before=where))
     state.page_link(
         "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
         store=caching.store_id(store), concept=concept,

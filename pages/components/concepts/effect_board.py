@@ -25,14 +25,14 @@ def section(store: Store, *, task: str | None = None) -> None:
         st.info(
             "What each concept alone does to recall was not measured for this store yet:", icon=":material/science:"
         )
-        st.code(commands.concept_effects(store), language="bash")
+        st.code(commands.concept_effects(store), language=None)
         return
     measured = [name for name in store.tasks if (effects["task"] == name).any()]
     if task is None:
         task = pickers.task_of(measured, whose="The leaderboard")
     elif task not in measured:
         st.info(f"It was not measured on {task} yet, only on {', '.join(measured)}:", icon=":material/science:")
-        st.code(commands.concept_effects(store, task), language="bash")
+        st.code(commands.concept_effects(store, task), language=None)
         return
     base = effects[(effects["task"] == task) & (effects["k"] == MEAN)]["base"]
     boards = [leaderboard(effects, task, hurts=hurts) for hurts in (True, False)]

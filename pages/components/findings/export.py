@@ -38,10 +38,10 @@ def popover(title: str, found: Sequence[Finding]) -> None:
         if held is not None and held[0] == asked:
             st.download_button(
                 f"Save deck.{kind} ({len(held[1]) / 1e6:.1f} MB)", held[1], f"deck.{kind}", MIME[kind], key="save_deck",
-                type="primary", icon=":material/download:", on_click="ignore",
+                icon=":material/download:", on_click="ignore",
             )  # fmt: skip
         st.caption("The same without the app:")
-        st.code(commands.deck(title).replace("deck.html", f"deck.{kind}"), language="bash", wrap_lines=True)
+        st.code(commands.deck(title).replace("deck.html", f"deck.{kind}"), language=None, wrap_lines=True)
 
 
 def _make(kind: str, dark: bool, notes: bool, title: str, ids: tuple[str, ...]) -> None:

@@ -38,9 +38,9 @@ def show(uid: str, names: list[str]) -> None:
     st.caption(about(one))
     with st.expander("These numbers again", icon=":material/terminal:"):
         if one.command:
-            st.code(one.command, language="bash", wrap_lines=True)
+            st.code(one.command, language=None, wrap_lines=True)
         if one.python:
-            st.code(one.python, language="python")
+            st.code(one.python, language=None)
         for name, digest in one.stores.items():
             st.caption(f"`{name}`, digest `{digest[:16]}`")
 
@@ -86,7 +86,7 @@ def _ways(one: Finding, names: list[str]) -> None:
         with st.popover("Edit", icon=":material/edit:", type="tertiary"), st.form(f"edit_{one.id}", border=False):
             title = st.text_area("Title of its slide", value=one.headline, max_chars=500, height=80)
             note = st.text_area("Note", value=one.note, max_chars=4000, height=100)
-            tags = st.multiselect("Tags", list(one.tags), default=list(one.tags), accept_new_options=True)
+            tags = st.text_input("Tags", value=", ".join(one.tags), placeholder="Words, with commas between")
             listed = list(dict.fromkeys(["", *names]))
             collection = st.selectbox(
                 "Collection", listed, index=listed.index(one.collection) if one.collection in listed else 0,
@@ -147,9 +147,11 @@ def _hide(uid: str) -> None:
         state.put(state.FINDING, None)
 
 
-def _edit(one: Finding, title: str, note: str, tags: list[str], collection: str) -> None:
+def _edit(one: Finding, title: str, note: str, tags: str, collection: str) -> None:
     changed = " ".join(title.split()) != " ".join(one.headline.split())
     words = {"title": title, "sentence": ""} if changed else {}
     with guard("The change", stop=False):
-        edit_finding(caching.notes_dir(), one.id, note=note, tags=tuple(tags), collection=collection, **words)
+        edit_finding(
+            caching.notes_dir(), one.id, note=note, tags=tuple(tags.split(",")), collection=collection, **words
+        )
         st.rerun()

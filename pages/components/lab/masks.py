@@ -146,4 +146,4 @@ def _lacking(store: Store, view: LabView) -> None:
         return
     words = ", ".join(VARIANT_LABELS[variant] for variant in lacking)
     st.caption(f"{gallery.escape(store.label)} holds no embeddings {words}. A store with them is built by:")
-    st.code(commands.build_with(store, ("mean", "last", *MASKS)), language="bash", wrap_lines=True)
+    st.code(commands.build_with(store, ("mean", "last", *MASKS)), language=None, wrap_lines=True)

@@ -253,7 +253,7 @@ def _one(view: LabView, query: int, moved: pd.Series, comparison: Comparison) ->
     )  # fmt: skip
     with st.container(horizontal=True, gap="small"):
         with st.popover("Command", icon=":material/terminal:", type="tertiary"):
-            st.code(view.command(query), language="bash", wrap_lines=True)
+            st.code(view.command(query), language=None, wrap_lines=True)
         downloads.keep("query", _pin(view, query, moved, comparison))
     st.caption(f"{len(view.task.candidate_rows):,} candidates of {view.name}. {safe.words(view.store.caption)}")
 

@@ -22,7 +22,7 @@ from analysis.retrieval.interventions import Intervention, Pool
 from analysis.retrieval.interventions.pool import VARIANT_LABELS
 from analysis.store import Store
 from pages.components.live import model_panel, result
-from pages.components.shared import caching, downloads, gallery, pins, ranked_lists, safe, state
+from pages.components.shared import caching, downloads, gallery, pickers, pins, ranked_lists, safe, state
 
 MOST = 6  # models side by side, the page's own among them
 K = 5  # places of each list
@@ -98,16 +98,14 @@ def _chosen(live: result.Live, others: dict[str, Store]) -> list[str]:
         known = known[: MOST - 1]
     if ",".join(known) != (state.get(state.BESIDE) or ""):
         state.put(state.BESIDE, ",".join(known) or None)
-    st.session_state["_live_beside"] = known
 
-    def changed() -> None:
+    def changed(keys: list[str]) -> None:
         st.session_state[_CHANGED] = True
-        state.put(state.BESIDE, ",".join(st.session_state["_live_beside"]) or None)
+        state.put(state.BESIDE, ",".join(keys) or None)
 
-    st.multiselect(
-        "Models beside it", list(others), format_func=lambda key: others[key].label, key="_live_beside", on_change=changed,
-        max_selections=MOST - 1, width=560, placeholder="Choose up to five",
-        help="Stores of the same data. A stored query needs no model; your own goes through each model in turn.",
+    pickers.several(
+        "Models beside it", {key: other.label for key, other in others.items()}, known, key="_live_beside", most=MOST - 1,
+        then=changed, help="Stores of the same data. A stored query needs no model; your own goes through each model in turn.",
     )  # fmt: skip
     return known
 
@@ -267,4 +265,4 @@ def _show(column: Column) -> None:
     ranked_lists.one_list(live.store, live.task.candidate_rows, places, side="after")
     if not state.bare():
         with st.popover("Command", icon=":material/terminal:", type="tertiary"):
-            st.code(command_for(live.view(column.changes)), language="bash", wrap_lines=True)
+            st.code(command_for(live.view(column.changes)), language=None, wrap_lines=True)

@@ -214,8 +214,8 @@ def _reproduction(live: Live, changes: Applied) -> None:
         for sentence in _missing_from_the_link(live, view):
             st.caption(safe.sentence(sentence))
         st.code(state.here("live_query"), language=None, wrap_lines=True)
-        st.code(command_for(view), language="bash", wrap_lines=True)
-        st.code(python_for(view), language="python")
+        st.code(command_for(view), language=None, wrap_lines=True)
+        st.code(python_for(view), language=None)
 
 
 def _missing_from_the_link(live: Live, view: LiveView) -> list[str]:

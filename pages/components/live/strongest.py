@@ -61,9 +61,8 @@ def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> No
         "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
         store=caching.store_id(store), concept=concept,
     )  # fmt: skip
-    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
-    activation = "" if found is None else f" · activation {score(found.value(concept))} on this query"
-    st.caption(f":{color}[{words}]{activation}")
+    activation = "" if found is None else f"activation {score(found.value(concept))} on this query"
+    st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), after=activation))
     concept_cards.fires_on(store, concept, 5, width=84)
     with st.container(horizontal=True, gap="small"):
         st.button(

@@ -65,7 +65,7 @@ def enter() -> None:
             st.stop()
     elif signs_in() and not st.user.is_logged_in:
         st.title("Sign in to look", anchor=False)
-        st.button("Sign in", on_click=st.login, type="primary", icon=":material/login:")
+        st.button("Sign in", on_click=st.login, icon=":material/login:")
         st.stop()
 
 

@@ -61,7 +61,6 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "", **params
 
     place: given where the link changes the view in front of the visitor; params: what it sets, by default the concept.
     """
-    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         sheet, mark = caching.face(store, concept, THUMBS, 48)
         if sheet:
@@ -73,4 +72,4 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "", **params
                 state.view_button(title(store, concept), place=place, **(params or {"concept": concept}))
             else:
                 state.page_link("concept", title(store, concept), store=caching.store_id(store), concept=concept)
-            st.caption(f":{color}[{words}] · {note}" if note else f":{color}[{words}]")
+            st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), after=note))

@@ -90,7 +90,7 @@ def save(
         )
         if command:
             st.caption("The command that reproduces these numbers:")
-            st.code(command, language="bash", wrap_lines=True)
+            st.code(command, language=None, wrap_lines=True)
     if kept is not None:
         pins.button(name, kept)
 

@@ -29,21 +29,24 @@ class Controls:
     more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
-def header(page: str, question: str, lead: str = "", *, tab: str = "") -> None:
+def header(page: str, question: str, lead: str = "", *, tab: str = "") -> Any:
     """The title of a page, which asks its question, and one line below it. tab: what the browser's tab says until the
-    controls know better, by default the page's name."""
+    controls know better, by default the page's name. Returns the title's line, see `controls`."""
     state.enter(page)
     st.set_page_config(page_title=tab_title(tab or state.PAGES[page].title))
     if state.bare():
-        return
-    st.title(question, anchor=False)
+        return None
+    line = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    line.title(question, anchor=False, width="stretch")
     if lead:
         st.markdown(f":gray[{lead}]")
+    return line
 
 
 @contextmanager
-def controls(page: str, *, title: str = "") -> Iterator[Controls]:
-    """A row of controls that ends with: copy link, copy command, pin. Notices about the URL appear below it.
+def controls(page: str, *, title: str = "", above: Any = None) -> Iterator[Controls]:
+    """A row of controls that ends with: copy link, copy command, pin. Notices about the URL appear below it. above: the
+    title's line, where these three stand instead because the controls fill their row.
 
     with layout.controls("concepts") as row:
         store = pickers.store()
@@ -56,10 +59,13 @@ def controls(page: str, *, title: str = "") -> Iterator[Controls]:
     row = Controls(title=title or state.PAGES[page].title, more=place.container())
     with line:
         yield row
-    with line:
-        st.space("stretch")
-        with st.container(horizontal=True, width="content", wrap=False, gap="small"):  # on a full line all three go on
-            actions(page, row)
+        if above is None:
+            st.space("stretch")
+    with (
+        above or line,
+        st.container(horizontal=True, width="content", wrap=False, gap="small"),
+    ):  # all three go on together
+        actions(page, row)
     if bare is not None:
         bare.empty()
     state.place_notices(st.container())
@@ -132,7 +138,7 @@ def refresh(command: str, *, lacks: str = "") -> None:
     state.write_link()
     if lacks:
         st.session_state[_LACKS].caption(f":material/link_off: **{safe.sentence(lacks)}**")
-    st.session_state[_COMMAND].code(command, language="bash", wrap_lines=True)
+    st.session_state[_COMMAND].code(command, language=None, wrap_lines=True)
 
 
 def caption(text: str) -> None:
@@ -222,7 +228,7 @@ def empty_cache(refs: Sequence[StoreRef]) -> None:
                 f"There is no store in `{commands.place(caching.cache_dir())}`. A store holds one model on one data set."
             )
         st.caption("Rebuild the embedded demo (small models, CPU):")
-        st.code(commands.build(demo=True), language="bash")
+        st.code(commands.build(demo=True), language=None)
         st.caption("Or build one from your own pictures and captions:")
-        st.code(commands.build(), language="bash")
+        st.code(commands.build(), language=None)
     st.stop()

@@ -16,7 +16,7 @@ from analysis.store import Store
 from pages.components.shared import method_fields, safe, state
 
 DEFAULT = "removal:attribution,share=0.01"
-NOTHING = "Base: nothing is done"
+NOTHING = "Nothing (base)"
 DEFAULTS = {"live_query": "base"}  # there a mask is to be seen by itself first
 
 

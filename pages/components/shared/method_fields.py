@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.retrieval.interventions import Offer, Setting, Step, parse
-from pages.components.shared import caching, state
+from pages.components.shared import caching, safe, state
 
 if TYPE_CHECKING:
     from analysis.store import Store
@@ -133,17 +133,29 @@ def select(
 def picker(
     store: Store, key: str, label: str, chosen: tuple[int, ...], then: Callable[[list[int | str]], None], *, help: str
 ) -> None:
-    """A searchable list of the store's concepts by number and name; what is typed and no entry comes as text."""
-    ids = sorted({*range(store.n_concepts), *chosen})
+    """A searchable list of the store's concepts by number and name, and those chosen, which a click takes away; what is typed
+    and no entry comes as text."""
+    ids = range(store.n_concepts)
     names = caching.concept_names(store, range(store.n_concepts))
 
     def title(concept: int | str) -> str:
         name = names[concept] if isinstance(concept, int) and concept < len(names) else ""
         return f"{concept} · {name}" if name else str(concept)
 
-    st.session_state[key] = list(chosen)
-    st.multiselect(
-        label, ids, format_func=title, key=key, accept_new_options=True, help=help, width=380,
-        max_selections=max(PICKED, len(chosen)),
-        on_change=lambda: then(st.session_state[key]), placeholder="Search by number or name",
+    new = f"{key}_new"
+
+    def add() -> None:
+        entry, st.session_state[new] = st.session_state[new], None
+        if entry is not None:
+            then([*chosen, entry])
+
+    st.selectbox(
+        label, [one for one in ids if one not in chosen], index=None, format_func=title, key=new, accept_new_options=True,
+        help=help, width=380, disabled=len(chosen) >= PICKED, placeholder="Add by number or name", on_change=add,
     )  # fmt: skip
+    if chosen:
+        st.session_state[key] = list(chosen)
+        st.pills(
+            f"{label}, chosen", chosen, selection_mode="multi", format_func=lambda one: safe.words(title(one), 80), key=key,
+            label_visibility="collapsed", on_change=lambda: then(st.session_state[key]),
+        )  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import streamlit as st
 
 from analysis.errors import AnalysisError
 from analysis.models.specs import place_of
 from analysis.store import Store, StoreRef
-from pages.components.shared import caching, layout, scores, state
+from pages.components.shared import caching, layout, safe, scores, state
 
 DEFAULT_STORES, MOST_STORES = 6, 8
+IN_VIEW = 12  # up to so many things to choose several of are always seen
 
 
 def one_of(label: str, parameter: str, options: Sequence[str], *, what: str, help: str) -> str:
@@ -65,12 +67,9 @@ def stores(label: str = "Models and data") -> list[Store]:
         )
     default = _default_stores(usable)
     chosen = chosen or default
-    ids = [caching.store_id(ref) for ref in usable]
-    labels = dict(zip(ids, _labels(usable), strict=True))
-    st.session_state["_pick_stores"] = [caching.store_id(ref) for ref in chosen]
-    st.multiselect(
-        label, ids, format_func=lambda i: labels.get(i, i), key="_pick_stores", max_selections=MOST_STORES,
-        on_change=lambda: state.put(state.STORES, ",".join(st.session_state["_pick_stores"]) or None), width=520,
+    several(
+        label, dict(zip(map(caching.store_id, usable), _labels(usable), strict=True)), list(map(caching.store_id, chosen)),
+        key="_pick_stores", most=MOST_STORES, then=lambda ids: state.put(state.STORES, ",".join(ids) or None),
     )  # fmt: skip
     opened = []
     for ref in chosen:
@@ -85,6 +84,29 @@ def stores(label: str = "Models and data") -> list[Store]:
         default=",".join(caching.store_id(ref) for ref in default),
     )  # fmt: skip
     return opened or [_open_or_other(usable[0], usable)]
+
+
+def several(
+    label: str, options: Mapping[str, str], chosen: Sequence[str], *, key: str, most: int, then: Callable[[list[str]], None],
+    help: str = "",
+) -> None:  # fmt: skip
+    """Some of several things, in the order in which they were chosen: each is seen, and whether it is among them. options:
+    id -> words; then: told the ids, at most `most`. Many options fold away behind how many are chosen."""
+    st.session_state[key] = list(chosen)
+
+    def changed() -> None:
+        picked = st.session_state[key]
+        found = [*(one for one in chosen if one in picked), *(one for one in picked if one not in chosen)]
+        if len(found) > most:
+            st.toast(f"{most} stand side by side, no more: take one away first.", icon=":material/block:")
+        then(found[:most])
+
+    folded = len(options) > IN_VIEW
+    with st.popover(f"{label}: {len(chosen)} of {len(options)}") if folded else nullcontext():
+        st.pills(
+            label, list(options), selection_mode="multi", key=key, on_change=changed, help=help or None, wrap=True,
+            format_func=lambda one: safe.words(options[one]),
+        )  # fmt: skip
 
 
 def task(opened: Store, label: str = "Task") -> str | None:

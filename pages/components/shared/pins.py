@@ -184,7 +184,7 @@ def _open(pin: Pin) -> None:
         known = [one.name for one in collections(caching.notes_dir())]
         last = st.session_state.get(_LAST) or (known[0] if known else FIRST_COLLECTION)
         given = {"title": finding.headline, "collection": last, "author": st.session_state.get("_author", "")}
-        for name, value in {**given, "note": "", "tags": [], "picture": False}.items():
+        for name, value in {**given, "note": "", "tags": "", "picture": False}.items():
             st.session_state[f"_pin_{name}"] = value
         _ask(finding, pin.picture, list(dict.fromkeys([last, *known])))
 
@@ -203,7 +203,7 @@ def _ask(finding: Finding, picture: bytes | None, names: list[str]) -> None:
         st.text_area(
             "Note", key="_pin_note", max_chars=MAX_NOTE, height=80, placeholder="What should a listener take from it?"
         )
-        st.multiselect("Tags", [], key="_pin_tags", accept_new_options=True, placeholder="Type words, each with Enter")
+        st.text_input("Tags", key="_pin_tags", max_chars=1000, placeholder="Words, with commas between")
         if picture is not None:
             st.checkbox(
                 CONSENT, key="_pin_picture",
@@ -211,7 +211,7 @@ def _ask(finding: Finding, picture: bytes | None, names: list[str]) -> None:
                 "this tick the picture is left out.",
             )  # fmt: skip
         if st.form_submit_button(
-            "Pin", key="pin_keep", icon=":material/keep:", type="primary", on_click=_keep, args=(finding, picture)
+            "Pin", key="pin_keep", icon=":material/keep:", on_click=_keep, args=(finding, picture)
         ):
             problem = st.session_state.pop("_pin_problem", "")
             if not problem:
@@ -232,7 +232,7 @@ def _keep(finding: Finding, picture: bytes | None) -> None:
     changed = " ".join(title.split()) != " ".join(finding.headline.split())
     whole = dataclasses.replace(
         finding, title=title, sentence="" if changed else finding.sentence, note=note, author=author,
-        collection=st.session_state[_LAST], tags=tuple(tags),
+        collection=st.session_state[_LAST], tags=tuple(tags.split(",")),
     )  # fmt: skip
     try:
         if picture is not None and st.session_state.get("_pin_picture"):
