@@ -70,10 +70,10 @@ def main() -> None:
         row.command = commands.concept_row(store, concept)
         row.title = f"Concept {concept_cards.title(store, concept)} of {store.label}"
         row.facts = {"concept": concept, "energy": float(store.concepts["energy"].iat[concept])}
-    with heading:
         name = gallery.escape(caching.concept_name(store, concept), 60)
         asks = f"What does concept {concept}{f', “{name}”,' if name else ''} stand for?"
-        layout.header("concept", asks, tab=row.title)
+        with heading:
+            layout.header("concept", asks, tab=row.title)
     layout.store_line(store)
 
     known = caching.corpus(store)

@@ -34,13 +34,13 @@ K_OF_SENTENCE = 10
 
 
 def main() -> None:
-    line = layout.header(
+    layout.header(
         "overview",
         "Why do generative giants retrieve badly?",
         "Multimodal LLMs describe pictures superbly and retrieve them badly. Three findings of the paper, measured here on the "
         "chosen models.",
     )
-    with layout.controls("overview", title="Overview", above=line) as row:
+    with layout.controls("overview", title="Overview") as row:
         # the models in question first, then what was made of such a one to embed
         stores = sorted(pickers.stores(), key=lambda store: (store.contrastive, store.embedding_mllm))
         names = caching.short_names(stores)

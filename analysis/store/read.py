@@ -295,7 +295,7 @@ class Store:
         """D, the width of the embeddings."""
         return self._facts("embeddings/mean.npy")[1]
 
-    @property
+    @cached_property
     def variants(self) -> tuple[str, ...]:
         """Pooling variants whose embeddings are stored, "mean" first."""
         found = {

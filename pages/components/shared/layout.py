@@ -15,6 +15,7 @@ from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
 _LACKS = "_lacks_slot"
+_TITLE = "_title_line"
 R2_BOUND = 0.8  # below it, a concept of the SAE says little about the embedding it was read from
 
 
@@ -29,24 +30,24 @@ class Controls:
     more: Any = None  # container below the row, for a second row of controls: `with row.more: ...`
 
 
-def header(page: str, question: str, lead: str = "", *, tab: str = "") -> Any:
+def header(page: str, question: str, lead: str = "", *, tab: str = "") -> None:
     """The title of a page, which asks its question, and one line below it. tab: what the browser's tab says until the
-    controls know better, by default the page's name. Returns the title's line, see `controls`."""
+    controls know better, by default the page's name."""
     state.enter(page)
     st.set_page_config(page_title=tab_title(tab or state.PAGES[page].title))
+    st.session_state[_TITLE] = None
     if state.bare():
-        return None
-    line = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    line.title(question, anchor=False, width="stretch")
+        return
+    st.session_state[_TITLE] = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    st.session_state[_TITLE].title(question, anchor=False, width="stretch")
     if lead:
         st.markdown(f":gray[{lead}]")
-    return line
 
 
 @contextmanager
-def controls(page: str, *, title: str = "", above: Any = None) -> Iterator[Controls]:
-    """A row of controls that ends with: copy link, copy command, pin. Notices about the URL appear below it. above: the
-    title's line, where these three stand instead because the controls fill their row.
+def controls(page: str, *, title: str = "") -> Iterator[Controls]:
+    """A row of controls below the `header`, whose line then ends with: copy link, copy command, pin. Notices about the URL
+    appear below the row.
 
     with layout.controls("concepts") as row:
         store = pickers.store()
@@ -59,12 +60,8 @@ def controls(page: str, *, title: str = "", above: Any = None) -> Iterator[Contr
     row = Controls(title=title or state.PAGES[page].title, more=place.container())
     with line:
         yield row
-        if above is None:
-            st.space("stretch")
-    with (
-        above or line,
-        st.container(horizontal=True, width="content", wrap=False, gap="small"),
-    ):  # all three go on together
+    beside = st.session_state.pop(_TITLE, None) or line
+    with beside, st.container(horizontal=True, width="content", wrap=False, gap="small"):  # all three go on together
         actions(page, row)
     if bare is not None:
         bare.empty()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import streamlit as st
@@ -31,11 +32,11 @@ class Builder:
     pooled: tuple[str, ...] = ("queries", "candidates")
     kept: tuple[str, ...] = ()  # stages of steps that stay when another method is chosen
 
-    @property
+    @cached_property
     def offer(self) -> Offer:
         return offer_of(self.store, self.partners, self.pooled)
 
-    @property
+    @cached_property
     def chips(self) -> dict[str, Any]:
         """Name of a family -> (family, its kinds that can be chosen here)."""
         found = {}
