@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from analysis.figures.palette import TEXT, channels
 from analysis.store import open_store
@@ -42,6 +43,35 @@ def test_values_from_the_address_are_shown_short_and_on_one_line(raw: str) -> No
 def test_text_from_the_data_is_never_formatting() -> None:
     assert gallery.escape("**a** [b](c) :red[d] $e$ `f`\n# g") == r"\*\*a\*\* \[b\]\(c\) \:red\[d\] \$e\$ \`f\` \# g"
     assert gallery.escape("x" * 400, 10) == "x" * 10 + "…"
+
+
+def _choose(count: int) -> None:
+    import streamlit as st
+
+    from pages.components.shared import pickers
+
+    told = st.session_state.setdefault("told", ["b", "a"])
+    options = {"abcdefghijklmnop"[i]: f"**{i}**" for i in range(count)}
+    pickers.several("Things", options, told, key="few", most=3, then=lambda ids: st.session_state.update(told=ids))
+
+
+def test_several_things_keep_the_order_of_their_choice_and_are_no_more_than_fit() -> None:
+    app = AppTest.from_function(_choose, args=(5,)).run()
+    assert app.pills(key="few").options[0] == r"\*\*0\*\*"
+    app.pills(key="few").set_value(["a", "b", "d"]).run()
+    assert app.session_state["told"] == ["b", "a", "d"]
+    app.pills(key="few").set_value(["a", "b", "c", "d"]).run()
+    assert app.session_state["told"] == ["b", "a", "d"]
+    assert "3 stand side by side" in app.toast[0].value
+    app.pills(key="few").set_value(["d", "a"]).run()
+    assert app.session_state["told"] == ["a", "d"]
+    assert not app.exception
+
+
+def test_many_things_to_choose_from_fold_away() -> None:
+    few, many = (AppTest.from_function(_choose, args=(count,)).run() for count in (12, 13))
+    assert not few.get("popover")
+    assert [box.proto.popover.label for box in many.get("popover")] == ["Things: 2 of 13"]
 
 
 def test_modality_in_words_has_the_colour_of_its_side() -> None:

@@ -513,6 +513,13 @@ def concept_list(app: AppTest, label: str) -> Selectbox:
     return next(box for box in app.selectbox if box.label == label)
 
 
+def typed(app: AppTest, text: str) -> Selectbox:
+    """What is no entry of the list is typed into it."""
+    box = concept_list(app, "Concepts")
+    box.options.append(text)
+    return box.set_value(text)
+
+
 def picked(app: AppTest, label: str) -> ButtonGroup:
     """The concepts chosen so far."""
     return next(group for group in app.pills if group.label == f"{label}, chosen")
@@ -535,6 +542,20 @@ def test_hand_picked_concepts_are_found_by_number_and_name(
     picked(app, "Concepts").set_value([]).run()
     assert "switch Removal off" in said(app)
     assert address(app, "method") == "removal:concepts=9"
+
+
+def test_a_typed_word_is_the_concept_that_bears_it(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    names = [str(name or "") for name in store.concepts["name"]]
+    bearing = {word: [i for i, name in enumerate(names) if word in name] for word in " ".join(names).split()}
+    alone = next(word for word, found in bearing.items() if len(found) == 1 and found != [5])
+    shared = next((word for word, found in bearing.items() if len(found) > 1), None)
+    app = run(cache, monkeypatch, method="removal:concepts=5")
+    typed(app, alone).run()
+    assert (said(app), address(app, "method")) == ("", f"removal:concepts=5,{bearing[alone][0]}")
+    app = run(cache, monkeypatch, method="removal:concepts=5")
+    typed(app, shared or "no such word").run()
+    assert ("choose one of them" if shared else "is no concept") in said(app)
+    assert address(app, "method") == "removal:concepts=5"
 
 
 def test_concepts_are_scaled_by_name_with_a_factor_each(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,8 +146,14 @@ def picker(
 
     def add() -> None:
         entry, st.session_state[new] = st.session_state[new], None
-        if entry is not None:
-            then([*chosen, entry])
+        named = [one for one in ids if isinstance(entry, str) and entry.strip().lower() in names[one].lower()]
+        if len(named) > 1:
+            some = "; ".join(title(one) for one in named[:5])
+            state.notice(
+                f"{state.shown(entry)} is in the names of {len(named)} concepts, as in {some}; choose one of them."
+            )
+        elif entry is not None:
+            then([*chosen, *(named or [entry])])
 
     st.selectbox(
         label, [one for one in ids if one not in chosen], index=None, format_func=title, key=new, accept_new_options=True,
