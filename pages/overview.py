@@ -14,6 +14,7 @@ from analysis.figures.recall import recall_bars
 from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
+from analysis.store.read import data_of
 from pages.components.overview import behind, model_cards, sentences, verdicts
 from pages.components.shared import (
     caching,
@@ -106,7 +107,7 @@ def text_dominates(stores: list[Store], names: list[str]) -> None:
                 Curve(name, *caching.modality_density(store, weighting), style)
                 for store, name, style in zip(stores, names, backbone_styles(names), strict=True)
             ]
-            return figures.modality_kde(curves, weighting=weighting, data=layout.data_of(stores))
+            return figures.modality_kde(curves, weighting=weighting, data=data_of(stores))
 
         chart = caching.drawn_together(stores, ("modality", weighting, *names), draw)
         command = "\n".join(commands.modality_density(store, weighting) for store in stores)
@@ -130,7 +131,7 @@ def energy_is_concentrated(stores: list[Store], names: list[str]) -> None:
         st.markdown(safe.unbroken(_energy_verdict(stores).line))
         relative = st.toggle("Number of concepts as a share of the dictionary", **state.bound(state.RELATIVE))
     with picture:
-        draw = partial(figures.cumulative_energy, curves, relative=relative, data=layout.data_of(stores))
+        draw = partial(figures.cumulative_energy, curves, relative=relative, data=data_of(stores))
         chart = caching.drawn_together(stores, ("energy", relative, *names), draw)
         command = "\n".join(commands.cumulative_energy(store) for store in stores)
         downloads.figure(
@@ -162,7 +163,7 @@ def loud_concepts(stores: list[Store], names: list[str]) -> None:
         cell = _numbers(both.measured, select="overview_jaccard")
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             st.caption(
-                f"{safe.words(layout.data_of(stores), 1200)}. Top {100 * share:g} % of all K concepts.", width="stretch"
+                f"{safe.words(data_of(stores), 1200)}. Top {100 * share:g} % of all K concepts.", width="stretch"
             )
             command = "\n".join(commands.overlap(store, share, scores.REDUCTIONS[reduction]) for store in stores)
             pin = pins.Pin(

@@ -17,7 +17,7 @@ from analysis.report.deck_html import ON_PAGE, colours, environment, part_html, 
 from analysis.report.slides import ReportError, natural_height, shortened
 from analysis.report.standard_deck import (
     concept_gallery,
-    data_of,
+    data_sentence,
     describe,
     lists_part,
     query_finding_parts,
@@ -140,7 +140,7 @@ def _recall(store: Store, task: str, specs: Sequence[str], *, lab: Lab | None = 
 
 
 def _made(store: Store, words: str, parts: Sequence[Part], *, command: str = "") -> Finding:
-    return Finding("", words, {}, sentence=words, parts=tuple(parts), command=command, caption=data_of([store]),
+    return Finding("", words, {}, sentence=words, parts=tuple(parts), command=command, caption=data_sentence([store]),
                    stores={store_id(store): store_digest(store)})  # fmt: skip
 
 

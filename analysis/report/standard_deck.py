@@ -45,7 +45,7 @@ from analysis.store.finding import (
     store_digest,
     table_part,
 )
-from analysis.store.read import Store, demo_note_of
+from analysis.store.read import Store, data_of, demo_note_of
 
 K = 10
 SHARE = 0.01
@@ -86,7 +86,7 @@ class _Ground:
         how = {**measure, "stores": ids, "names": names} if measure else {}
         return Finding(
             page, sentence, view, command=command, sentence=sentence, parts=parts, measure=how,
-            facts=facts_of(how, self.sources), caption=" ".join(filter(None, (caption, data_of(used)))),
+            facts=facts_of(how, self.sources), caption=" ".join(filter(None, (caption, data_sentence(used)))),
             stores={store_id(s): store_digest(s) for s in used},
         )  # fmt: skip
 
@@ -349,14 +349,10 @@ def store_id(store: Store) -> str:
     return f"{store.path.parent.name}/{store.path.name}"
 
 
-def data_of(stores: Sequence[Store]) -> str:
-    """Data, split and N once where all share them, the models, and the demo label."""
-    parts = [store.caption.removesuffix(f" · {store.demo_note}").rsplit(", ", 1) for store in stores]
-    data = list(dict.fromkeys(part[0] for part in parts))
-    models = ", ".join(part[1] for part in parts)
-    words = f"{data[0]}; {models}" if len(data) == 1 else "; ".join(", ".join(part) for part in parts)
+def data_sentence(stores: Sequence[Store]) -> str:
+    """The data and models of stores, and the demo label."""
     note = demo_sentence(stores)
-    return f"{words}. {note}" if note else f"{words}."
+    return f"{data_of(stores)}. {note}" if note else f"{data_of(stores)}."
 
 
 def demo_sentence(stores: Sequence[Store]) -> str:

@@ -3,7 +3,7 @@ checked for its shape and for values that point nowhere when it is first used; h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cached_property
@@ -651,6 +651,15 @@ def _outside(array: np.ndarray, bound: int) -> str:
 def demo_note_of(stores: Iterable[Store]) -> str:
     """The label that stands for several stores: the one that says most, "" where none is a demo's."""
     return max((store.demo_note for store in stores), key=len, default="")
+
+
+def data_of(stores: Sequence[Store]) -> str:
+    """Data, split and N once where all stores share them, then the models with their taps: what a caption says of them."""
+    parts = [store.caption.removesuffix(f" · {store.demo_note}").rsplit(", ", 1) for store in stores]
+    data = list(dict.fromkeys(part[0] for part in parts))
+    if len(parts) > 1 and len(data) == 1:
+        return f"{data[0]}; {', '.join(part[1] for part in parts)}"
+    return "; ".join(", ".join(part) for part in parts)
 
 
 def find_stores(cache_dir: str | Path = "cache") -> list[StoreRef]:

@@ -13,8 +13,9 @@ from analysis.retrieval.evaluation.masking import MASKS, NOT_STORED, masked_meth
 from analysis.retrieval.interventions import BASE
 from analysis.retrieval.interventions.pool import VARIANT_LABELS
 from analysis.store import Store
+from analysis.store.read import data_of
 from pages.components.lab.lab_view import LabView
-from pages.components.shared import caching, commands, downloads, gallery, layout, pickers, pins, safe, state
+from pages.components.shared import caching, commands, downloads, gallery, pickers, pins, safe, state
 
 
 def section(view: LabView) -> None:
@@ -48,9 +49,7 @@ def section(view: LabView) -> None:
         ),
     )  # fmt: skip
     pool = "" if view.pool == "local" else " in the global pool"
-    chart = masked_recall(
-        frame, k=view.k, data=f"{view.name}{pool}; {layout.data_of(shown)}", definition=view.definition
-    )
+    chart = masked_recall(frame, k=view.k, data=f"{view.name}{pool}; {data_of(shown)}", definition=view.definition)
     downloads.figure(chart, f"masks-{view.name}", command=lines, table=lambda: frame, pin=pin)
     table = _readable(frame)
     st.dataframe(

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from analysis.store import Store, StoreRef
-from analysis.store.read import demo_note_of
+from analysis.store.read import data_of, demo_note_of
 from pages.components.shared import caching, commands, pins, safe, state
 
 _COMMAND = "_command_slot"
@@ -171,15 +171,6 @@ def stores_line(stores: Sequence[Store]) -> None:
         if any(store.is_demo for store in stores):
             demo_badge(stores)
         st.caption(safe.words(data_of(stores), 1200))
-
-
-def data_of(stores: Sequence[Store]) -> str:
-    """Data, split and N once where all stores share them, then the models with their taps: for captions of figures."""
-    parts = [store.caption.removesuffix(f" · {store.demo_note}").rsplit(", ", 1) for store in stores]
-    data = list(dict.fromkeys(part[0] for part in parts))
-    if len(data) == 1:
-        return f"{data[0]}; {', '.join(part[1] for part in parts)}"
-    return "; ".join(", ".join(part) for part in parts)
 
 
 def demo_badge(stores: Sequence[Store]) -> None:

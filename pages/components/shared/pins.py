@@ -17,6 +17,7 @@ from analysis.figures.style import caption_of
 from analysis.store import Store, StoreRef
 from analysis.store.finding import Finding, Lists, Part, downscaled, figure_part, store_digest, table_part
 from analysis.store.notebook import MAX_NOTE, add_finding, collections
+from analysis.store.read import data_of
 from pages.components.server import limits
 from pages.components.shared import caching, gallery, state
 from pages.components.shared.errors import guard
@@ -165,15 +166,14 @@ def _frozen(pin: Pin) -> Finding:
 
 def _caption(pin: Pin, stores: Sequence[Store]) -> str:
     """Data, split, N and model stand in every caption, and the demo label where it belongs."""
-    from analysis.report.standard_deck import data_of, demo_sentence
+    from analysis.report.standard_deck import demo_sentence
 
     words = plain(pin.caption)
     if not stores:
         return words
     note = demo_sentence(stores)
-    data = data_of(stores).removesuffix(f" {note}") if note else data_of(stores)
-    if data.rstrip(".") not in words:
-        words = " ".join(filter(None, (words, data)))
+    if data_of(stores) not in words:
+        words = " ".join(filter(None, (words, f"{data_of(stores)}.")))
     return f"{words.rstrip('.')}. {note}" if note and note.rstrip(".").lower() not in words.lower() else words
 
 
