@@ -610,6 +610,7 @@ def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: py
 def test_no_chip_without_an_effect(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """A dual encoder has one pooling: nothing to mask."""
     monkeypatch.setattr(Store, "variants", ("mean",))
+    caching._open.clear()  # a store that is open knows its own
     app = run(cache, monkeypatch)
     assert said(app) == ""
     offered = app.selectbox(key="_lab_method_chosen").options
