@@ -13,7 +13,7 @@ from analysis.figures.style import percent
 from analysis.figures.style import score as digits
 from analysis.store import Store
 from analysis.store.finding import Part, table_part
-from pages.components.shared import caching, commands, concept_cards, gallery, pins, scores, state
+from pages.components.shared import caching, commands, concept_cards, gallery, pins, state
 
 PICTURES, CAPTIONS, SHARED, OTHERS = 8, 6, 6, 5
 NUMBERS = {
@@ -123,7 +123,7 @@ def pin(store: Store, image_concept: int, text_concept: int, row: pd.Series, say
 
 
 def _head(store: Store, concept: int, where: str) -> None:
-    st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), before=where))
+    concept_cards.modality(store, concept, before=where)
     state.page_link(
         "concept", concept_cards.title(store, concept), icon=":material/center_focus_strong:",
         store=caching.store_id(store), concept=concept,

@@ -12,7 +12,7 @@ from analysis.figures.thumbnails import beside_bars
 from analysis.query.concepts import QueryConcepts, query_concepts
 from analysis.retrieval.interventions import Edit
 from analysis.store import Store
-from pages.components.shared import caching, concept_cards, downloads, method_builder, pins, scores, state
+from pages.components.shared import caching, concept_cards, downloads, method_builder, pins, state
 
 SHOWN = 12
 _CLICKED = "_live_clicked"
@@ -62,7 +62,7 @@ def detail(store: Store, concept: int, found: QueryConcepts | None = None) -> No
         store=caching.store_id(store), concept=concept,
     )  # fmt: skip
     activation = "" if found is None else f"activation {score(found.value(concept))} on this query"
-    st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), after=activation))
+    concept_cards.modality(store, concept, after=activation)
     concept_cards.fires_on(store, concept, 5, width=84)
     with st.container(horizontal=True, gap="small"):
         st.button(

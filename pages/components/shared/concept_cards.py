@@ -72,4 +72,11 @@ def row(store: Store, concept: int, note: str = "", *, place: str = "", **params
                 state.view_button(title(store, concept), place=place, **(params or {"concept": concept}))
             else:
                 state.page_link("concept", title(store, concept), store=caching.store_id(store), concept=concept)
-            st.markdown(scores.modality_line(float(store.concepts["modality_score"].iat[concept]), after=note))
+            modality(store, concept, after=note)
+
+
+def modality(store: Store, concept: int, *, before: str = "", after: str = "") -> None:
+    """A concept's modality in small print, in words and its colour. No caption: that would fade the colour too far."""
+    words, color = scores.modality_words(float(store.concepts["modality_score"].iat[concept]))
+    parts = [f":gray[{before} ·]" if before else "", f":{color}[{words}]", f":gray[· {after}]" if after else ""]
+    st.markdown(f":small[{' '.join(filter(None, parts))}]")

@@ -135,8 +135,8 @@ def picker(
 ) -> None:
     """A searchable list of the store's concepts by number and name, and those chosen, which a click takes away; what is typed
     and no entry comes as text."""
-    ids = range(store.n_concepts)
-    names = caching.concept_names(store, range(store.n_concepts))
+    ids, taken = range(store.n_concepts), set(chosen)
+    names = caching.concept_names(store, ids)
 
     def title(concept: int | str) -> str:
         name = names[concept] if isinstance(concept, int) and concept < len(names) else ""
@@ -146,17 +146,20 @@ def picker(
 
     def add() -> None:
         entry, st.session_state[new] = st.session_state[new], None
-        named = [one for one in ids if isinstance(entry, str) and entry.strip().lower() in names[one].lower()]
+        if entry is None:
+            return
+        word = entry.strip().lower() if isinstance(entry, str) else None
+        named = [] if word is None else [one for one in ids if word in names[one].lower()]
         if len(named) > 1:
             some = "; ".join(title(one) for one in named[:5])
             state.notice(
                 f"{state.shown(entry)} is in the names of {len(named)} concepts, as in {some}; choose one of them."
             )
-        elif entry is not None:
+        else:
             then([*chosen, *(named or [entry])])
 
     st.selectbox(
-        label, [one for one in ids if one not in chosen], index=None, format_func=title, key=new, accept_new_options=True,
+        label, [one for one in ids if one not in taken], index=None, format_func=title, key=new, accept_new_options=True,
         help=help, width=380, disabled=len(chosen) >= PICKED, placeholder="Add by number or name", on_change=add,
     )  # fmt: skip
     if chosen:

@@ -30,10 +30,3 @@ def modality_words(score: float) -> tuple[str, str]:
         return "never active", "gray"
     words = next(words for bound, words in MODALITY_WORDS if score <= bound)
     return words, "blue" if score <= IMAGE_TO else "violet" if score <= TEXT_FROM else "red"
-
-
-def modality_line(score: float, *, before: str = "", after: str = "") -> str:
-    """Small print with a modality score in its words and colour. No caption: that would fade the colour below what reads."""
-    words, color = modality_words(score)
-    parts = [f":gray[{before} ·]" if before else "", f":{color}[{words}]", f":gray[· {after}]" if after else ""]
-    return f":small[{' '.join(filter(None, parts))}]"
