@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -78,18 +78,25 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def caches(path: Path) -> list[ast.AST]:
-    named = ("cache_data", "cache_resource")
-    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute) and node.attr in named]
+    """Streamlit's caches, and the library that ours are made with."""
+    named = ("cache_data", "cache_resource", "cachetools")
+    return [node for node in ast.walk(tree(path)) if named_so(node, named)]
 
 
-def test_caches_stand_in_one_module_and_are_bounded() -> None:
+def named_so(node: ast.AST, names: Sequence[str]) -> bool:
+    return (isinstance(node, ast.Attribute) and node.attr in names) or (isinstance(node, ast.Name) and node.id in names)
+
+
+def test_caches_are_made_in_one_place_which_bounds_them() -> None:
     found = offences(caches, "pages")
     (name,) = found
     assert Path(name).name == "caching.py"
-    known = caches(ROOT / name)
-    calls = [node for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Call) and node.func in known]
-    assert len(calls) == len(known), "a cache without arguments has no bound"
-    assert all(any(keyword.arg == "max_entries" for keyword in call.keywords) for call in calls)
+    keep = next(
+        node for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.FunctionDef) and node.name == "kept"
+    )
+    inside = {id(node) for node in ast.walk(keep)}
+    assert all(id(node) in inside for node in caches(ROOT / name))
+    assert "cachetools.LRUCache(most)" in ast.unparse(keep)
 
 
 SHOWS_MARKDOWN = {

@@ -176,7 +176,7 @@ def test_the_model_card_states_the_modality_gap_from_a_bounded_draw(
 
     monkeypatch.setattr(caching, "PAIRS_OF_GAP", 25)
     monkeypatch.setattr(Store, "mapped_embeddings", lambda self: Rows(self.embeddings()))
-    caching.pair_gap.clear()
+    caching.pair_gap.cache_clear()
     app = open_page("overview", cache, monkeypatch, stores="clip-mini")
     cells = [cell for table in app.table for cell in table.value.astype(str).to_numpy().ravel()]
     facts = " ".join(cells).replace("\\", "")  # as markdown shows it
@@ -184,4 +184,4 @@ def test_the_model_card_states_the_modality_gap_from_a_bounded_draw(
     assert read == [25, 25]  # of its 40 pairs, once: the second time it is kept
     assert f"{found.gap:.2f} (between halves of one modality {found.within:.2f})" in facts
     assert f"{found.unmatched:.2f}: {found.distance:.1f} standard deviations apart" in facts
-    caching.pair_gap.clear()
+    caching.pair_gap.cache_clear()

@@ -63,7 +63,7 @@ def test_what_was_measured_once_is_shown_again_without_the_task_in_memory(
 ) -> None:
     first = run(cache, monkeypatch)
     assert not said(first)
-    caching._small_lab.clear()  # as when visitors have opened many other tasks since
+    caching._small_lab.cache_clear()  # as when visitors have opened many other tasks since
 
     def again(*task: object) -> None:
         raise AssertionError(f"{task} is compared once more")
@@ -610,7 +610,7 @@ def test_every_chip_gives_a_method_that_is_measured(cache: Path, monkeypatch: py
 def test_no_chip_without_an_effect(cache: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """A dual encoder has one pooling: nothing to mask."""
     monkeypatch.setattr(Store, "variants", ("mean",))
-    caching._open.clear()  # a store that is open knows its own
+    caching._open.cache_clear()  # a store that is open knows its own
     app = run(cache, monkeypatch)
     assert said(app) == ""
     offered = app.selectbox(key="_lab_method_chosen").options

@@ -1,4 +1,4 @@
-"""Everything that is kept between reruns. The only module with st.cache_*; every cache is bounded.
+"""Everything that is kept between reruns. The only module with caches; every one is bounded.
 
 Stores are keyed by a stamp of their files (names, sizes, times), so a store that is rebuilt, truncated or deleted while the
 app runs is opened anew instead of being read through a stale memory map.
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import inspect
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import cachetools
 import numpy as np
 import pandas as pd
 import streamlit as st
+from cachetools.keys import hashkey
 
 from analysis import CACHE, CACHE_VARIABLE
 from analysis.concepts import browse, examples
@@ -57,28 +60,53 @@ MODELS_VARIABLE = "RETRIEVALLENS_MODELS"  # what may be loaded beside the stores
 
 
 def key_of(store: Store) -> tuple[str, str, str]:
-    """What tells two open stores apart, also before and after a rescore: cached functions hash a Store by it."""
+    """What tells two open stores apart, also before and after a rescore: what is kept of a Store is found by it."""
     return str(store.path), store.manifest.created, store.derived.folder
 
 
-BY_KEY: dict[str | type[Any], Callable[[Any], Any]] = {
-    Store: lambda store: " ".join(key_of(store)),
-    "analysis.retrieval.interventions.intervention.Intervention": lambda method: method.spec,
-}
+def kept(most: int, says: str = "", *, by: int | None = None) -> Callable[[Work], Work]:
+    """What a function gives is kept for all visitors, the last `most` of it; who asks for what is being made waits for it.
 
-
-def kept(most: int, says: str | bool = False, **options: Any) -> Callable[[Work], Work]:
-    """What a function gives is kept for all visitors, the last `most` of it; says: what is read meanwhile.
-
-    Streamlit asks for the signature once an argument at every call, which takes as long as the rest of a call: it is found
-    once.
+    says: what people read meanwhile, unless they read something already. by: the first so many arguments tell what is kept
+    apart; without, all do. A cache of Streamlit is not used: it takes 80 microseconds to find what it keeps, this one two,
+    and a page looks a hundred things up.
     """
 
     def keep(work: Work) -> Work:
-        work.__signature__ = inspect.signature(work)  # type: ignore[attr-defined]
-        return st.cache_resource(max_entries=most, show_spinner=says, hash_funcs=BY_KEY, **options)(work)  # type: ignore[return-value]
+        @wraps(work)
+        def made(*args: Any, **options: Any) -> Any:
+            outermost = _making.set(True)
+            try:
+                return work(*args, **options)
+            finally:
+                _making.reset(outermost)
+
+        cached = cachetools.cached(
+            cachetools.LRUCache(most),
+            lambda *args, **options: _key(*args[:by], **options),
+            condition=threading.Condition(),
+        )(made)
+        if not says:
+            return cast(Work, cached)
+
+        @wraps(work)
+        def found(*args: Any, **options: Any) -> Any:
+            if _making.get() or cached.cache_key(*args, **options) in cached.cache:
+                return cached(*args, **options)
+            with st.spinner(says):
+                return cached(*args, **options)
+
+        found.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+        return cast(Work, found)
 
     return keep
+
+
+_making: ContextVar[bool] = ContextVar("making", default=False)  # something that is kept, in this run of a page
+
+
+def _key(*args: Any, **options: Any) -> Hashable:
+    return hashkey(*(key_of(value) if isinstance(value, Store) else value for value in args), **options)
 
 
 def cache_dir() -> Path:
@@ -250,7 +278,7 @@ def picture_files(store: Store) -> dict[str, Path]:
     return picture_files(store)
 
 
-@kept(1, on_release=lambda slot: slot.unload())
+@kept(1)
 def model_slot() -> ModelSlot:
     """The one model of this server, shared by all visitors."""
     from analysis.query.slot import ModelSlot
@@ -378,11 +406,11 @@ def face(store: Store, concept: int, count: int, side: int) -> tuple[str, str]:
     return strip(store, rows, side, mark), mark
 
 
-@kept(512)
-def drawn(store: Store, key: tuple[str | int | bool, ...], _draw: Callable[[], Drawn]) -> Drawn:
+@kept(512, by=2)
+def drawn(store: Store, key: tuple[str | int | bool, ...], draw: Callable[[], Drawn]) -> Drawn:
     """A figure, table or sentence that follows from a store and a key, made once: Plotly checks every property of a figure,
     which takes longer than all else on a page. Whoever gets it changes nothing in it."""
-    return _draw()
+    return draw()
 
 
 @kept(1)
