@@ -32,29 +32,44 @@ def bootstrap_interval(
     call see the same draws. Everything is NaN without queries.
     """
     values = np.asarray(values, np.float64)
-    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
-    if not len(flat):
-        nothing = np.full(values.shape[1:], np.nan)
-        return Interval(nothing, nothing.copy(), nothing.copy())
-    means = bootstrap_means(flat, resamples=resamples, seed=seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    shape = values.shape[1:]
-    return Interval(flat.mean(axis=0).reshape(shape), low.reshape(shape), high.reshape(shape))
+    return _interval(values, _resampled(values, resamples, seed), level)
 
 
-def paired_difference(
+def with_difference(
     values: np.ndarray, base: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
-) -> Interval:
-    """Mean of values - base over the same queries, with the interval of the paired bootstrap. Shapes as above."""
-    return bootstrap_interval(
-        np.asarray(values, np.float64) - np.asarray(base, np.float64), resamples=resamples, seed=seed, level=level
+) -> tuple[Interval, Interval]:
+    """`bootstrap_interval` of values (Q, M, K), and of what they are more than base (Q, K) on the same queries, paired; both
+    of one set of resamples, as the mean of a difference is the difference of the means."""
+    values, base = np.asarray(values, np.float64), np.asarray(base, np.float64)[:, None]
+    means = _resampled(np.concatenate([values, base], axis=1), resamples, seed)
+    return (
+        _interval(values, means[:, :-1], level),
+        _interval(values - base, means[:, :-1] - means[:, -1:], level),
     )
 
 
+def _interval(values: np.ndarray, means: np.ndarray, level: float) -> Interval:
+    """values (Q, ...) and their means (resamples, ...)."""
+    if not len(values):
+        nothing = np.full(values.shape[1:], np.nan)
+        return Interval(nothing, nothing.copy(), nothing.copy())
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Interval(values.mean(axis=0), low, high)
+
+
+def _resampled(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, ...) means of values (Q, ...)."""
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+    return bootstrap_means(flat, resamples=resamples, seed=seed).reshape(resamples, *values.shape[1:])
+
+
 def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """(resamples, M) means of values (Q, M) over resampled queries: multinomial weights times values."""
+    """(resamples, M) means of values (Q, M) over resampled queries: multinomial weights times values. NaN without
+    queries."""
     n = len(values)
     means = np.empty((resamples, values.shape[1]))
+    if not n:
+        return np.full_like(means, np.nan)
     start = 0
     for weight in _weights(n, resamples, seed) if n * resamples <= _KEPT else _drawn(n, resamples, seed):
         means[start : start + len(weight)] = weight.astype(np.float64) @ values / n

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval
+from analysis.retrieval.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_interval, with_difference
 from analysis.retrieval.evaluation.controls import LARGE, first_stage_alone, seeds_for
 from analysis.retrieval.evaluation.evaluate import KS
 from analysis.retrieval.evaluation.lab import Lab, Measured
@@ -244,11 +244,10 @@ def curve_table(
     if not len(x):
         return table.assign(**dict.fromkeys(_NUMBERS, np.empty(0)))
     hits = np.stack([options.hits(part) for part in ranks], axis=1)  # (Q, x, ks)
-    for prefix, values in (("", hits), ("difference", hits - options.hits(base)[:, None, :])):
-        interval = bootstrap_interval(values, resamples=options.n_boot, seed=options.seed)
-        names = ("difference", "difference_low", "difference_high") if prefix else ("recall", "low", "high")
-        for name, column in zip(names, (interval.value, interval.low, interval.high), strict=True):
-            table[name] = column.ravel()
+    found = with_difference(hits, options.hits(base), resamples=options.n_boot, seed=options.seed)
+    numbers = (part for interval in found for part in (interval.value, interval.low, interval.high))
+    for name, column in zip(_NUMBERS, numbers, strict=True):
+        table[name] = column.ravel()
     return table
 
 

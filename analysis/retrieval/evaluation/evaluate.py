@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.retrieval.evaluation.bootstrap import RESAMPLES, bootstrap_interval
+from analysis.retrieval.evaluation.bootstrap import RESAMPLES, with_difference
 from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.interventions import BASE, Intervention
 from analysis.retrieval.recall import unanswerable
@@ -70,12 +70,8 @@ def recall_frame(
     per_seed = [method.hits(ks, definition) for method in methods]
     if not per_seed:
         return pd.DataFrame(columns=COLUMNS)
-    hits = np.stack(
-        [seeds.mean(axis=0) for seeds in per_seed], axis=1
-    )  # (Q, methods, ks): one set of resamples for all
-    recall, change = (
-        bootstrap_interval(values, resamples=n_boot, seed=seed) for values in (hits, hits - unchanged[:, None, :])
-    )
+    hits = np.stack([seeds.mean(axis=0) for seeds in per_seed], axis=1)  # (Q, methods, ks)
+    recall, change = with_difference(hits, unchanged, resamples=n_boot, seed=seed)
     rows = []
     for m, (method, seeds) in enumerate(zip(methods, per_seed, strict=True)):
         repeated = len(seeds) > 1 and seeds.shape[1]

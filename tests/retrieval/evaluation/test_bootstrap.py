@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.retrieval.evaluation import bootstrap as module
-from analysis.retrieval.evaluation.bootstrap import bootstrap_interval, bootstrap_means, paired_difference
+from analysis.retrieval.evaluation.bootstrap import bootstrap_interval, bootstrap_means, with_difference
 
 
 def test_means_equal_resampling_one_by_one():
@@ -36,11 +36,27 @@ def test_pairing_makes_the_interval_of_a_difference_narrow():
     rng = np.random.default_rng(0)
     base = rng.random(500)
     better = base + 0.01
-    paired = paired_difference(better, base)
-    alone = bootstrap_interval(better)
+    alone, paired = with_difference(better[:, None, None], base[:, None])
     assert paired.low == pytest.approx(0.01)
     assert paired.high == pytest.approx(0.01)
     assert alone.high - alone.low > 0.02
+
+
+def test_values_and_their_difference_are_as_if_each_was_resampled_by_itself():
+    hits = np.random.default_rng(0).random((60, 4, 3)) < 0.4
+    base = np.random.default_rng(1).random((60, 3)) < 0.2
+    found = with_difference(hits, base, resamples=200, seed=3)
+    for interval, values in zip(found, (hits, hits - base[:, None].astype(float)), strict=True):
+        alone = bootstrap_interval(values, resamples=200, seed=3)
+        for part in ("value", "low", "high"):
+            assert getattr(interval, part) == pytest.approx(getattr(alone, part), abs=1e-12)
+
+
+def test_no_difference_is_exactly_none():
+    hits = (np.random.default_rng(0).random((70, 3)) < 0.5).astype(float)
+    _, change = with_difference(hits[:, None], hits, seed=1)
+    assert not change.low.any()
+    assert not change.high.any()
 
 
 def test_same_seed_same_interval_other_seed_another():
@@ -53,3 +69,4 @@ def test_same_seed_same_interval_other_seed_another():
 
 def test_no_queries_give_nan():
     assert np.isnan(bootstrap_interval(np.empty((0, 2))).low).all()
+    assert all(np.isnan(found.value).all() for found in with_difference(np.empty((0, 2, 3)), np.empty((0, 3))))
