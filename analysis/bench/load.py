@@ -19,9 +19,6 @@ from analysis.bench.visitor import ROOT, Server, Visitor, button_widget
 from analysis.errors import AnalysisError
 from analysis.store import Store, find_stores, open_store
 
-EVERY_PAGE = PAGES | {
-    "bridges": "store={store}", "compare": "store={store}", "reproduce": "store={store}", "findings": "", "present": "",
-}  # fmt: skip
 METHODS = ("base", "realign", "removal:attribution,share=0.01", "centre", "pca:n=8")
 
 
@@ -100,7 +97,7 @@ def _click_about(server: Server, stores: list[Store], sizes: Sizes) -> Seen:
     def visit(number: int) -> None:
         rng = random.Random(number)
         while time.monotonic() < until:
-            page = rng.choice(list(EVERY_PAGE))
+            page = rng.choice(list(PAGES))
             try:
                 with Visitor(server, page) as visitor:
                     for _ in range(rng.randint(2, 5)):
@@ -166,7 +163,7 @@ def _together(visit: Callable[[int], None], visitors: int) -> None:
 def _query(page: str, store: Store, rng: random.Random) -> str:
     """An address as a click makes it; a store takes the task and the method of one visitor in three."""
     place = f"{store.path.parent.name}/{store.path.name}"
-    found = EVERY_PAGE[page].format(store=place, concept=rng.randrange(store.n_concepts), i=rng.randrange(20))
+    found = PAGES[page].format(store=place, concept=rng.randrange(store.n_concepts), i=rng.randrange(20))
     if page in ("retrieval_lab", "live_query") and store.tasks:
         found = found.replace("task=t2i", f"task={rng.choice(store.tasks)}")
         found += f"&method={rng.choice(METHODS)}" if rng.random() < 0.33 else ""
@@ -177,7 +174,7 @@ def _descriptors(cache: Path, stores: list[Store]) -> str:
     """One visitor opens every page of every store on a fresh server."""
     with Server(cache) as server, Visitor(server, "") as visitor:
         for store in stores:
-            for page in EVERY_PAGE:
+            for page in PAGES:
                 visitor.turn_to(page)
                 visitor.run(_query(page, store, random.Random(0)))
         process = psutil.Process(server.pid)
