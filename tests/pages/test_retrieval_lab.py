@@ -558,6 +558,16 @@ def test_a_typed_word_is_the_concept_that_bears_it(cache: Path, monkeypatch: pyt
     assert address(app, "method") == "removal:concepts=5"
 
 
+def test_a_typed_number_is_that_concept_whatever_names_hold(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = caching.concept_names
+    monkeypatch.setattr(
+        caching, "concept_names", lambda store, concepts: ["route 7", *names(store, list(concepts)[1:])]
+    )
+    app = run(cache, monkeypatch, method="removal:concepts=5")
+    typed(app, "7").run()
+    assert (said(app), address(app, "method")) == ("", "removal:concepts=5,7")
+
+
 def test_concepts_are_scaled_by_name_with_a_factor_each(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = run(cache, monkeypatch, method="edit:5=2")
     concept_list(app, "Scale concepts").set_value(9).run()

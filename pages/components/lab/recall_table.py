@@ -207,8 +207,8 @@ def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
     chosen = default_removal(view.after)
     groups = catalogue(view.space, removal=chosen, partner=view.partner)
     try:
-        removal = Intervention((chosen,))
-        r = caching.directions_removed(view.store, view.name, removal, view.pool) if removal.single_projection else 2
+        projection = Intervention((chosen,)).single_projection
+        r = 2 if projection is None else caching.directions_removed(view.store, view.name, projection, view.pool)
     except AnalysisError:
         r = 0
     if r:  # components that take as many dimensions

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from analysis.retrieval.evaluation.lab import Lab, Measured
     from analysis.retrieval.interventions import Intervention, Step
     from analysis.retrieval.interventions.fitting import Fitted
+    from analysis.retrieval.interventions.step import MapsRows
     from analysis.retrieval.task import RetrievalSpace
     from analysis.sae.checkpoint import Sae
     from analysis.store.read import Task
@@ -1030,10 +1031,9 @@ def _large_measured(store: Store, task: str, method: Intervention, pool: str) ->
 
 
 @kept(512)
-def directions_removed(store: Store, task: str, method: Intervention, pool: str) -> int:
-    """How many directions a projection removes from a task's embeddings; 0 for what is none."""
-    step = method.single_projection
-    return 0 if step is None else lab(store, task, pool).projection(step)[1]
+def directions_removed(store: Store, task: str, projection: MapsRows, pool: str) -> int:
+    """How many directions a projection removes from a task's embeddings."""
+    return lab(store, task, pool).projection(projection)[1]
 
 
 @kept(512, "Drawing bootstrap samples")

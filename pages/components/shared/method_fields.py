@@ -149,7 +149,7 @@ def picker(
         if entry is None:
             return
         word = entry.strip().lower() if isinstance(entry, str) else None
-        named = [] if word is None else [one for one in ids if word in names[one].lower()]
+        named = [] if word is None or word.isdigit() else [one for one in ids if word in names[one].lower()]
         if len(named) > 1:
             some = "; ".join(title(one) for one in named[:5])
             state.notice(
