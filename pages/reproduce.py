@@ -58,7 +58,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         "model": table["model"], "setting": table["setting"], "data": table["dataset"], "number": table["column"],
         "published": [_number(value, digits) for value in table["published"]],
         "measured here": [_number(value, digits) for value in table["measured"]],
-        "difference [95 %]": change, "state": table["state"],
+        "difference [95 %]": change, "state": table["state"].str.removeprefix(f"{OTHER}: "),
     })  # fmt: skip
 
 

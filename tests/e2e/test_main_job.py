@@ -186,7 +186,7 @@ def test_a_picture_taken_by_camera_is_ranked(browser, app, shots, store):
     """The browser's own test picture; the server holds the model since the test above, by itself it loads it."""
     with new_page(browser, height=1300, base_url=app, permissions=["camera"]) as page:
         page.goto(f"/live_query?store={store.backbone}/{store.name}&task=i2t")
-        page.get_by_test_id("stButtonGroup").get_by_text("Camera", exact=True).click()
+        page.get_by_test_id("stRadio").get_by_text("Camera", exact=True).click()
         page.wait_for_url(re.compile("source=camera"))
         camera = page.get_by_test_id("stCameraInput")
         camera.locator("video").wait_for()

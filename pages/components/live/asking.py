@@ -58,8 +58,8 @@ def ask(store: Store, task: Task) -> Asked:
         state.notice(f"The link asks for a query by {state.shown(source)}, expected one of {', '.join(SOURCES)}.")
         source = "upload"
     st.session_state["_live_source"] = source
-    st.segmented_control(
-        "Picture", list(SOURCES), format_func=SOURCES.__getitem__, key="_live_source", required=True,
+    st.radio(
+        "Picture", list(SOURCES), format_func=SOURCES.__getitem__, key="_live_source",
         on_change=lambda: state.put(state.SOURCE, st.session_state["_live_source"]),
     )  # fmt: skip
     if source == "data":
