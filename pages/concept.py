@@ -1,5 +1,6 @@
 """One concept: what it fires on, what it scores, what is near it, and what retrieval does without it."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -135,10 +136,12 @@ def summary(store: Store, concept: int, pictures: examples.Firing, captions: exa
         f":{color}-badge[{words}] fires on **{percent(row['frequency_image'])}** of {known.n_images:,} pictures and "
         f"**{percent(row['frequency_text'])}** of {known.n_texts:,} captions"
     ]
-    if len(top):
-        parts.append(f"on **{100 * on_captions:.0f} %** of the captions of its top pictures")
-    if len(top_captions):
-        parts.append(f"on **{100 * on_pictures:.0f} %** of the pictures of its top captions")
+    for share, what in (
+        (on_captions, "captions of its top pictures"),
+        (on_pictures, "pictures of its top captions"),
+    ):
+        if not math.isnan(share):
+            parts.append(f"on **{100 * share:.0f} %** of the {what}")
     for flag in belief.flags(row):
         parts[0] += f" :orange-badge[{flag}]"
     st.markdown(

@@ -61,6 +61,7 @@ def make_store(
     tasks: tuple[str, ...] = ("i2t", "t2i"),
     tokens: bool = False,
     pictures: bool = True,
+    paired: bool = True,
     r2: float = 0.93,
     demo: bool = False,
 ) -> Path:
@@ -73,6 +74,8 @@ def make_store(
         cache_dir, backbone, dataset, _config(backbone, dataset, n_pairs, seed, unit, sae_path, sae, tasks)
     ) as writer:
         samples = world.samples.copy()
+        if not paired:  # as of data that hold retrieval tasks alone
+            samples["pair_id"] = np.int32(-1)
         if pictures:
             samples["thumb"] = _thumbs(writer, samples)
         writer.samples(samples)

@@ -110,7 +110,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def said_by(texts: np.ndarray, pair_id: np.ndarray, first_caption: np.ndarray) -> np.ndarray:
     """(N,) what each sample says in words: its own text, a picture's first caption, "" for one without."""
-    source = np.where((texts == "") & (pair_id >= 0), first_caption[pair_id], np.arange(len(texts)))
+    source = np.arange(len(texts))
+    silent = np.flatnonzero((texts == "") & (pair_id >= 0))
+    source[silent] = first_caption[pair_id[silent]]
     return np.where(source >= 0, texts[source], "")
 
 

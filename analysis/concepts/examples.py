@@ -37,15 +37,18 @@ class Firing:
 
 
 def kinds(modality: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
-    """(N,) int8: IMAGE or TEXT for the samples that concepts are scored on (those of a pair), OTHER for the rest."""
+    """(N,) int8: IMAGE or TEXT for the samples that concepts are scored on, OTHER for the rest. Those are the samples of a
+    pair, or all where the data have no pairs (retrieval tasks alone)."""
+    scored = (pair_id >= 0) | ~(pair_id >= 0).any()
     kind = np.full(len(modality), OTHER, np.int8)
-    kind[(modality == "image") & (pair_id >= 0)] = IMAGE
-    kind[(modality == "text") & (pair_id >= 0)] = TEXT
+    kind[(modality == "image") & scored] = IMAGE
+    kind[(modality == "text") & scored] = TEXT
     return kind
 
 
 def first_of_pairs(rows: np.ndarray, pair_id: np.ndarray) -> np.ndarray:
-    """(P,) the first of some rows in each pair, -1 for a pair without; rows ascend and each belongs to a pair."""
+    """(P,) the first of some rows in each pair, -1 for a pair without; rows ascend."""
+    rows = rows[pair_id[rows] >= 0]
     first = np.full(int(pair_id.max(initial=-1)) + 1, -1, np.int64)
     first[pair_id[rows][::-1]] = rows[::-1]
     return first
@@ -132,7 +135,7 @@ def paired_share(top: np.ndarray, partners: np.ndarray, pair_id: np.ndarray, pai
     top: rows of one modality; partners: rows of the other modality on which the concept fires; pair_size (P,): samples of
     the other modality in each pair.
     """
-    pairs = np.unique(pair_id[top])
+    pairs = np.unique(pair_id[top][pair_id[top] >= 0])
     total = int(pair_size[pairs].sum()) if len(pairs) else 0
     return float(np.isin(pair_id[partners], pairs).sum() / total) if total else float("nan")
 

@@ -50,6 +50,23 @@ def test_page_runs_alone(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
     assert app.title[0].value.endswith("?")
 
 
+@pytest.fixture(scope="module")
+def unpaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data without image-caption pairs: M-BEIR."""
+    folder = tmp_path_factory.mktemp("unpaired")
+    make_store(folder, paired=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", OF_STORES)
+def test_page_of_data_without_pairs(name: str, unpaired: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page(name, unpaired, monkeypatch, **({"words": "dog"} if name == "concepts" else {}))
+    assert not app.error, [error.value for error in app.error]
+    read = words(app)
+    assert "never fires" not in read
+    assert "nan %" not in read
+
+
 @pytest.mark.parametrize("name", OF_STORES)
 def test_empty_cache_says_what_is_missing_and_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

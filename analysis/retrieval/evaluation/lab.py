@@ -133,18 +133,19 @@ class Lab:
         measure: Callable[[Intervention], Measured] | None = None,
     ) -> list[TargetRanks]:
         """Ranks while one setting of one of its steps moves. What a family of points shares is computed once. measure: how a
-        point is measured that shares nothing, where somebody keeps it."""
+        point is measured that shares nothing, where somebody keeps it; the lab is free meanwhile, since somebody else may be
+        measuring that point in it."""
+        hybrid, projection = intervention.hybrid, intervention.nested(setting)
         with self._lock:
-            hybrid = intervention.hybrid
             if hybrid is not None and hybrid is step:
-                stage, scores = self.first_stage(hybrid.first), self.scores(intervention)
-                return hybrid.ranks_along(setting, values, stage, scores, self.space.qrels)
-            projection = intervention.nested(setting)
+                scores, void = self._scores_and_void(intervention.seeds()[0].without_hybrid())
+                along = hybrid.ranks_along(setting, values, self.first_stage(hybrid.first), scores, self.space.qrels)
+                return [ranks.losing(void) for ranks in along]
             if projection is not None and not self.in_blocks:  # also where not all can be removed
                 return self._ranks_without(projection.at(setting, 1) or projection, values)
-            moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
-            one = measure or self.measure
-            return [one(single.seeds()[0]).ranks[0] for single in moved]
+        moved = (intervention.replaced(step, step.at(setting, value)) for value in values)
+        one = measure or self.measure
+        return [one(single.seeds()[0]).ranks[0] for single in moved]
 
     def lists(self, intervention: Intervention) -> Lists:
         """The ordered candidates of any query. Of several random seeds the first."""
@@ -239,20 +240,29 @@ class Lab:
             rows, void = self._scores_in_blocks(single)
             counting = RankPass(rows, RankCounter(rows, qrels), f"ranks of {single.spec}", single.label)
             return counting.ranks(self._runner.run(counting)).losing(void), int(void.sum())
-        step, hybrid, centring = single.single_projection, single.hybrid, single.single_centring
+        step, hybrid = single.single_projection, single.hybrid
         if step is not None:
             projection, r = self.projection(step)
             void = self.engine.scores(projection, r).void_queries
-            return self._ranks_without(step, [r])[0].losing(void), int(void.sum())
+            return self._ranks_without(step, [r])[0], int(void.sum())
         if not single.steps:
-            return self._base_ranks(), 0
-        void = self.fitted(single).void_queries if centring is None else self._centred_at(centring).void_queries
-        scores = self.scores(single)
+            return self._base_ranks(), int(self.engine.scores().void_queries.sum())
+        scores, void = self._scores_and_void(single.without_hybrid())
         if hybrid is None:
             ranks = target_ranks(scores, qrels)
         else:
             ranks = hybrid.ranks(self.first_stage(hybrid.first), scores, qrels)
         return ranks.losing(void), int(void.sum())
+
+    def _scores_and_void(self, single: Intervention) -> tuple[Scores, np.ndarray]:
+        """Similarities of one without a hybrid, and (Q,) which queries have no direction."""
+        if self.in_blocks:
+            return self._scores_in_blocks(single)
+        centring = single.single_centring
+        if centring is not None:
+            centred = self._centred_at(centring)
+            return centred, centred.void_queries
+        return self.scores(single), self.fitted(single).void_queries
 
     def _ranks_without(self, step: MapsRows, rs: Sequence[float]) -> list[TargetRanks]:
         """Ranks with the first r directions of a step's projection removed, for several r. Each is kept, because table,

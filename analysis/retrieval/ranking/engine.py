@@ -52,14 +52,16 @@ class LabEngine:
     def rank_curve(
         self, projection: Projection, rs: Sequence[int | None], *, exact_to: int | None = None
     ) -> list[TargetRanks]:
-        """`ranks` for several r, in the order of `rs`, for about the cost of the largest."""
+        """`ranks` for several r, in the order of `rs`, for about the cost of the largest. Queries that lose their direction
+        stand behind every candidate."""
         wanted = [projection.rank if r is None else min(r, projection.rank) for r in rs]
         ascending = sorted(set(wanted))
         scores = [ProjectedScores(projection, r) for r in ascending]
         counters = [RankCounter(score, self.qrels, exact_to=exact_to) for score in scores]
         for tile, index in nested_tiles(scores) if scores else ():
             counters[index].add(tile)
-        ranks = dict(zip(ascending, (counter.ranks() for counter in counters), strict=True))
+        found = (counter.ranks().losing(score.void_queries) for counter, score in zip(counters, scores, strict=True))
+        ranks = dict(zip(ascending, found, strict=True))
         return [ranks[r] for r in wanted]
 
     def ranking(

@@ -452,7 +452,7 @@ def corpus(store: Store) -> Corpus:
     n_pairs = int(pair_id.max(initial=-1)) + 1
     images, texts = (np.flatnonzero(kind == which) for which in (examples.IMAGE, examples.TEXT))
     first, picture_of = (examples.first_of_pairs(rows, pair_id) for rows in (texts, images))
-    counts = [np.bincount(pair_id[rows], minlength=n_pairs) for rows in (images, texts)]
+    counts = [np.bincount(pair_id[rows][pair_id[rows] >= 0], minlength=n_pairs) for rows in (images, texts)]
     words = samples["text"].to_numpy(object)
     return Corpus(kind, pair_id, words, len(images), len(texts), counts[0], counts[1], first, picture_of)
 

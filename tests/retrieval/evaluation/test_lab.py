@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import cachetools
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from analysis.retrieval.evaluation import controls as controls_module
 from analysis.retrieval.evaluation import curves as curves_module
 from analysis.retrieval.evaluation.curves import WHOLE, behind, control_band, curves, has_whole, settings_for, step_of
 from analysis.retrieval.evaluation.evaluate import evaluate, recall_frame
-from analysis.retrieval.evaluation.lab import Lab
+from analysis.retrieval.evaluation.lab import Lab, Measured
 from analysis.retrieval.evaluation.movement import side_by_side
 from analysis.retrieval.interventions import BASE, Intervention, parse
 from analysis.retrieval.interventions.fitting import fit
@@ -23,6 +25,7 @@ from analysis.retrieval.ranking.ranks import TargetRanks, target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from analysis.retrieval.task import RetrievalSpace, space_from_store
 from analysis.store import open_store
+from tests.retrieval.planted import world
 from tests.synthetic_store import make_store
 
 SPECS = (
@@ -143,6 +146,49 @@ def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
     for r in ("", ",r=32", ",r=400"):
         with pytest.raises(RetrievalError, match="32 of 32 dimensions"):
             lab.measure(parse(f"removal:energy,share=1{r}"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "setting"), [("removal:concepts=0,1,r=1", "r"), ("removal:concepts=0,1+fusion:first=other", "weight")]
+)
+def test_a_query_without_a_direction_is_a_miss_on_every_curve_too(spec: str, setting: str) -> None:
+    planted = world(captions=2)
+    h = planted.embeddings["queries"].copy()
+    h[:10] = planted.sae.dictionary[:1]
+    broken = replace(planted.space, queries={"mean": h})
+    lab, method = Lab(broken, lambda name: planted.space), parse(spec)
+    measured = lab.measure(method).ranks[0]
+    assert (measured.best[:10] == planted.space.n_candidates + 1).all()
+    step = step_of(setting, method)
+    (along,) = lab.ranks_along(method, step, setting, [getattr(step, setting)])
+    np.testing.assert_array_equal(along.rank, measured.rank)
+
+
+def test_a_curve_does_not_wait_for_a_visitor_who_waits_for_it(lab: Lab) -> None:
+    """Two visitors, one measuring a point for the table, one drawing the curve through it: each keeps what the other asks."""
+    point = parse("realign:alpha=0.1")
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slowly(method: Intervention) -> Measured:
+        if threading.current_thread().name == "table":
+            asked.set()
+            go_on.wait(20)
+        return lab.measure(method)
+
+    kept = cachetools.cached(cachetools.LRUCache(9), condition=threading.Condition())(slowly)
+    found: list[object] = []
+    table = threading.Thread(target=lambda: found.append(kept(point)), name="table", daemon=True)
+    curve = threading.Thread(
+        target=lambda: found.append(lab.ranks_along(point, point.steps[0], "alpha", [0.1], measure=kept)), daemon=True
+    )
+    table.start()
+    asked.wait(20)
+    curve.start()
+    curve.join(0.2)  # it waits for the point by now
+    go_on.set()
+    table.join(20)
+    curve.join(20)
+    assert len(found) == 2
 
 
 def test_a_hybrid_without_a_partner_is_refused(spaces: tuple[RetrievalSpace, RetrievalSpace]) -> None:
