@@ -149,7 +149,7 @@ def test_all_dimensions_but_one_can_be_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "setting"), [("removal:concepts=0,1,r=1", "r"), ("removal:concepts=0,1+fusion:first=other", "weight")]
+    ("spec", "setting"), [("removal:concepts=0,1,r=2", "r"), ("removal:concepts=0,1+fusion:first=other", "weight")]
 )
 def test_a_query_without_a_direction_is_a_miss_on_every_curve_too(spec: str, setting: str) -> None:
     planted = world(captions=2)
