@@ -24,35 +24,37 @@ def seeds_for(pairs: int) -> int:
     return SEEDS if pairs <= LARGE else FEW_SEEDS
 
 
-def random_control(step: Step, *, within: Intervention = BASE, seeds: int = SEEDS) -> Intervention:
+def random_control(step: Step, *, n_concepts: int, within: Intervention = BASE, seeds: int = SEEDS) -> Intervention:
     """As many random live concepts, ten times; the spread of the seeds is the band in figures.
 
-    within: an intervention that holds the step; its other steps are the control's as well. Else the control is of the step
-    alone. A step without concepts to choose is its own control.
+    n_concepts: of the dictionary, of which a hand-picked set is some share. within: an intervention that holds the step; its
+    other steps are the control's as well. Else the control is of the step alone. A step without concepts to choose is its
+    own control.
     """
-    return _in_place(within, step, step.control(seeds) or step)
+    return _in_place(within, step, step.sized(n_concepts).control(seeds) or step)
 
 
-def untrained_control(step: Step, *, within: Intervention = BASE) -> Intervention:
-    """As many concepts of the SAE that training started from, projected away. within: as in `random_control`."""
-    return _in_place(within, step, UntrainedRemoval.like(step))
+def untrained_control(step: Step, *, n_concepts: int, within: Intervention = BASE) -> Intervention:
+    """As many concepts of the SAE that training started from, projected away. n_concepts, within: as in `random_control`."""
+    return _in_place(within, step, UntrainedRemoval.like(step.sized(n_concepts)))
 
 
-def controls(step: Step, *, components: int = 2, within: Intervention = BASE) -> tuple[Intervention, ...]:
+def controls(
+    step: Step, *, n_concepts: int, components: int = 2, within: Intervention = BASE
+) -> tuple[Intervention, ...]:
     """What a step that chooses concepts is compared with: random concepts, as many of an untrained SAE, the same number
-    by other scores, leading principal components, mean-centring and ReAlign. A hand-picked set has no share; its controls
-    take the default one.
+    by other scores, leading principal components, mean-centring and ReAlign.
 
-    components: how many dimensions the step takes, so that the components take as many. within: as in `random_control`; a
-    control that is a step of that intervention already is left out.
+    components: how many dimensions the step takes, so that the components take as many. n_concepts, within: as in
+    `random_control`; a control that is a step of that intervention already is left out.
     """
-    others: list[Step] = [*step.alternatives()]
+    others: list[Step] = [*step.sized(n_concepts).alternatives()]
     others += [PrincipalComponents(components), PrincipalComponents(components, centred=True)]
     others += [Centring("side"), Centring("joint"), ReAlign()]
     kinds = {other.name for other in within.steps if other != step}
     return (
-        random_control(step, within=within),
-        untrained_control(step, within=within),
+        random_control(step, n_concepts=n_concepts, within=within),
+        untrained_control(step, n_concepts=n_concepts, within=within),
         *(_in_place(within, step, other) for other in others if other.name not in kinds),
     )
 

@@ -190,12 +190,10 @@ def control_band(
     Columns x, k, recall (mean of the seeds), band_low, band_high; attrs: seeds. None for a step without such a control.
     along: `recall_along` of one seed at the places given, where somebody keeps it."""
     step = step_of(setting, intervention)
-    control = step.control(seeds_for(lab.space.n_pairs))
-    if control is None:
+    if step.control(1) is None:
         return None
-    picked = getattr(step, "concepts", ())
-    if picked:  # as many random concepts as were picked by hand
-        control = replace(control, share=len(picked) / len(lab.space.dictionary))  # type: ignore[type-var]
+    control = step.sized(len(lab.space.dictionary)).control(seeds_for(lab.space.n_pairs))
+    assert control is not None
     every = places(lab, step.repeats()[0], setting)
     values = tuple(sorted({every[0], *every[::-2]}))  # a band is smooth: half of the places, the ends among them
     one = along or (lambda drawn, values: recall_along(lab, drawn, setting, values, ks=ks, definition=definition))

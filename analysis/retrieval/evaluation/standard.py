@@ -7,11 +7,20 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.errors import RetrievalError
-from analysis.retrieval.evaluation.controls import random_control, untrained_control
+from analysis.retrieval.evaluation.controls import SEEDS
 from analysis.retrieval.evaluation.curves import choose_rank
 from analysis.retrieval.evaluation.evaluate import COLUMNS, KS, recall_frame
 from analysis.retrieval.evaluation.lab import Lab
-from analysis.retrieval.interventions import BASE, Centring, Intervention, Pool, PrincipalComponents, ReAlign, Removal
+from analysis.retrieval.interventions import (
+    BASE,
+    Centring,
+    Intervention,
+    Pool,
+    PrincipalComponents,
+    ReAlign,
+    Removal,
+    UntrainedRemoval,
+)
 from analysis.retrieval.task import RetrievalSpace
 
 MASKS = {"last": "last token", "mean_no_image": "w/o image", "mean_no_prompt": "w/o prompt"}
@@ -24,8 +33,8 @@ def standard_methods(space: RetrievalSpace) -> dict[str, Intervention]:
     methods = {
         "base": BASE,
         "removal": Intervention((removal,)),
-        "random control": random_control(removal),
-        "untrained SAE": untrained_control(removal),
+        "random control": Intervention((removal.control(SEEDS),)),
+        "untrained SAE": Intervention((UntrainedRemoval.like(removal),)),
         "PCA (2)": Intervention((PrincipalComponents(2),)),
         "centring": Intervention((Centring("side"),)),
         "ReAlign": Intervention((ReAlign(),)),

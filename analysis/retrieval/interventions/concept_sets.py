@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,11 @@ class TakesConcepts:
             return ()
         return super().curve_values(setting)  # type: ignore[misc]
 
+    def sized(self, n_concepts: int) -> Any:
+        if not self.picked:
+            return self
+        return replace(self, share=share_of(len(set(self.concepts)), n_concepts), base="all")  # type: ignore[type-var]
+
     def control(self, seeds: int) -> Any:
         if self.score == "random":
             return None
@@ -227,3 +233,9 @@ def counted(chosen: Any, energy: np.ndarray) -> int:
 def how_many(share: float, n: int) -> int:
     """Concepts in a share of n: at least one. 0.07 * 100 is 7.000000000000001, and 0.29 * 100 is 28.99..."""
     return max(1, int(np.floor(share * n + 1e-9)))
+
+
+def share_of(count: int, n: int) -> float:
+    """The shortest share that stands for so many of n concepts (`how_many`): 0.02 for 5 of 256."""
+    ends = (math.ceil(min(count / n, 1) * 10**digits) / 10**digits for digits in range(2, 12))
+    return next((share for share in ends if share <= 1 and how_many(share, n) == min(count, n)), min(count / n, 1))

@@ -181,6 +181,11 @@ class Step:
         """One step a random seed; itself when nothing is random."""
         return (self,)
 
+    def sized(self, n_concepts: int) -> Step:
+        """The same with a share that says how many of so many concepts it takes, for controls that take as many: differs for
+        hand-picked ones."""
+        return self
+
     def control(self, seeds: int) -> Step | None:
         """The same with random concepts in the place of the chosen ones, several seeds; None without concepts to choose."""
         return None

@@ -67,13 +67,21 @@ class LabView:
         """As many random concepts as the view's set of concepts, with its other steps."""
         chosen = self.after.controlled
         seeds = seeds_for(self.pairs)
-        return None if chosen is None else random_control(chosen, within=self.controlled, seeds=seeds)
+        return (
+            None
+            if chosen is None
+            else random_control(chosen, n_concepts=self.store.n_concepts, within=self.controlled, seeds=seeds)
+        )
 
     @property
     def untrained(self) -> Intervention | None:
         """As many concepts of the untrained SAE as the view's set of concepts."""
         chosen = self.after.controlled
-        return None if chosen is None else untrained_control(chosen, within=self.controlled)
+        return (
+            None
+            if chosen is None
+            else untrained_control(chosen, n_concepts=self.store.n_concepts, within=self.controlled)
+        )
 
     @cached_property
     def untrained_problem(self) -> str:

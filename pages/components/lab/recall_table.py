@@ -212,7 +212,7 @@ def _groups(view: LabView) -> dict[str, tuple[Intervention, ...]]:
     except AnalysisError:
         r = 0
     if r:  # components that take as many dimensions
-        beside = controls(chosen, components=r, within=view.controlled)
+        beside = controls(chosen, n_concepts=view.store.n_concepts, components=r, within=view.controlled)
         if view.untrained_problem:  # said below the table
             beside = tuple(method for method in beside if method != view.untrained)
         groups = {"Every control of this method": beside, **groups}

@@ -18,6 +18,7 @@ from analysis.retrieval.evaluation.controls import (
 from analysis.retrieval.evaluation.evaluate import evaluate
 from analysis.retrieval.evaluation.lab import Lab
 from analysis.retrieval.interventions import BASE, Intervention, Removal, parse
+from analysis.retrieval.interventions.concept_sets import how_many, share_of
 from analysis.retrieval.ranking.ranks import target_ranks
 from analysis.retrieval.recall import hits_of_ranks
 from tests.retrieval.planted import world
@@ -30,15 +31,28 @@ def specs(interventions):
 
 
 def test_controls_match_the_removal_they_stand_beside():
-    found = controls(REMOVAL, components=7)
-    assert found[0] == random_control(REMOVAL)
+    found = controls(REMOVAL, n_concepts=256, components=7)
+    assert found[0] == random_control(REMOVAL, n_concepts=256)
     assert found[0].spec == "removal:random,share=0.03,r=7,seeds=10"
     assert found[1].spec == "untrained:energy,share=0.03,r=7"
     assert "removal:energy,share=0.03,r=7" not in specs(found)
     assert {"removal:attribution,share=0.03,r=7", "pca:n=7", "pca:n=7,centred=true", "centring:side", "centring:joint",
             "realign:alpha=0.1"} <= set(specs(found))  # fmt: skip
-    assert controls(replace(REMOVAL, score="concepts", concepts=(4,)))[0].spec == found[0].spec
     assert all(isinstance(intervention, Intervention) for intervention in found)
+
+
+@pytest.mark.parametrize(("k", "count"), [(256, 1), (256, 5), (256, 12), (1000, 7), (300, 200), (32768, 5), (7, 7)])
+def test_as_many_concepts_stand_beside_those_picked_by_hand(k: int, count: int) -> None:
+    picked = Removal("concepts", concepts=tuple(range(count)))
+    random, untrained, *others = controls(picked, n_concepts=k)
+    assert how_many(random.steps[0].share, k) == how_many(untrained.steps[0].share, k) == count
+    by_score = [other.steps[0] for other in others if isinstance(other.steps[0], Removal)]
+    assert by_score
+    assert {how_many(step.share, k) for step in by_score} == {count}
+
+
+def test_the_share_of_some_concepts_is_short() -> None:
+    assert [share_of(5, 256), share_of(1, 256), share_of(12, 256)] == [0.02, 0.004, 0.05]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +60,11 @@ def test_controls_match_the_removal_they_stand_beside():
 )
 def test_controls_of_a_combination_have_its_other_steps_in_their_places(before, behind):
     whole = parse(f"{before}removal:energy,share=0.03,r=7{behind}")
-    assert random_control(REMOVAL, within=whole).spec == f"{before}removal:random,share=0.03,r=7,seeds=10{behind}"
-    found = specs(controls(REMOVAL, components=7, within=whole))
+    assert (
+        random_control(REMOVAL, n_concepts=256, within=whole).spec
+        == f"{before}removal:random,share=0.03,r=7,seeds=10{behind}"
+    )
+    found = specs(controls(REMOVAL, n_concepts=256, components=7, within=whole))
     assert f"{before}pca:n=7{behind}" in found
     assert len(set(found)) == len(found)
     assert all(spec.startswith(before) and spec.endswith(behind) for spec in found)
@@ -55,7 +72,7 @@ def test_controls_of_a_combination_have_its_other_steps_in_their_places(before, 
 
 
 def test_a_removal_that_is_not_in_the_intervention_has_a_control_of_its_own():
-    assert random_control(REMOVAL, within=parse("realign")) == random_control(REMOVAL)
+    assert random_control(REMOVAL, n_concepts=256, within=parse("realign")) == random_control(REMOVAL, n_concepts=256)
 
 
 def test_parts_are_single_steps_and_both_models():

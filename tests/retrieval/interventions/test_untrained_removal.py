@@ -57,18 +57,21 @@ def test_a_share_of_the_live_concepts_is_counted_in_the_trained_sae(space):
     [
         ("removal:energy,share=0.03,r=7,base=live", "untrained:energy,share=0.03,r=7,base=live"),
         ("removal:bridge_max,share=0.03", "untrained:attribution,share=0.03"),
-        ("removal:concepts=3,5", "untrained:attribution,share=0.01"),
+        ("removal:concepts=3,5", "untrained:attribution,share=0.02"),
         ("sae_edit:energy,share=0.02", "untrained:energy,share=0.02"),
     ],
 )
 def test_it_stands_beside_every_step_that_takes_concepts(removal, control):
     whole = parse(f"centring:side+{removal}")
-    assert untrained_control(whole.steps[0] if "edit" in removal else whole.steps[1]).spec == control
+    assert untrained_control(whole.steps[0] if "edit" in removal else whole.steps[1], n_concepts=100).spec == control
 
 
 def test_its_steps_are_those_of_the_intervention_it_controls():
     whole = parse("removal:energy,share=0.03+realign")
-    assert untrained_control(whole.steps[0], within=whole).spec == "untrained:energy,share=0.03+realign:alpha=0.1"
+    assert (
+        untrained_control(whole.steps[0], n_concepts=100, within=whole).spec
+        == "untrained:energy,share=0.03+realign:alpha=0.1"
+    )
 
 
 def test_removing_distractors_helps_and_as_many_random_atoms_do_not(space):
