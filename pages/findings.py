@@ -22,7 +22,7 @@ def main() -> None:
         row.pinnable = False
         chosen = _collection(known)
         found = _findings(chosen)
-        row.command = commands.deck(chosen) if chosen else commands.notes()
+        row.command = commands.deck(chosen) if chosen and not _filtered() else commands.notes()
         _actions(chosen, found)
     _brought_back()
     if not found:
@@ -89,7 +89,7 @@ def _actions(collection: str, found: list[Finding]) -> None:
     if found and st.button("Present", key="present", icon=":material/slideshow:"):
         state.open_page("present", collection=collection or None)
     if found:
-        export.popover(collection or EVERY, found)
+        export.popover(collection or EVERY, found, whole=bool(collection) and not _filtered())
     with st.popover("More", icon=":material/more_horiz:", type="tertiary", key=standard.more()):
         st.caption("The paper's findings, measured on the models in this cache, as a collection:")
         standard.button("row")

@@ -59,7 +59,13 @@ def task_lab(asked: Asked) -> Iterator[tuple[Store, Lab]]:
 
 @contextmanager
 def _runner(asked: Asked, store: Store, space: RetrievalSpace) -> Iterator[Runner]:
-    parts = [store.manifest.digest, space.task, asked.pool, *(file.read_bytes().hex() for file in plugin_files())]
+    parts = [
+        store.manifest.digest,
+        store.derived.folder,
+        space.task,
+        asked.pool,
+        *(file.read_bytes().hex() for file in plugin_files()),
+    ]
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     folder = (asked.work or store.path.absolute().parent.parent / "work") / f"ranks-{name}"
     with ExitStack() as stack:

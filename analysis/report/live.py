@@ -51,7 +51,9 @@ class Folder:
     def open(self, ref: StoreRef) -> Store:
         if not ref.ok:
             raise StoreError(ref.problem)
-        return self._opened.setdefault(ref.path, open_store(ref.path))
+        if ref.path not in self._opened:
+            self._opened[ref.path] = open_store(ref.path)
+        return self._opened[ref.path]
 
     def _new_lab(self, path: Path, task: str, pool: str) -> Lab:
         return Lab(space_from_store(self._opened.get(path) or open_store(path), task, pool))

@@ -182,12 +182,14 @@ class RetrievalSpace:
         """Of the unit embeddings of one side, rows (n, D) being those that have a direction. Stored or kept where they
         can be: the spectrum is most of what a whitening costs, and all alphas share it."""
         kept = self._statistics
-        if (side, variant) not in kept:
+        found = kept.get((side, variant))
+        if found is None:
             stored = self.stored_statistics(side, variant)
-            while len(kept) >= _KEPT_STATISTICS:
-                del kept[next(iter(kept))]
-            kept[side, variant] = stored if stored is not None and stored.n == len(rows) else statistics(rows)
-        return kept[side, variant]
+            found = stored if stored is not None and stored.n == len(rows) else statistics(rows)
+            for old in list(kept)[: len(kept) + 1 - _KEPT_STATISTICS]:
+                kept.pop(old, None)
+            kept[side, variant] = found
+        return found
 
     def support(self, variant: str) -> Statistics | None:
         """Statistics of the task's own queries, with which one more is whitened: the stored ones, else measured now and

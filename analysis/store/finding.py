@@ -147,10 +147,11 @@ def compare(finding: Finding, live: Finding | None) -> str:
 
 
 def store_digest(store: Store) -> str:
-    """64 hex digits that change with any file of a store that holds numbers."""
+    """64 hex digits that change with any file of a store that holds numbers, the tables of a rescore too."""
     import hashlib
 
-    listed = {name: facts.sha256 for name, facts in store.manifest.files.items() if facts.sha256}
+    files = {**store.manifest.files, **store.derived.files}
+    listed = {name: facts.sha256 for name, facts in files.items() if facts.sha256}
     return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 

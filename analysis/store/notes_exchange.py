@@ -107,7 +107,9 @@ def import_labels_csv(notes: Path, text: str) -> int:
             f"The CSV lacks {', '.join(missing) or 'rows'}; expected the columns {', '.join(LABEL_COLUMNS)}."
         )
     with db.writing(notes) as connection:
-        return sum(_take_label(connection, {name: _from_cell(row[name] or "") for name in row}) for row in rows)
+        return sum(
+            _take_label(connection, {name: _from_cell(row[name] or "") for name in LABEL_COLUMNS}) for row in rows
+        )
 
 
 def _labels(notes: Path) -> list[dict[str, Any]]:

@@ -103,8 +103,8 @@ def test_people_read_of_the_outermost_work_only(said: list[str]) -> None:
     def silent(number: int) -> int:
         return inner(number)
 
-    outer(1), silent(2), inner(3)
-    assert said == ["Looking", "Looking closely"]
+    outer(1), silent(2)
+    assert said == ["Looking", "Looking closely"]  # what works in silence lets the rest speak
 
 
 def test_the_first_arguments_can_be_what_tells_apart() -> None:

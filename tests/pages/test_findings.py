@@ -13,6 +13,7 @@ import pytest
 from analysis.report import browser
 from analysis.store import notebook, open_store
 from analysis.store.finding import Entry, Finding, Gallery, Lists, RankedList, Table, figure_part, store_digest
+from pages.components.shared import state
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import make_store
 
@@ -148,6 +149,11 @@ def test_export_makes_the_file_when_asked_and_says_when_it_cannot(cache: Path, m
     app.button(key="make_deck").click().run()
     (made,) = app.get("download_button")
     assert made.proto.label.startswith("Save deck.html")
+    app.toggle(key="_deck_dark").set_value(True).run()
+    assert any("deck --collection talk --out deck.html --dark" in block.value for block in app.code)
+    app.text_input(key=state.SEARCH).set_value("one").run()
+    assert not any("--out" in block.value for block in app.code), "no command makes a deck of what a search found"
+    app.text_input(key=state.SEARCH).set_value("").run()
     monkeypatch.setattr(browser.shutil, "which", lambda name: None)
     monkeypatch.setattr(browser, "MAC", cache / "none")
     app.segmented_control(key="_deck_kind").set_value("pdf").run() if app.get("segmented_control") else None

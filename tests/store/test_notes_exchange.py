@@ -62,6 +62,8 @@ def test_csv_comes_back_and_runs_no_formula(notes: Path, tmp_path: Path) -> None
     assert import_labels_csv(tmp_path / "other", text) == 2
     assert import_labels_csv(tmp_path / "other", text) == 0
     assert notebook.labels(tmp_path / "other", SHA)[7].text == FORMULA
+    head, *rows = text.splitlines()
+    assert import_labels_csv(tmp_path / "wider", "\n".join([head, *(f"{row},one cell more" for row in rows)])) == 2
     (card,) = csv.DictReader(io.StringIO(export_csv(notes, "findings")))
     assert card["title"] == f"'{FORMULA}"
     for wrong in ("", "a,b\n1,2\n", "sae,concept,text,author,time\nx,one,t,a,2026\n"):

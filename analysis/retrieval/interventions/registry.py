@@ -31,7 +31,8 @@ def register(kind: Kind) -> Kind:
         )
     if KINDS.get(name, kind) is not kind or name == "base":
         raise RetrievalError(f"The step {kind.__name__} has the name {name!r}, which is taken; choose another one.")
-    if kind.acts not in STAGES or "__dataclass_fields__" not in kind.__dict__:
+    declared = kind.__dict__.get("__dataclass_params__")
+    if kind.acts not in STAGES or declared is None or not declared.frozen:
         raise RetrievalError(
             f"The step {kind.__name__} is no frozen dataclass of a base class of `interventions.step`; expected "
             "@dataclass(frozen=True) and a base such as MapsRows."

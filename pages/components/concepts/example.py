@@ -9,6 +9,7 @@ from analysis.store import Store
 from pages.components.shared import caching, gallery, safe, state
 
 SOURCES = ("from the data", "your own")
+_READ = "_example_read"  # what the model read last, and what it gave
 TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff"]
 
 
@@ -65,7 +66,7 @@ def _own(store: Store) -> tuple[np.ndarray | None, dict[str, str]]:
     from analysis.query.compatibility import request_for
     from analysis.query.concepts import query_concepts
     from analysis.query.query import embed_query
-    from pages.components.live import model_panel
+    from pages.components.live import asking, model_panel
 
     if not store.has_model:
         st.info(
@@ -78,8 +79,7 @@ def _own(store: Store) -> tuple[np.ndarray | None, dict[str, str]]:
             "Sentence", key="_example_text", placeholder="a dog at the beach", max_chars=500, width=320
         )
         held = st.file_uploader("Picture", type=TYPES, key="_example_picture", width=320)
-    picture = held.getvalue() if held is not None else None
-    if not text.strip() and picture is None:
+    if not text.strip() and held is None:
         st.caption("Type a sentence or drop a picture.")
         return None, {}
     request = request_for(store)
@@ -89,10 +89,17 @@ def _own(store: Store) -> tuple[np.ndarray | None, dict[str, str]]:
             icon=":material/memory:",
         )
         return None, {}
-    with model_panel.using(request, store) as backbone:
-        query = embed_query(backbone, picture=picture, text=text, prompts=str(store.config["prompts"]))
-    for note in query.notes:
-        st.caption(note)
+    shown = None if held is None else asking.decoded(held.getvalue(), held.name)
+    asked = caching.store_id(store), text, None if shown is None else hash(shown.png)
+    if st.session_state.get(_READ, (None,))[0] != asked:
+        with model_panel.using(request, store) as backbone:
+            query = embed_query(
+                backbone, picture=None if shown is None else shown.png, text=text, prompts=str(store.config["prompts"])
+            )
+        st.session_state[_READ] = asked, query
+    query = st.session_state[_READ][1]
+    for note in (*(() if shown is None else shown.notes), *query.notes):
+        st.caption(gallery.escape(note, 300))
     concepts = query_concepts(caching.sae(store), query.embedding())
     found = np.zeros(store.n_concepts)
     found[concepts.ids] = concepts.values

@@ -20,8 +20,9 @@ MIME = {
 _MADE = "_deck_made"
 
 
-def popover(title: str, found: Sequence[Finding]) -> None:
-    """The small button, what to choose, and the file once it is made."""
+def popover(title: str, found: Sequence[Finding], *, whole: bool) -> None:
+    """The small button, what to choose, and the file once it is made. whole: the findings are a collection, which a command
+    can name."""
     with st.popover("Export", icon=":material/ios_share:", help="These findings as slides in a file"):
         kind = st.segmented_control(
             "As", list(KINDS), format_func=KINDS.__getitem__, default="html", required=True, key="_deck_kind"
@@ -40,8 +41,11 @@ def popover(title: str, found: Sequence[Finding]) -> None:
                 f"Save deck.{kind} ({len(held[1]) / 1e6:.1f} MB)", held[1], f"deck.{kind}", MIME[kind], key="save_deck",
                 icon=":material/download:", on_click="ignore",
             )  # fmt: skip
-        st.caption("The same without the app:")
-        st.code(commands.deck(title).replace("deck.html", f"deck.{kind}"), language=None, wrap_lines=True)
+        if whole:
+            st.caption("The same without the app:")
+            st.code(commands.deck(title, str(kind), dark=dark, notes=notes), language=None, wrap_lines=True)
+        else:
+            st.caption("A whole collection has a command that makes the same file without the app.")
 
 
 def _make(kind: str, dark: bool, notes: bool, title: str, ids: tuple[str, ...]) -> None:

@@ -226,15 +226,22 @@ def taken(asked: Asked) -> Asked:
     DataError with the reason for one that cannot be taken."""
     if asked.picture is None or asked.kept:
         return asked
+    found = decoded(asked.picture, asked.name)
+    st.session_state[_RAW] = _hash(asked.picture)
+    return keeping(replace(asked, picture=found.png, note=" ".join(found.notes)))
+
+
+def decoded(picture: bytes, name: str) -> Decoded:
+    """A visitor's picture, decoded once a session and in a process apart. Raises DataError as `taken`."""
     kept: dict[str, Decoded] = st.session_state.setdefault("_live_taken", {})
-    key = st.session_state[_RAW] = _hash(asked.picture)
+    key = _hash(picture)
     if key not in kept:
         with st.spinner("Reading the picture"):
-            decoded = decode_apart(asked.picture, name=asked.name or "your picture")
+            found = decode_apart(picture, name=name or "your picture")
         while len(kept) >= TAKEN:
             kept.pop(next(iter(kept)))
-        kept[key] = decoded
-    return keeping(replace(asked, picture=kept[key].png, note=" ".join(kept[key].notes)))
+        kept[key] = found
+    return kept[key]
 
 
 def as_embedded(store: Store, asked: Asked) -> Asked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import logging
 import os
 import threading
 import time
@@ -74,28 +75,24 @@ def kept(most: int, says: str = "", *, by: int | None = None) -> Callable[[Work]
     """
 
     def keep(work: Work) -> Work:
-        @wraps(work)
-        def made(*args: Any, **options: Any) -> Any:
-            outermost = _making.set(True)
-            try:
-                return work(*args, **options)
-            finally:
-                _making.reset(outermost)
-
         cached = cachetools.cached(
             cachetools.LRUCache(most),
             lambda *args, **options: _key(*args[:by], **options),
             condition=threading.Condition(),
-        )(made)
+        )(work)
         if not says:
             return cast(Work, cached)
 
         @wraps(work)
         def found(*args: Any, **options: Any) -> Any:
-            if _making.get() or cached.cache_key(*args, **options) in cached.cache:
+            if _told.get() or cached.cache_key(*args, **options) in cached.cache:
                 return cached(*args, **options)
-            with st.spinner(says):
-                return cached(*args, **options)
+            before = _told.set(True)
+            try:
+                with st.spinner(says):
+                    return cached(*args, **options)
+            finally:
+                _told.reset(before)
 
         found.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
         return cast(Work, found)
@@ -103,7 +100,7 @@ def kept(most: int, says: str = "", *, by: int | None = None) -> Callable[[Work]
     return keep
 
 
-_making: ContextVar[bool] = ContextVar("making", default=False)  # something that is kept, in this run of a page
+_told: ContextVar[bool] = ContextVar("told", default=False)  # this run of a page has said what people wait for
 
 
 def _key(*args: Any, **options: Any) -> Hashable:
@@ -133,7 +130,10 @@ def _sweeper(folder: str) -> threading.Thread:
 
     def run() -> None:
         while True:
-            uploads.sweep(Path(folder))
+            try:
+                uploads.sweep(Path(folder))
+            except (OSError, AnalysisError) as error:  # a disk that is away may come back
+                logging.getLogger(__name__).warning("Pictures of visitors could not be deleted: %s", error)
             time.sleep(SWEEP_SECONDS)
 
     thread = threading.Thread(target=run, daemon=True, name="uploads")
@@ -571,7 +571,7 @@ def removal_effect(store: Store, task: str, concept: int) -> pd.DataFrame:
     from analysis.retrieval.evaluation.evaluate import evaluate
     from analysis.retrieval.interventions import BASE, parse
 
-    return evaluate(task_space(store, task), [BASE, parse(f"removal:concepts={concept}")])
+    return evaluate(task_space(store, task), [BASE, parse(f"removal:concepts={concept}")], lab=lab(store, task))
 
 
 @kept(4)

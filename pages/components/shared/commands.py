@@ -183,9 +183,10 @@ def overlap(store: Store, share: float, bridge: str) -> str:
     )
 
 
-def deck(collection: str) -> str:
-    """A collection of findings as slides."""
-    return f"{ANALYSIS} deck --collection {shlex.quote(collection)} --out deck.html{cache()}"
+def deck(collection: str, kind: str = "html", *, dark: bool = False, notes: bool = False) -> str:
+    """A collection of findings as slides in a file of some kind."""
+    flags = (" --dark" if dark and kind != "pptx" else "") + (" --notes" if notes and kind == "html" else "")
+    return f"{ANALYSIS} deck --collection {shlex.quote(collection)} --out deck.{kind}{flags}{cache()}"
 
 
 def reproduce(store: Store, kind: str = "md") -> str:

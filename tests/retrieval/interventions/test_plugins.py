@@ -96,6 +96,7 @@ def space_of_a_large_task(space):
         (DAMP.replace('"damp"', '"removal"'), r"line \d+: The step Damp has the name 'removal', which is taken"),
         (DAMP.replace('"damp"', '"Damp it!"'), "small letters"),
         (DAMP.replace("@dataclass(frozen=True)\n", ""), "expected @dataclass"),
+        (DAMP.replace("(frozen=True)", ""), "expected @dataclass"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_line_and_the_rest_goes_on(tmp_path, monkeypatch, text, message):
