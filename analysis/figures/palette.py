@@ -16,7 +16,6 @@ IMAGE = "#2069a0"
 TEXT = "#ec6414"
 SHARED = "#8a50ee"  # both modalities: bridges, image_text samples
 TARGET = "#379065"
-RESCUED = TARGET
 LOST = "#b58900"
 REMOVED = "#8a9099"  # masked tokens, removed concepts, random and untrained controls: always hatched
 ACCENT = "#0b7f7b"  # a concept's activation, removal, and the one accent of the interface

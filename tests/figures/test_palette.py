@@ -68,7 +68,7 @@ def test_the_two_ends_of_the_modality_scale_are_far_apart_in_grey():
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 def test_rescued_and_lost_stay_apart(deficiency):
-    assert difference(palette.RESCUED, palette.LOST, deficiency) > 30
+    assert difference(palette.TARGET, palette.LOST, deficiency) > 30
 
 
 def test_the_simulator_sees_what_everybody_knows():

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.bootstrap import Interval, bootstrap_interval
 from analysis.retrieval.interventions.step import JoinsModels
-from analysis.retrieval.ranking.ranks import TargetRanks, canonical_qrels, relevant
+from analysis.retrieval.ranking.ranks import canonical_qrels, relevant
 from analysis.retrieval.ranking.rows import unit_rows
 from analysis.retrieval.ranking.similarities import RowScores, Scores
 from analysis.retrieval.search import best_candidates
@@ -241,15 +240,6 @@ def margins(scores: Scores, qrels: sp.csr_array) -> Margins:
         rival[having] = ids[having, wrong[having].argmax(axis=1)]
         hardest[having] = scores.pairs(having, rival[having])
     return Margins(target, rival, best - hardest)
-
-
-def near_misses(ranks: TargetRanks, k: int) -> np.ndarray:
-    """Queries whose best target stands just behind the first k: k < rank <= 3 k, closest first."""
-    if k < 1:
-        raise RetrievalError(f"Near misses were asked for k = {k}; expected k >= 1.")
-    best = ranks.best
-    chosen = np.flatnonzero((best > k) & (best <= 3 * k))
-    return chosen[np.argsort(best[chosen], kind="stable")]
 
 
 def _mean(values: np.ndarray) -> float:

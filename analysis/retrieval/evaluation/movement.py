@@ -12,8 +12,6 @@ from analysis.errors import RetrievalError, one_of
 from analysis.retrieval.ranking.lists import Lists
 from analysis.retrieval.ranking.ranks import NO_RANK, TargetRanks
 
-STATUSES = ("rescued", "lost", "near miss", "unchanged", "no target")
-
 
 def movement(before: TargetRanks, after: TargetRanks, k: int) -> pd.DataFrame:
     """One row a query: query, before, after (rank of the best target), moved (places gained), status.

@@ -38,15 +38,6 @@ class TargetRanks:
         np.minimum.at(best, self.query, self.rank)
         return best
 
-    @property
-    def best_target(self) -> np.ndarray:
-        """(Q,) candidate position of each query's best target, -1 without one."""
-        order = np.lexsort((self.rank, self.query))
-        queries, first = np.unique(self.query[order], return_index=True)
-        found = np.full(self.n_queries, -1, np.int64)
-        found[queries] = self.candidate[order][first]
-        return found
-
     def losing(self, queries: np.ndarray) -> TargetRanks:
         """The same with some queries (mask (Q,)) placed behind every candidate: they have no direction to search in."""
         return replace(self, rank=np.where(queries[self.query], self.n_candidates + 1, self.rank))

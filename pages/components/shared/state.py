@@ -57,7 +57,6 @@ LABELS = "labels"  # of concepts: whose count, the name of an author; everybody'
 
 # Bound to widgets.
 SHARE = "share"  # percent of the concepts: top sets, removal
-RANK = "r"  # rank of the removed subspace
 REDUCTION = "reduction"  # of the bridge matrix to one number a concept
 WEIGHTING = "weighting"  # of the density of modality scores: concepts | energy
 EVERY_METHOD = "every_method"  # of the overview: all rows of the stored results
@@ -78,12 +77,9 @@ SORT = "sort"
 ORDER = "order"
 PAGE = "page"
 COLOR = "color"
-VARIANT = "variant"
 SCORE = "score"
 DEFINITION = "definition"
 POOL = "pool"  # candidates of the retrieval lab: local | global
-ALPHA = "alpha"
-SIDE = "side"
 SHOW = "show"
 BARE = "bare"  # 1: the view without header and controls, for an iframe
 SEARCH = "search"  # words in findings

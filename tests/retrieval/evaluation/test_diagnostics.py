@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from analysis.errors import RetrievalError
 from analysis.retrieval.evaluation.diagnostics import (
     count_occurrences,
     diagnose,
@@ -16,13 +15,11 @@ from analysis.retrieval.evaluation.diagnostics import (
     hubs,
     margins,
     modality_gap,
-    near_misses,
     pair_cosines,
     pair_gap,
     spectrum,
 )
 from analysis.retrieval.interventions import Fusion, Rerank
-from analysis.retrieval.ranking.ranks import ranks_of
 from analysis.retrieval.ranking.similarities import RowScores
 from tests.retrieval.planted import cloud, dense_order, random_qrels, unit
 
@@ -90,17 +87,6 @@ def test_matched_pairs_are_the_relevant_ones_and_random_pairs_are_not():
     assert len(matched) == 30
     assert (random == 0).all()
     assert len(random) > 9000
-
-
-def test_near_misses_stand_just_behind_the_cut():
-    similarity = -np.abs(np.subtract.outer(np.arange(12), np.arange(12))).astype(float)
-    qrels = sp.csr_array((np.ones(12), (np.arange(12), (np.arange(12) * 5) % 12)), shape=(12, 12))
-    found = ranks_of(similarity, qrels)
-    chosen = near_misses(found, 2)
-    assert set(chosen) == {q for q, rank in enumerate(found.best) if 3 <= rank <= 6}
-    assert np.all(np.diff(found.best[chosen]) >= 0)
-    with pytest.raises(RetrievalError, match="k >= 1"):
-        near_misses(found, 0)
 
 
 def test_diagnose_gathers_them():

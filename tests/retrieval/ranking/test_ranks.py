@@ -34,7 +34,6 @@ def test_ranks_in_given_similarities_count_ties_by_position():
     found = ranks_of(similarity, qrels)
     assert found.rank.tolist() == [2, 3, 4, 4]
     assert found.best.tolist() == [2, 4]
-    assert found.best_target.tolist() == [0, 3]
 
 
 def test_ranks_agree_with_lists():
@@ -58,7 +57,6 @@ def test_a_query_without_target_has_no_rank_and_a_losing_one_stands_last():
     qrels = sp.csr_array(([1.0, 1.0], ([0, 2], [4, 5])), shape=(3, 10))
     found = target_ranks(RowScores(queries, candidates), qrels)
     assert found.best[1] == NO_RANK
-    assert found.best_target[1] == -1
     lost = found.losing(np.array([True, False, False]))
     assert lost.best[0] == 11
     assert lost.best[2] == found.best[2]
