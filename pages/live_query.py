@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _command(store: Store, name: str | None) -> str:
-    """The command of the view before there is a ranking, from what the visitor gave last; `live_results` puts the one of
+    """The command of the view before there is a ranking, from what the visitor gave last; the page puts the one of
     the ranking in its place."""
     place, task, method = commands.place(store.path), name or "TASK", method_builder.current(store).spec
     if state.get(state.SOURCE) == "data":

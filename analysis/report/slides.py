@@ -1,4 +1,5 @@
-"""A deck as data: what stands on each slide, whatever format it is written in. Writers: deck_html, deck_pptx, deck_pdf."""
+"""A deck as data: what stands on each slide, whatever format it is written in. Writers: `deck_html`, `deck_pptx`; a PDF is
+the HTML as a browser prints it."""
 
 from __future__ import annotations
 

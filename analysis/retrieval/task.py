@@ -228,7 +228,7 @@ class StoredRows:
 
 def space_from_store(store: Any, task: str, pool: str = "local") -> RetrievalSpace:
     """The space of one task of an open store; embeddings, codes and the SAE are read when they are first used. pool: the
-    task's own candidates ("local") or those of all tasks ("global"), see `pools.task_in_pool`."""
+    task's own candidates ("local") or those of all tasks ("global"), see `task_in_pool`."""
     facts = task_in_pool(store, task, pool)
     rows = {"queries": np.asarray(facts.query_rows), "candidates": np.asarray(facts.candidate_rows)}
     names = store.samples["sample_id"].to_numpy()

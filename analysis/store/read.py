@@ -69,7 +69,7 @@ class Support:
     covariance: np.ndarray  # (D, D)
     n: int
     spectrum: tuple[np.ndarray, np.ndarray] | None = None  # eigenvalues (D,) ascending, eigenvectors (D, D) in columns
-    length_series: np.ndarray | None = None  # (coefficients, n) of the whitened lengths, see retrieval.length_series
+    length_series: np.ndarray | None = None  # (coefficients, n) of the whitened lengths, see `ranking.length_series`
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class StoreWriter:
     ) -> None:
         """Statistics of the unit embeddings of one side, with which a single query is whitened (ReAlign). spectrum: the
         covariance's eigenvalues (D,) and eigenvectors (D, D) in columns; length_series:
-        with these, the lengths of all n rows after whitening (see retrieval.length_series)."""
+        with these, the lengths of all n rows after whitening (see `ranking.length_series`)."""
         if side not in SIDES:
             raise ValueError(f"side is {side!r}; expected one of {SIDES}")
         stem = f"retrieval/{task}/support/{side}_{variant}"
@@ -218,7 +218,7 @@ class DerivedWriter:
         frame.to_parquet(self.path(name), index=False)
 
     def publish(self, manifest: Manifest, versions: dict[str, int]) -> Derived:
-        """Tables into place, then derived.json, which names them; then what nobody reads any more is removed."""
+        """Tables into place, then derived.json, which names them. What nobody reads any more is left to the caller."""
         files = files_of(self._folder, hashed=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         folder, salt = folder_of(files), 0

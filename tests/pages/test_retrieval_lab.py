@@ -540,7 +540,7 @@ def test_hand_picked_concepts_are_found_by_number_and_name(
     picked(app, "Concepts").set_value([9]).run()
     assert address(app, "method") == "removal:concepts=9"
     picked(app, "Concepts").set_value([]).run()
-    assert "switch Removal off" in said(app)
+    assert "switch it off to take none" in said(app)
     assert address(app, "method") == "removal:concepts=9"
 
 

@@ -154,7 +154,9 @@ class TakesConcepts:
 
     def changed(self, name: str, value: Any, offer: Offer) -> Any:
         if name == "concepts" and not value:
-            raise RetrievalError("A removal needs at least one concept; switch Removal off to remove none.")
+            raise RetrievalError(
+                f"{self.step.title or self.step.name} needs at least one concept; switch it off to take none."
+            )
         if name != "score":
             return replace(self, **{name: value})  # type: ignore[type-var]
         if value == "concepts":

@@ -10,7 +10,7 @@ asks what class a step has.
 | `ChoosesEmbeddings` | which stored embedding a side uses | `variant(side)` |
 | `WeighsConcepts` | the concepts' part of every embedding | `factors(space)` |
 | `MapsRows` | unit rows, by an affine map | `fit(context)`, and `fit_moments(context)` or the default refusal |
-| `CorrectsSimilarities` | similarities: s(q, c) - b_c | `bias(scores, bank)` |
+| `CorrectsSimilarities` | similarities: s(q, c) - b_c | `bias(columns, bank)` |
 | `JoinsModels` | lists of two models | `ranks`, `lists`, `hubs` |
 """
 

@@ -21,7 +21,7 @@ class LabEngine:
 
     queries (Q, D), candidates (C, D): unit rows, e.g. `queries` and `candidates` of the fitted base; qrels (Q, C).
     Holds their similarities, 4 Q C bytes, from the first use on. A projection holds 4 (Q + C) m bytes more. Results
-    equal those of a full computation: what float32 cannot decide is settled in float64 (see `scoring`).
+    equal those of a full computation: what float32 cannot decide is settled in float64 (see `similarities`).
     """
 
     def __init__(self, queries: np.ndarray, candidates: RowSource, qrels: sp.csr_array, *, device: str = "cpu") -> None:

@@ -4,7 +4,7 @@ new product.
 With orthonormal v_1 .. v_r, s'(q, c) = (q·c - sum_j (q·v_j)(c·v_j)) / (|q'| |c'|) and |x'|² = |x|² - sum_j (x·v_j)².
 The directions are nested: one projection serves every r, so moving r costs 2 Q C r operations instead of 2 Q C D.
 
-Rows come as x = a m + y (see `deflation`). With w_j = v_j·m, k = 1 - sum_j w_j² and b = sum_j w_j (y·v_j):
+Rows come as x = a m + y (see `common_direction`). With w_j = v_j·m, k = 1 - sum_j w_j² and b = sum_j w_j (y·v_j):
 q·c - sum_j (q·v_j)(c·v_j) = y_q·y_c - sum_j (y_q·v_j)(y_c·v_j) - a_q b_c - b_q a_c + k a_q a_c, in which nothing large
 cancels when the removed directions contain the common one.
 

@@ -12,7 +12,7 @@ from analysis.errors import RetrievalError
 class Products:
     """left (b, D) times right (c, D) transposed -> (b, c) float32. `right` stays on the device between calls.
 
-    Products run in float32 proper: TF32 would be a hundred times less exact than the bound in `scoring` assumes.
+    Products run in float32 proper: TF32 would be a hundred times less exact than the bound of `similarities` assumes.
     """
 
     def __init__(self, device: str = "cpu") -> None:
