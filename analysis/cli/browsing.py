@@ -10,7 +10,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from analysis.cli.options import UserPath, cache_option, read_picture
+from analysis.cli.options import FiniteRange, UserPath, cache_option, read_picture
 from analysis.concepts.browse import ANY, DENSITIES, EFFECTS, NAMED, RELEVANCE, Filters, order, ranks, said_by, select
 from analysis.errors import DataError, one_of
 
@@ -78,7 +78,7 @@ def _ids(context: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--sort", default=None, metavar="SCORE", help="A score, id, name or relevance; energy by default.")
 @click.option("--ascending", is_flag=True)
 @click.option("--modality", type=(float, float), default=(0.0, 1.0), metavar="LOW HIGH", help="0 image, 1 text.")
-@click.option("--loudest", type=click.FloatRange(0, 100), default=100.0, help="Percent of the dictionary, by energy.")
+@click.option("--loudest", type=FiniteRange(0, 100), default=100.0, help="Percent of the dictionary, by energy.")
 @click.option(
     "--frequency", type=(float, float), default=(0.0, 100.0), metavar="LOW HIGH", help="Percent of all samples."
 )

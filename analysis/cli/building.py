@@ -36,7 +36,7 @@ def build_options(function: Callable) -> Callable:
                      help="Retrieval tasks, by code or folder, or none; all that the data holds."),
         click.option("--pool", type=click.Choice(["local", "global"]), default="local", show_default=True,
                      help="Candidates of M-BEIR as published: the task's own, or the union of all tasks."),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--sae", default="train", show_default=True, metavar="train|PATH", help="Train an SAE or use one."),
         *sae_reading,
         click.option("--sae-unit", type=click.Choice(["pooled", "token"]), default="pooled", show_default=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analysis.cli.options import UserPath, cache_option, engine_options, plugin_option
+from analysis.cli.options import FiniteRange, UserPath, cache_option, engine_options, plugin_option
 
 
 @click.command()
@@ -61,7 +61,7 @@ from analysis.cli.options import UserPath, cache_option, engine_options, plugin_
 @click.option("--plan", is_flag=True, help="Say what would be read, the memory and the time, and stop.")
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0, max=1e6),
+    type=FiniteRange(min=0, max=1e6),
     default=None,
     metavar="GB",
     help="A task that needs more is measured in blocks; half of what is free by default.",
@@ -148,6 +148,9 @@ def effects(cache: Path, chosen: tuple[Path, ...], tasks: str, ks: str) -> None:
     every = pooled_stores(cache)
     stores = [open_store(path) for path in chosen] or every
     wanted = tuple(part.strip() for part in tasks.split(",") if part.strip())
+    known = sorted({task for store in stores for task in store.tasks})
+    if unknown := [task for task in wanted if task not in known]:
+        raise click.BadParameter(f"{', '.join(unknown)}: expected {', '.join(known)}", param_hint="--tasks")
     click.echo(
         effects_markdown(stores, tasks=wanted, ks=cuts, partners=every, say=lambda text: click.echo(text, err=True))
     )

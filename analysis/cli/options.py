@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,14 @@ class UserPath(click.Path):
             return path
         except (RuntimeError, ValueError, OSError) as error:  # "~nobody/x", a NUL, a name too long for the file system
             self.fail(f"{str(value)[:80]!r} is no path: {getattr(error, 'strerror', None) or error}", param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range that no "nan" lies in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value!r} is no finite number.", param, ctx)
 
 
 def cache_option(function: Callable) -> Callable:

@@ -167,7 +167,12 @@ def import_notes(cache: Path, source: Path) -> None:
     """Take in SOURCE.json, or labels from SOURCE.csv; what is here already stays."""
     from analysis.store.notes_exchange import import_json, import_labels_csv
 
-    text = source.read_text(encoding="utf-8-sig")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(
+            f"{source.name} is not in UTF-8 ({error.reason}); save it as UTF-8 and try again."
+        ) from error
     if source.suffix.lower() == ".csv":
         new: dict[str, Any] = {"labels": import_labels_csv(cache / "notes", text)}
     else:

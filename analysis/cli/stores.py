@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.options import Bars, UserPath, cache_option
+from analysis.cli.options import Bars, FiniteRange, UserPath, cache_option
 
 
 @click.command("list")
@@ -100,7 +100,7 @@ def concept_effects(store: Path, tasks: str, top: int) -> None:
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:0|mps", help="Of a local model.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1, max=3600),
+    type=FiniteRange(min=0.1, max=3600),
     default=60,
     show_default=True,
     help="Seconds to wait for an answer of a server.",

@@ -98,7 +98,7 @@ def picture_notes(data: bytes, name: str = "your picture") -> tuple[str, ...]:
             found.append(f"{name} is an animation or has several pages; its first frame is used.")
         if image.mode == "CMYK":
             found.append(f"{name} is in CMYK, for print; its colours are converted to RGB.")
-        if image.getexif().get(_ORIENTATION, 1) != 1:
+        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             found.append(f"{name} is stored turned; it is turned upright as its EXIF data say.")
     return tuple(found)
 

@@ -40,7 +40,13 @@ class Applied:
 def applied(query: LiveQuery, space: RetrievalSpace, mask: TokenMask, intervention: Intervention) -> Applied:
     """A mask and an intervention as they act on one live query: what `pool:queries=` names is left out of its own tokens,
     together with the mask. RetrievalError for a variant that the store does not hold, BackboneError where nothing can be
-    masked and for a mask that does not fit the query or leaves no token."""
+    masked and for a mask that does not fit the query or leaves no token; RetrievalError for a hybrid, whose second model
+    has not read the query."""
+    if intervention.hybrid is not None:
+        raise RetrievalError(
+            f"{intervention.hybrid.label} needs a second model's ranking of this query, which one live query does not have; "
+            "take that step away, or use the retrieval lab (`retrieve`) on the queries of a task."
+        )
     wanted = intervention.pool.queries
     if wanted != "mean" and not query.maskable:
         raise BackboneError(f"The method pools queries as {wanted!r}, and {query.unmaskable}; choose an MLLM for that.")

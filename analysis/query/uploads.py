@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 import tempfile
@@ -47,7 +48,11 @@ def reduced(png: bytes) -> bytes:
         opened = Image.open(io.BytesIO(png))
         if max(opened.size) > side:
             picture = opened.convert("RGB")
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+            scale = side / max(picture.size)
+            size = tuple(
+                max(1, math.ceil(length * scale)) for length in picture.size
+            )  # rounded down, a band gets narrower
+            picture = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             picture.save(buffer, "PNG")
             png = buffer.getvalue()

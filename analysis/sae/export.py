@@ -67,6 +67,8 @@ def export_overcomplete(sae: Sae, path: str | Path) -> Exported:
     import torch
 
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no file that could be replaced; expected the name of a new `.pt` file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     state = to_overcomplete_state_dict(sae)
     try:
@@ -74,7 +76,8 @@ def export_overcomplete(sae: Sae, path: str | Path) -> Exported:
         torch.save(state, temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(f"The state dict could not be written to {path} ({error}): free space there.") from error
     size = f"{sae.width}, nb_concepts={sae.n_concepts}"
     if sae.rule == TOP_K:

@@ -9,9 +9,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+from pydantic import TypeAdapter, ValidationError
 
 from analysis.errors import DataError, StoreError
 
@@ -234,9 +236,17 @@ def from_json(entry: Mapping[str, Any]) -> Finding:
         known = {item.name for item in fields(Finding)}
         given = {name: value for name, value in entry.items() if name in known}
         given["tags"] = tuple(map(str, given.get("tags", ())))
-        given["parts"] = parts_from_json(json.dumps(given.get("parts", [])))
-        given["picture"] = base64.b64decode(given.get("picture", ""), validate=True)
-        return Finding(**given)
+        parts = parts_from_json(json.dumps(given.pop("parts", [])))
+        picture = base64.b64decode(given.pop("picture", ""), validate=True)
+        plain = TypeAdapter(Finding).validate_python(given)
+        typed = tuple(TypeAdapter(type(part)).validate_python(asdict(part)) for part in parts)
+        return replace(plain, parts=typed, picture=picture)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StoreError(
+            f"An entry is no finding ({place[:120]}: {first['msg']}); expected what `notes export` writes."
+        ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"An entry is no finding ({error}); expected what `notes export` writes.") from error
 

@@ -19,6 +19,7 @@ from analysis.store.finding import from_json, to_json
 from analysis.store.notebook import finding, findings, insert_finding, insert_label
 
 FORMAT = "retrievallens-notes"
+MOST = 10_000_000  # no SAE has so many concepts
 LABEL_COLUMNS = ("sae", "concept", "text", "author", "time")
 FINDING_COLUMNS = (
     "id", "collection", "order", "title", "sentence", "caption", "note", "author", "time", "tags", "link", "command",
@@ -73,8 +74,10 @@ def import_json(notes: Path, text: str) -> dict[str, int]:
         whole = json.loads(text)
         if whole["format"] != FORMAT:
             raise KeyError("format")
-        entries, given = whole["findings"], whole["labels"]
-    except (ValueError, KeyError, TypeError) as error:
+        entries, given = list(whole["findings"]), list(whole["labels"])
+        text.encode()  # half of a surrogate pair is no text
+        json.dumps(whole, ensure_ascii=False).encode()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"This is no export of notes ({error}); expected what `notes export` writes.") from error
     if whole.get("schema") != db.NOTES_SCHEMA:
         raise StoreError(
@@ -100,7 +103,10 @@ def export_csv(notes: Path, what: str) -> str:
 
 def import_labels_csv(notes: Path, text: str) -> int:
     """Labels from CSV with the columns of `export_csv`; how many were new."""
-    rows = list(csv.DictReader(io.StringIO(text)))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise StoreError(f"The CSV cannot be read ({error}); expected what `notes export` writes.") from error
     missing = [name for name in LABEL_COLUMNS if rows and name not in rows[0]]
     if not rows or missing:
         raise StoreError(
@@ -124,7 +130,9 @@ def _take_label(connection: sa.Connection, row: Any) -> bool:
     try:
         concept = int(row["concept"])
         sae, text, author, time = (str(row[name]) for name in ("sae", "text", "author", "time"))
-    except (KeyError, ValueError, TypeError) as error:
+        if not 0 <= concept <= MOST or not sae:
+            raise ValueError(f"SAE, or a concept from 0 to {MOST:,}, but {sae[:20]!r} and {concept}")
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise StoreError(
             f"A label has no {error}; expected the columns {', '.join(LABEL_COLUMNS)} with a whole number as concept."
         ) from error

@@ -13,7 +13,14 @@ import pytest
 from analysis.errors import StoreError
 from analysis.store import notebook, notes_database
 from analysis.store.finding import Finding, Table
-from analysis.store.notes_exchange import backup, export_csv, export_json, import_json, import_labels_csv
+from analysis.store.notes_exchange import (
+    LABEL_COLUMNS,
+    backup,
+    export_csv,
+    export_json,
+    import_json,
+    import_labels_csv,
+)
 
 SHA = "ab" * 32
 FORMULA = '=HYPERLINK("http://x")'
@@ -46,6 +53,52 @@ def test_json_carries_everything_to_another_database_once(notes: Path, tmp_path:
 def test_what_is_no_export_of_this_version_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(StoreError, match=r"expected|update"):
         import_json(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"params": [1]}, {"time": 5}, {"stores": [1]}, {"title": None}, {"note": None}, {"order": "last"},
+        {"parts": [{"kind": "lists", "lists": [{"title": "t", "entries": [{"rank": "x", "text": "y"}]}]}]},
+    ],
+)  # fmt: skip
+def test_an_entry_of_other_types_is_refused_before_a_page_meets_it(notes: Path, tmp_path: Path, changes: dict) -> None:
+    whole = json.loads(export_json(notes))
+    whole["findings"][0] |= changes
+    with pytest.raises(StoreError, match=f"no finding .*{'rank' if 'parts' in changes else next(iter(changes))}"):
+        import_json(tmp_path / "other", json.dumps(whole))
+
+
+@pytest.mark.parametrize("concept", [-1, 2**63, float("inf"), None, "seven"])
+def test_a_label_of_no_concept_is_refused(notes: Path, tmp_path: Path, concept: object) -> None:
+    whole = json.loads(export_json(notes))
+    whole["labels"][0]["concept"] = concept
+    with pytest.raises(StoreError, match="a whole number as concept"):
+        import_json(tmp_path / "other", json.dumps(whole))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": "retrievallens-notes", "schema": 1, "labels": null, "findings": []}', "[" * 50_000,
+        '{"format": "retrievallens-notes", "schema": 1, "labels": [], "findings": [], "x": "\\ud800"}',
+    ],
+)  # fmt: skip
+def test_what_no_export_holds_is_one_sentence(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StoreError, match="no export of notes"):
+        import_json(tmp_path, text)
+
+
+HEAD = ",".join(LABEL_COLUMNS)
+
+
+def test_a_csv_with_the_line_ends_of_old_macs_is_read(tmp_path: Path) -> None:
+    assert import_labels_csv(tmp_path, f"{HEAD}\rx,1,t,a,2026\r") == 1
+
+
+def test_a_csv_with_a_cell_beyond_what_is_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        import_labels_csv(tmp_path, f"{HEAD}\n{'x' * 200_000},1,t,a,2026")
 
 
 def test_half_an_import_is_none(notes: Path, tmp_path: Path) -> None:

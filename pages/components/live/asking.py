@@ -145,7 +145,11 @@ def is_kept(identity: str) -> bool:
 
 def lacks(asked: Asked) -> str:
     """What a link to the query in view would lack, in a sentence; "" where it is whole."""
-    if asked.picture is None or asked.position is not None or is_kept(asked.kept):
+    if asked.position is not None:
+        return ""
+    if len(asked.text) > LINKED_TEXT:
+        return f"The link keeps the first {LINKED_TEXT} of the {len(asked.text):,} characters of your text: it asks for less."
+    if asked.picture is None or is_kept(asked.kept):
         return ""
     why = (
         f"this server keeps none ({uploads.VARIABLE})" if not uploads.days() else f"a visit keeps {OF_SESSION} at most"

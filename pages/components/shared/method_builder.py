@@ -66,6 +66,12 @@ def current(store: Store | None = None) -> Intervention:
     except (AnalysisError, ValueError) as error:
         state.notice(f"The link's method {state.shown(text)} cannot be read: {error} Showing {parse(default).label}.")
         return parse(default)
+    if state.page_in_view() == "live_query" and found.hybrid is not None:
+        state.notice(
+            f"“{found.hybrid.label}” needs a second model's ranking, which one live query does not have: it is left out here. "
+            "The retrieval lab does it for the queries of a task."
+        )
+        found = found.without_hybrid()
     if store is None:
         return found
     offer, steps = offer_of(store), []

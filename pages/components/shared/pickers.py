@@ -36,7 +36,7 @@ def store(
     if weak:
         default = next((ref for ref in usable if not (ref.contrastive or ref.embedding_mllm)), default)
     wanted = state.chosen(key)
-    chosen = _resolve(wanted, refs, usable) or default
+    chosen = _resolve(wanted, refs, usable, default) or default
     opened = _open_or_other(chosen, usable)
     ids = [caching.store_id(ref) for ref in usable]
     labels = dict(zip(ids, _labels(usable), strict=True))
@@ -207,9 +207,11 @@ def _another(usable: list[StoreRef], beside: Store) -> StoreRef:
     return next((ref for ref in others if ref.backbone != beside.backbone), others[0] if others else usable[0])
 
 
-def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -> StoreRef | None:
+def _resolve(
+    wanted: str | None, refs: list[StoreRef], usable: list[StoreRef], default: StoreRef | None = None
+) -> StoreRef | None:
     """The reference that a URL names: by the whole id, the folder's name, or the backbone alone (then its store of pooled
-    embeddings comes first)."""
+    embeddings comes first). default: what the page shows where there is none."""
     if not wanted:
         return None
     refs, usable = (sorted(found, key=_is_token_store) for found in (refs, usable))
@@ -226,9 +228,9 @@ def _resolve(wanted: str | None, refs: list[StoreRef], usable: list[StoreRef]) -
             f"There is no store {state.shown(wanted)} here; showing {caching.store_id(sibling)} of the same model."
         )
         return sibling
+    instead = "" if default is None else f"; showing {default.label}"
     state.notice(
-        f"There is no store {state.shown(wanted)} in this cache (the page Stores lists what there is); "
-        f"showing {usable[0].label}."
+        f"There is no store {state.shown(wanted)} in this cache (the page Stores lists what there is){instead}."
     )
     return None
 

@@ -132,7 +132,7 @@ OWNED = (
     COLLECTED,
 )
 KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
-LONGEST, MOST_VALUES = 500, 20  # characters of a value, values of a parameter: what links and pins keep
+LONGEST, MOST_VALUES = 4000, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
 _NOTICES, _ONCE = "_notices", "_looked_up"
@@ -270,6 +270,10 @@ def keep(key: str, value: object, *, default: object, alias: bool = False) -> No
 def address(key: str) -> str | None:
     """The value in the URL alone, without what this session used last."""
     raw = st.query_params.get(key)
+    if raw is not None and len(raw) > LONGEST:
+        notice(
+            f"The link's {key} has {len(raw):,} characters; the first {LONGEST:,} are read: this is not all it asks for."
+        )
     return None if raw is None else raw[:LONGEST]
 
 
