@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.concepts.metrics import TEXT_FROM
 from analysis.figures import overview as figures
 from analysis.figures.palette import backbone_styles
-from analysis.figures.recall import recall_bars
+from analysis.figures.recall import furthest, recall_bars
 from analysis.figures.style import Curve
 from analysis.report.published import published, published_note
 from analysis.store import Store
@@ -201,13 +201,16 @@ def distractors(stores: list[Store], names: list[str]) -> None:
         for name in (name for name in names if name not in found):
             st.caption(f"{safe.words(name)} has no results for {task}.")
     with picture:
+        frames = {name: table if everything else sentences.main_methods(table) for name, table in found.items()}
+        reach = furthest(list(frames.values())) if frames else {}  # one axis for all models
         for store, name in zip(stores, names, strict=True):
             if name in found:
                 st.markdown(f"**{gallery.escape(name)}**")
-                shown: pd.DataFrame = found[name] if everything else sentences.main_methods(found[name])
+                shown = frames[name]
                 chart = caching.drawn(
-                    store, ("results", task, everything), partial(recall_bars, shown, data=f"{task}, {store.caption}")
-                )
+                    store, ("results", task, everything, str(reach)),
+                    partial(recall_bars, shown, data=f"{task}, {store.caption}", reach=reach),
+                )  # fmt: skip
                 methods = [str(method) for method in shown["method"].unique()]
                 pin = pins.Pin(
                     stores=[store],

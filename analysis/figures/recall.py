@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,21 @@ _ROOM = 1.4  # length of a panel by its longest whisker: the number beside it st
 _GAP = 0.03  # between the panels of the cut-offs, of the width
 
 
-def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit") -> go.Figure:
+def furthest(frames: Sequence[pd.DataFrame]) -> dict[int, float]:
+    """k -> the largest recall, end of an interval or of a band among some frames of `recall_bars`."""
+    ends = pd.concat([frame.reindex(columns=["k", "recall", "high", "band_high"]) for frame in frames])
+    return ends.groupby("k").max().max(axis=1).to_dict()
+
+
+def recall_bars(
+    frame: pd.DataFrame, *, data: str = "", definition: str = "hit", reach: Mapping[int, float] | None = None
+) -> go.Figure:
     """Recall@k of each method with its interval, one panel per k, the number beside each bar.
 
     frame: columns method, k, recall, low, high (shares in [0, 1]; NaN = no interval), methods in the order to show.
     Where it has band_low, band_high (the range of a control's random seeds), that range stands in place of the interval.
-    Controls (random concepts) and masks are hatched.
+    Controls (random concepts) and masks are hatched. reach: where the axis of each k ends at least (`furthest`), so that
+    figures that stand together have the same.
     """
     seeds = "band_low" in frame and bool(frame["band_low"].notna().any())
     if seeds:
@@ -71,10 +80,10 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
                 showlegend=False,
             )
         )
-        reach = max(float(np.nanmax(whisker, initial=0)), 1e-9)
+        end = max(float(np.nanmax(whisker, initial=0)), 100 * (reach or {}).get(int(k), 0), 1e-9)
         labels += [
             {
-                "x": end,
+                "x": tip,
                 "y": method,
                 "xref": f"x{suffix}",
                 "yref": f"y{suffix}",
@@ -83,11 +92,11 @@ def recall_bars(frame: pd.DataFrame, *, data: str = "", definition: str = "hit")
                 "xshift": 5,
                 "showarrow": False,
             }
-            for method, number, end in zip(methods, value, np.nan_to_num(whisker), strict=True)
+            for method, number, tip in zip(methods, value, np.nan_to_num(whisker), strict=True)
         ]
         left = (column - 1) * (width + _GAP)
         axes[f"xaxis{suffix}"] = {
-            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, _ROOM * reach],
+            "anchor": f"y{suffix}", "domain": [left, left + width], "range": [0, _ROOM * end],
             "nticks": 4, "title": {"text": f"R@{k} (%)"},
         }  # fmt: skip
         axes[f"yaxis{suffix}"] = {

@@ -47,6 +47,17 @@ def test_bars_show_one_panel_per_k_with_whiskers_and_numbers():
     assert "%" in figure.layout.xaxis.title.text
 
 
+def test_figures_that_stand_together_share_their_axes():
+    low, high = frame(), frame().assign(recall=lambda rows: 3 * rows["recall"], high=lambda rows: 3 * rows["high"])
+    reach = recall.furthest([low, high])
+    assert reach == pytest.approx({k: high[high["k"] == k]["high"].max() for k in (1, 5, 10)})
+    drawn = [recall.recall_bars(part, reach=reach) for part in (low, high)]
+    for axis in ("xaxis", "xaxis2", "xaxis3"):
+        ends = [figure.layout[axis].range[1] for figure in drawn]
+        assert ends[0] == pytest.approx(ends[1])
+        assert recall.recall_bars(low).layout[axis].range[1] < ends[0]
+
+
 def test_controls_are_hatched_and_methods_are_not():
     shapes = recall.recall_bars(frame()).data[0].marker.pattern.shape
     assert list(shapes) == ["", "", HATCH]

@@ -28,6 +28,7 @@ from analysis.retrieval.interventions import parse
 from analysis.retrieval.interventions.fitting import fit
 from analysis.retrieval.task import space_from_store
 from analysis.store import Store, open_store
+from pages.components.live import opening
 from pages.components.shared import caching
 from tests.data.writers import blank, saved
 from tests.fake_hub import use_hub
@@ -135,6 +136,26 @@ def test_the_list_on_screen_is_the_librarys(
         assert f"{place.similarity:.3f}".replace("-", "\N{MINUS SIGN}") in line
         moved = place.other_rank - place.rank
         assert ("same place" if moved == 0 else f"{'up' if moved > 0 else 'down'} {abs(moved):,}") in line
+
+
+def test_what_the_page_opened_on_is_there_after_a_click_and_a_reload(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = "removal:attribution,share=0.01"
+    monkeypatch.setattr(opening, "rescued", lambda store, task: (method, 3, 5, 12, 1))
+    monkeypatch.setenv("RETRIEVALLENS_CACHE", str(folder / "cache"))
+    app = AppTest.from_file(PAGE, default_timeout=120)
+    app.query_params["store"] = "tiny-qwen2_vl"
+    app.run()
+    assert "method" not in app.query_params, "nobody chose it: a link to the page is one step of the browser"
+    app.radio(key="_live_source").set_value("upload").run()
+    app.text_area(key="_live_text").set_value("a dog").run()
+    asked = {key: str(value if isinstance(value, str) else value[0]) for key, value in app.query_params.items()}
+    assert (asked["source"], asked["method"]) == ("upload", method)
+    assert "query" not in asked
+    again = run(folder, monkeypatch, **asked)
+    assert "After: removal by attribution" in words(app)
+    assert "After: removal by attribution" in words(again)
 
 
 def test_leaving_out_a_role_by_chip_changes_address_and_list(

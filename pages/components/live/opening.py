@@ -18,6 +18,7 @@ _OPENED = "_live_opened_on"
 def settle(store: Store, task: str) -> None:
     """Where neither link nor visitor has asked for anything yet: the first rescued query, with the method that does it."""
     if any(state.get(key) is not None for key in ASKED):
+        _write_down()
         return
     found = rescued(store, task)
     chosen: dict[str, object] = {state.SOURCE: "data"}
@@ -27,6 +28,19 @@ def settle(store: Store, task: str) -> None:
         st.session_state[_OPENED] = (caching.store_id(store), task, query, method), (count, before, after)
     for key, value in chosen.items():
         state.keep(key, value, default=value)  # the address stays as it is: nobody chose this, and back is one step
+
+
+def _write_down() -> None:
+    """Once the visitor has chosen anything, what the page opened on and he kept belongs to the address: a reload lost it."""
+    if _OPENED not in st.session_state or not any(key in st.query_params for key in ASKED):
+        return
+    _, _, query, method = st.session_state[_OPENED][0]
+    shown = {state.SOURCE: "data", state.QUERY: str(query), state.METHOD: method}
+    if state.get(state.SOURCE) != "data":
+        del shown[state.QUERY]
+    for key, value in shown.items():
+        if key not in st.query_params and state.get(key) == value:
+            state.put(key, value)
 
 
 def rescued(store: Store, task: str) -> tuple[str, int, int, int, int] | None:

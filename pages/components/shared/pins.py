@@ -215,10 +215,7 @@ def _ask(finding: Finding, picture: bytes | None, names: list[str]) -> None:
         ):
             problem = st.session_state.pop("_pin_problem", "")
             if not problem:
-                st.toast(
-                    f"Pinned to “{gallery.escape(st.session_state[_LAST], 60)}”. The page Findings has it.",
-                    icon=":material/keep:",
-                )
+                state.say_next(f"Pinned to “{gallery.escape(st.session_state[_LAST], 60)}”. The page Findings has it.")
                 st.rerun()
             st.error(problem, icon=":material/error:")
 

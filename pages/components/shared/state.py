@@ -135,7 +135,7 @@ KNOWN = frozenset(value for name, value in dict(globals()).items() if name.isupp
 LONGEST, MOST_VALUES = 4000, 20  # characters of a value, values of a parameter: what links and pins keep
 _MEMORY = "_last_values"
 _SHOWN = "_shown_values"
-_NOTICES, _ONCE = "_notices", "_looked_up"
+_NOTICES, _ONCE, _NEXT = "_notices", "_looked_up", "_said_next"
 Found = TypeVar("Found")
 _NAMED, _CHOSEN, _SEEN = "_named_in_address", "_chosen_params", "_seen_views"
 MOST_VIEWS = 200  # addresses of a visit whose view comes back as it was
@@ -468,8 +468,15 @@ def notice(sentence: str) -> None:
             _show_notice(slot, sentence)
 
 
+def say_next(sentence: str) -> None:
+    """What the next run of the page tells in passing: a toast of this one would be gone with it."""
+    st.session_state[_NEXT] = sentence
+
+
 def begin_notices() -> None:
     """Start of a run: nothing to say yet, nothing looked up."""
+    if (sentence := st.session_state.pop(_NEXT, None)) is not None:
+        st.toast(sentence, icon=":material/keep:")
     st.session_state.pop(_NOTICES, None)
     st.session_state[_ONCE] = {}
 
