@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from analysis.concepts.names import FUNCTION_WORDS
+
 EXAMPLES = 20  # strongest samples whose words count
 NAME_WEIGHT = 0.5  # of a word of the name, as a share of all that its captions can say of a word
 LABEL_SCORE = 2.0  # a word in somebody's label outranks whatever captions say
@@ -21,6 +23,13 @@ LABEL_SCORE = 2.0  # a word in somebody's label outranks whatever captions say
 def tokens(text: str) -> list[str]:
     """Lower-case words, plurals as their singulars: "Two boxes, dogs" -> two, box, dog."""
     return [_singular(word) for word in re.findall(r"[^\W_]+", text.lower())]
+
+
+def sought(words: str) -> list[str]:
+    """What a search is for: its words without articles, prepositions and their like, which half of all captions hold; where
+    it has no others, those."""
+    every = list(dict.fromkeys(tokens(words)))
+    return [word for word in every if word not in FUNCTION_WORDS] or every
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Index:
         """(K,) how well each concept fits, 0 where a word is missing in its name, captions and label. A bare number finds
         the concept of that id, above all others."""
         n_concepts = self.weights.shape[0]
-        wanted = list(dict.fromkeys(tokens(words)))
+        wanted = sought(words)
         score = np.zeros(n_concepts)
         if not wanted:
             return score
@@ -84,7 +93,7 @@ def build_index(
 
 def highlighted(text: str, words: str, marks: tuple[str, str] = ("‹", "›")) -> str:
     """The text with the words that were searched for between marks."""
-    wanted = set(tokens(words))
+    wanted = set(sought(words))
     return re.sub(
         r"[^\W_]+", lambda m: f"{marks[0]}{m[0]}{marks[1]}" if _singular(m[0].lower()) in wanted else m[0], text
     )
@@ -93,7 +102,7 @@ def highlighted(text: str, words: str, marks: tuple[str, str] = ("‹", "›")) 
 def why(words: str, name: str, label: str, captions: Sequence[str]) -> str:
     """Why a concept was found, in one line: label or name that says a word, how many of its strongest captions do, and the
     first of them with the words marked."""
-    wanted = set(tokens(words))
+    wanted = set(sought(words))
     parts = []
     for kind, text in (("label", label), ("name", name if name != label else "")):
         if wanted & set(tokens(text)):

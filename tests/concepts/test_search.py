@@ -38,6 +38,14 @@ def test_every_word_must_be_there() -> None:
     assert not index().search("").any()
 
 
+def test_articles_and_prepositions_of_a_sentence_do_not_count() -> None:
+    assert index().search("the dog with a").tolist() == index().search("dog").tolist()
+    assert (index().search("on the grass") > 0).tolist() == (index().search("grass") > 0).tolist()
+    assert (index().search("on") > 0).any(), "alone they are what is looked for"
+    assert highlighted("a dog on grass", "a dog on the beach") == "a ‹dog› on grass"
+    assert "‹on›" not in why("a dog on the beach", "", "", TEXTS[:1])
+
+
 def test_a_name_and_a_label_outrank_captions() -> None:
     assert index().search("grass").argmax() == 3
     assert index().search("grass", {2: "grass snake"}).argmax() == 2
