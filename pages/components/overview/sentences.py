@@ -28,6 +28,11 @@ class ModalityShares:
     image_share: float = float("nan")  # of the live concepts
     outstanding: tuple[tuple[int, float, bool], ...] = ()  # see analysis.concepts.kde.outstanding
 
+    @property
+    def lean(self) -> float:
+        """Share of the live concepts that belongs to text, less the share that belongs to pictures."""
+        return self.text_share - self.image_share
+
 
 def modality_shares(score: np.ndarray, energy: np.ndarray) -> ModalityShares:
     """score (K,) with NaN for dead concepts, energy (K,). Without live concepts the shares are NaN."""
@@ -164,11 +169,11 @@ def headlines(
             names[0] + also + "".join(f" · {name} {value}" for name, value in zip(names[1:], values[1:], strict=True))
         )
 
-    text = [percent(share.text_energy) for share in shares]
+    lean = ["–" if np.isnan(share.lean) else f"{points(share.lean)} points" for share in shares]
     half = [f"{readout[0.5]:,}" for readout in readouts]
     recall, whitened = zip(*(_before_after(table, k) for table in results), strict=True)
     return [
-        ("Energy in text concepts", text[0], beside(text)),
+        ("Text minus image concepts", lean[0], beside(lean)),
         ("Concepts with half of the energy", half[0], beside(half)),
         (f"R@{k}: base → removal", recall[0], beside(recall, f", ReAlign {whitened[0]}" if whitened[0] else "")),
     ]

@@ -35,7 +35,7 @@ class Verdict:
 def text_verdict(shares: Sequence[ModalityShares], contrastive: Sequence[bool]) -> Verdict:
     """Concepts of MLLMs lean to text, those of contrastive models are more balanced."""
     paper = "concepts of MLLMs lean to text, those of CLIP and SigLIP2 are more balanced (Figure 2, no numbers)."
-    lean = [share.text_share - share.image_share for share in shares]
+    lean = [share.lean for share in shares]
     mllm = [value for value, other in zip(lean, contrastive, strict=True) if not other and not np.isnan(value)]
     dual = [value for value, other in zip(lean, contrastive, strict=True) if other and not np.isnan(value)]
     if not mllm or not dual:
