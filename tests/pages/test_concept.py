@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -414,3 +415,13 @@ def test_filters_of_belief_density_and_effect(measured: Path, monkeypatch: pytes
     assert shown(named="name holds") == set(table.index[live & (table["name"] != "")])
     assert shown(density="constant") == {IMAGE_ONLY, TEXT_ONLY}
     assert shown(effect="helps recall") == set(table.index[live & (table["effect"] < 0)])
+
+
+def test_the_sentence_of_a_concept_without_a_name_fits_its_number() -> None:
+    row = pd.Series({"word_f1": 0.2, "word_auroc": 0.6, "modality_score": 0.9})
+    assert "no word predicts on which unseen captions" in belief.sentence(row, False, 0.1)
+    row["word_f1"] = 0.57
+    said = belief.sentence(row, False, 0.1)
+    assert "no word predicts" not in said
+    assert "no word holds on both halves of the captions" in said
+    assert "0.57" in said

@@ -28,10 +28,12 @@ def sentence(row: pd.Series, named: bool, untrained: float | None) -> str:
     control = "" if untrained is None or np.isnan(untrained) else f", untrained SAE {untrained:.2f}"
     if named:
         return f"Its name predicts on which unseen {where} it fires: F1 **{f1:.2f}**, AUROC {auroc:.2f}{control}."
-    return (
-        f"**No shared meaning found**: no word predicts on which unseen {where} it fires (F1 {f1:.2f}{control}). "
-        "It may still stand for something that captions do not say."
-    )
+    why = f"no word predicts on which unseen {where} it fires (F1 {f1:.2f}{control})"
+    if f1 >= SUPPORTED_F1:
+        why = (
+            f"no word holds on both halves of the {where}, though the best of each has F1 {f1:.2f} on average{control}"
+        )
+    return f"**No shared meaning found**: {why}. It may still stand for something that captions do not say."
 
 
 def second_sentence(row: pd.Series, untrained: float | None) -> str:
