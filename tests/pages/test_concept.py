@@ -13,6 +13,7 @@ from analysis.build.concept_effects import measure_concept_effects
 from analysis.concepts import examples
 from analysis.concepts.examples import Firing
 from analysis.store import notebook, open_store
+from pages.components.concepts import belief
 from tests.pages.opening import open_page, sentences, words
 from tests.synthetic_store import BOAT_IMAGE, BOAT_TEXT, BRIDGE, IMAGE_ONLY, TEXT_ONLY, keep_untrained, make_store
 
