@@ -38,9 +38,10 @@ def section(store: Store, *, task: str | None = None) -> None:
     boards = [leaderboard(effects, task, hurts=hurts) for hurts in (True, False)]
     sure = [int(((board["low"] > 0) | (board["high"] < 0)).sum()) for board in boards]
     st.markdown(
-        f"On {task} (mean recall {100 * float(base.iloc[0]):.1f} %), removing one of **{sure[0]:,}** concepts surely raises "
-        f"recall, removing one of **{sure[1]:,}** surely lowers it; {len(base):,} were tried.",
-        help=f"{HOW} Surely: the interval leaves out 0; of concepts without any effect one in forty does so on either side.",
+        f"On {task} (mean recall {100 * float(base.iloc[0]):.1f} %), removing one of **{sure[0]:,}** concepts raises recall "
+        f"and one of **{sure[1]:,}** lowers it by an interval that leaves out 0; of {len(base):,} tried, chance alone gives about "
+        f"{len(base) / 40:.0f} on either side.",
+        help=HOW,
     )
     for column, board, words, hurts in zip(
         st.columns(2, gap="medium"), boards, ("Hurt most", "Help most"), (True, False), strict=True
@@ -70,5 +71,8 @@ def _side(store: Store, task: str, board: pd.DataFrame, words: str, *, hurts: bo
         "retrieval_lab", f"Remove these {len(top)} in the lab" if len(top) > 1 else "Remove it in the lab",
         icon=":material/science:", store=caching.store_id(store), task=task,
         method=together.spec,
-        help="They were found on the same queries, so part of their gain together is chance: see the control in the lab.",
     )  # fmt: skip
+    if len(top) > 1:
+        st.caption(
+            "Found on these same queries: part of what they do together is chance. As many random ones stand beside."
+        )
