@@ -39,8 +39,8 @@ def section(store: Store, *, task: str | None = None) -> None:
     sure = [int(((board["low"] > 0) | (board["high"] < 0)).sum()) for board in boards]
     st.markdown(
         f"On {task} (mean recall {100 * float(base.iloc[0]):.1f} %), removing one of **{sure[0]:,}** concepts raises recall "
-        f"and one of **{sure[1]:,}** lowers it by an interval that leaves out 0; of {len(base):,} tried, chance alone gives about "
-        f"{len(base) / 40:.0f} on either side.",
+        f"and one of **{sure[1]:,}** lowers it by an interval that leaves out 0; of {len(base):,} tried, chance alone gives "
+        f"about {len(base) / 40:.0f} on either side.",
         help=HOW,
     )
     for column, board, words, hurts in zip(
