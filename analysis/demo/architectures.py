@@ -254,7 +254,7 @@ def build_paligemma2(captions: Iterable[str]) -> tuple[PaliGemmaForConditionalGe
 
 
 def build_chameleon(captions: Iterable[str]) -> tuple[ChameleonForConditionalGeneration, ChameleonProcessor]:
-    """2.6 M parameters: a language model of the sizes of `build_qwen2_vl` whose vocabulary has 512 words for pieces of
+    """2.5 M parameters: a language model of the sizes of `build_qwen2_vl` whose vocabulary has 512 words for pieces of
     pictures, and the encoder that finds 36 of them in a picture. It reads pictures at half their side: at the full one its
     convolutions cost five times as much, and a piece of 8 pixels is then 16 of the picture, as everywhere here."""
     tokenizer = _chameleon_tokenizer(captions)
@@ -265,7 +265,7 @@ def build_chameleon(captions: Iterable[str]) -> tuple[ChameleonForConditionalGen
         vq_config={
             "resolution": side,
             "base_channels": 32,
-            "channel_multiplier": [1, 2, 2, 3],  # three halvings: 48 pixels become 6 x 6 pieces
+            "channel_multiplier": [1, 1, 2, 3],  # three halvings: 48 pixels become 6 x 6 pieces
             "num_res_blocks": 1,
             "latent_channels": 64,
             "embed_dim": 16,

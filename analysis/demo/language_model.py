@@ -72,7 +72,7 @@ STAGES = {
     "qwen3-vl-mini": QWEN2.named("qwen3"),
     "paligemma2-mini": QWEN2.named("paligemma", vision=False),
     "chameleon-mini": Stages(
-        vision=Stage("chameleon-pictures", steps=800, batch_size=48, rate=2e-3, warmup=40, floor=0.05),
+        vision=Stage("chameleon-pictures", steps=2400, batch_size=48, rate=2e-3, warmup=40, floor=0.05),
         text=replace(QWEN2.text, name="chameleon-text"),
         align=None,
         joint=replace(QWEN2.joint, name="chameleon-joint"),
