@@ -30,8 +30,8 @@ def main() -> None:
             view = lab_view.LabView(store, task, after, k, ks, definition, pool, others[0] if others else "", added)
             method_builder.build(method_builder.Builder(store, "lab_method", partners=others), asked)
             row.command = view.command()
-            row.title = f"{store.label}, {name}: {view.after.label}"
             row.facts = _facts(view)
+            row.title = f"{store.label}, {name}: {view.after.label}{_change(view, row.facts)}"
         layout.store_facts(store)
         if name is not None:
             lab_view.facts(view)
@@ -74,6 +74,12 @@ def _facts(view: lab_view.LabView) -> dict[str, float]:
         return {}
     frame = view.recall_of((BASE, view.after))
     return {f"{row.method}, R@{row.k}": round(float(row.recall), 5) for row in frame.itertuples(index=False)}
+
+
+def _change(view: lab_view.LabView, facts: dict[str, float]) -> str:
+    """What stands behind the name of the view where it is pinned as a whole: recall before and after."""
+    before, after = (facts.get(f"{method.label}, R@{view.k}") for method in (BASE, view.after))
+    return "" if before is None or after is None else f", R@{view.k} {100 * before:.1f} → {100 * after:.1f} %"
 
 
 with guard():

@@ -81,3 +81,9 @@ def test_the_map_shows_pictures_beside_the_pointer(page, shots: Path) -> None:
     page.screenshot(path=shots / "map.png")
     page.mouse.move(5, 5)
     page.locator("[data-testid=map-pictures]").wait_for(state="hidden")
+    page.get_by_text("PCA", exact=True).first.click()  # another chart takes the place of the first
+    page.wait_for_timeout(2500)
+    x, y = center(page, "document.querySelector('.js-plotly-plot .scatterlayer .points path')")
+    page.mouse.move(x - 4, y)
+    page.mouse.move(x, y)
+    page.locator("[data-testid=map-pictures] img").first.wait_for(state="visible")

@@ -1,5 +1,6 @@
-// Shows the pictures of the concept under the pointer beside it. The chart belongs to the page; this only listens to it.
-const PATIENCE = 100, PAUSE = 200; // looks for the chart as often, milliseconds apart
+// Shows the pictures of the concept under the pointer beside it. The chart belongs to the page, which draws another one after
+// a search or for another method; this only listens to the one that stands there.
+const PAUSE = 200; // milliseconds between two looks for it
 
 export default function ({ data }) {
   const box = document.createElement("div");
@@ -9,7 +10,7 @@ export default function ({ data }) {
   });
   box.dataset.testid = "map-pictures";
   document.body.appendChild(box);
-  let plot = null, looked = 0;
+  let plot = null, emitter = null;
 
   const show = ({ points, event }) => {
     const found = points && points.length ? data.pictures[String(points[0].customdata)] : undefined;
@@ -30,21 +31,24 @@ export default function ({ data }) {
   const hide = () => { box.style.display = "none"; };
   const look = () => {
     const found = document.querySelector(`.${CSS.escape(data.chart)} .js-plotly-plot`);
-    if (found && found.on) {
-      plot = found;
-      plot.on("plotly_hover", show);
-      plot.on("plotly_unhover", hide);
-      clearInterval(timer);
-    } else if (++looked > PATIENCE) clearInterval(timer);
+    if (!found || !found.on || (found === plot && found._ev === emitter)) return;
+    leave();
+    [plot, emitter] = [found, found._ev];
+    plot.on("plotly_hover", show);
+    plot.on("plotly_unhover", hide);
+  };
+  const leave = () => {
+    hide();
+    if (plot && plot.removeListener) {
+      plot.removeListener("plotly_hover", show);
+      plot.removeListener("plotly_unhover", hide);
+    }
   };
   const timer = setInterval(look, PAUSE);
   look();
   return () => {
     clearInterval(timer);
-    if (plot && plot.removeListener) {
-      plot.removeListener("plotly_hover", show);
-      plot.removeListener("plotly_unhover", hide);
-    }
+    leave();
     box.remove();
   };
 }
