@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from analysis.errors import StoreError
 from analysis.store import notes_database as db
-from analysis.store.finding import from_json, to_json
+from analysis.store.finding import checked, from_json, to_json
 from analysis.store.notebook import finding, findings, insert_finding, insert_label
 
 FORMAT = "retrievallens-notes"
@@ -88,7 +88,7 @@ def import_json(notes: Path, text: str) -> dict[str, int]:
         before = _count(connection)
         new = sum(_take_label(connection, row) for row in given)
         for entry in entries:
-            insert_finding(connection, from_json(entry))
+            insert_finding(connection, checked(from_json(entry)))
         return {"labels": new, "findings": _count(connection) - before}
 
 

@@ -32,14 +32,14 @@ def settle(store: Store, task: str) -> None:
 
 def _write_down() -> None:
     """Once the visitor has chosen anything, what the page opened on and he kept belongs to the address: a reload lost it."""
-    if _OPENED not in st.session_state or not any(key in st.query_params for key in ASKED):
+    if _OPENED not in st.session_state or not any(state.address(key) is not None for key in ASKED):
         return
     _, _, query, method = st.session_state[_OPENED][0]
     shown = {state.SOURCE: "data", state.QUERY: str(query), state.METHOD: method}
     if state.get(state.SOURCE) != "data":
         del shown[state.QUERY]
     for key, value in shown.items():
-        if key not in st.query_params and state.get(key) == value:
+        if state.address(key) is None and state.get(key) == value:
             state.put(key, value)
 
 
