@@ -22,8 +22,9 @@ def main() -> None:
         row.pinnable = False
         chosen = _collection(known)
         found = _findings(chosen)
-        row.command = commands.deck(chosen) if chosen and not _filtered() else commands.notes()
-        _actions(chosen, found)
+        whole = bool(chosen) and not _filtered()
+        row.command = commands.deck(chosen) if whole else commands.notes()
+        _actions(chosen, found, whole=whole)
     _brought_back()
     if not found:
         _nothing(chosen, bool(known))
@@ -35,7 +36,7 @@ def main() -> None:
         uid = found[0].id
     left, right = st.columns([5, 8], gap="medium")
     with left:
-        listing.show(found, uid, ordered=bool(chosen) and not _filtered())
+        listing.show(found, uid, ordered=whole)
     with right, guard("The finding", stop=False):
         opened.show(uid, names)
 
@@ -84,12 +85,12 @@ def _filtered() -> bool:
     return any(st.session_state.get(key) for key in (state.SEARCH, state.TAG, state.AUTHOR))
 
 
-def _actions(collection: str, found: list[Finding]) -> None:
-    """Present, export, and what is done to a collection as a whole."""
+def _actions(collection: str, found: list[Finding], *, whole: bool) -> None:
+    """Present, export, and what is done to a collection as a whole. whole: all findings of the collection are listed."""
     if found and st.button("Present", key="present", icon=":material/slideshow:"):
         state.open_page("present", collection=collection or None)
     if found:
-        export.popover(collection or EVERY, found, whole=bool(collection) and not _filtered())
+        export.popover(collection or EVERY, found, whole=whole)
     with st.popover("More", icon=":material/more_horiz:", type="tertiary", key=standard.more()):
         st.caption("The paper's findings, measured on the models in this cache, as a collection:")
         standard.button("row")

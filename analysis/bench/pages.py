@@ -101,13 +101,13 @@ def _reruns(server: Server, store: Store, sizes: Sizes) -> dict[str, list[float]
     for page, parameters in PAGES.items():
         with Visitor(server, page) as visitor:
 
-            def ask(i: int, visitor: Visitor = visitor, parameters: str = parameters) -> Run:
+            def ask(i: int, visitor: Visitor = visitor, page: str = page, parameters: str = parameters) -> Run:
                 query = parameters.format(store=_name(store), concept=concepts[i % len(concepts)], i=i % 3)
-                return visitor.run(query)
+                run = visitor.run(query)
+                return run if page in OF_NO_STORE else _showing(run, store.backbone)
 
-            first = [ask(i) for i in range(3)]
-            if page not in OF_NO_STORE:
-                _showing(first[-1], store.backbone)
+            for i in range(3):
+                ask(i)
             found[page or "overview"] = [ask(i).seconds for i in range(sizes.reruns)]
     return found
 

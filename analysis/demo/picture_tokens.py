@@ -11,6 +11,7 @@ longer used is moved to a place that the encoder now gives: without this, few co
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,6 @@ class PictureTokenTraining:
         self.mean, self.std = mean_and_std(AutoProcessor.from_pretrained(tower))
         self.decoder = Decoder(self.encoder.config.latent_channels, self.tower.config.hidden_size)
         self.codebook = Codebook(self.codes)
-        some = torch.cat([self._seen(train.pictures[i : i + 100])[1] for i in range(0, min(1000, len(train)), 100)])
-        self.centre, self.variance = some.mean(0), some.var(0).sum()
         for layer in self.encoder.modules():  # as transformers draws them, pictures differ in the latents by hundredths
             if isinstance(layer, nn.Conv2d):
                 layer.reset_parameters()
@@ -119,14 +118,21 @@ class PictureTokenTraining:
         latents = self.encoder.quant_conv(self.encoder.encoder(pixels))
         quantised, _, found = self.encoder.quantize(latents)
         painted, said, whole = self.decoder(self.encoder.post_quant_conv(quantised if rounded else latents))
-        states, embeddings = self._seen(pictures)
+        (states, embeddings), (centre, variance) = self._seen(pictures), self._usual
         losses = {
             "pixels": F.l1_loss(painted, pixels),
             "sight": F.mse_loss(said.flatten(2).transpose(1, 2), states),
-            "whole": (whole - (embeddings - self.centre)).square().sum(1).mean() / self.variance,
+            "whole": (whole - (embeddings - centre)).square().sum(1).mean() / variance,
             "commitment": F.mse_loss(latents, quantised.detach()) / latents.var((0, 2, 3)).mean(),
         }
         return losses, found, latents.permute(0, 2, 3, 1).flatten(0, 2)
+
+    @cached_property
+    def _usual(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean (W,) and variance of the tower's embeddings, of the first 1,000 pictures; not asked of a stage that is done."""
+        pictures = self.train.pictures[:1000]
+        some = torch.cat([self._seen(pictures[i : i + 100])[1] for i in range(0, len(pictures), 100)])
+        return some.mean(0), some.var(0).sum()
 
     @torch.no_grad()
     def _seen(self, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

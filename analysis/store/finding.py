@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from pydantic import TypeAdapter, ValidationError
 
 from analysis.errors import DataError, StoreError
+from analysis.store.manifest import first_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,10 +253,9 @@ def checked(finding: Finding) -> Finding:
         parts = tuple(_adapter(type(part)).validate_python(asdict(part)) for part in finding.parts)  # type: ignore[arg-type]
         return replace(_adapter(Finding).validate_python(plain), parts=parts, picture=finding.picture)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))[:120]
+        place, problem = first_problem(error)
         raise StoreError(
-            f"An entry is no finding ({place}: {first['msg']}); expected what `notes export` writes."
+            f"An entry is no finding ({place}: {problem}); expected what `notes export` writes."
         ) from error
 
 

@@ -248,15 +248,20 @@ _MANIFEST: TypeAdapter[Any] = TypeAdapter(_Manifest)
 _DERIVED: TypeAdapter[Any] = TypeAdapter(_Derived)
 
 
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """(where, what) of the first thing whose type is wrong."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the whole"
+    return place[:120], first["msg"]
+
+
 def _typed(adapter: TypeAdapter[Any], raw: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         typed: dict[str, Any] = adapter.validate_python(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the whole"
+        place, problem = first_problem(error)
         raise StoreError(
-            f"{where} lacks a part of the contract: {place[:120]} ({first['msg']}); copy the store again, or run its build "
-            "again."
+            f"{where} lacks a part of the contract: {place} ({problem}); copy the store again, or run its build again."
         ) from error
     if adapter is _MANIFEST:
         for place, names in _REQUIRED.items():

@@ -75,8 +75,7 @@ def import_json(notes: Path, text: str) -> dict[str, int]:
         if whole["format"] != FORMAT:
             raise KeyError("format")
         entries, given = list(whole["findings"]), list(whole["labels"])
-        text.encode()  # half of a surrogate pair is no text
-        json.dumps(whole, ensure_ascii=False).encode()
+        json.dumps(whole, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"This is no export of notes ({error}); expected what `notes export` writes.") from error
     if whole.get("schema") != db.NOTES_SCHEMA:

@@ -65,23 +65,16 @@ class LabView:
     @property
     def control(self) -> Intervention | None:
         """As many random concepts as the view's set of concepts, with its other steps."""
-        chosen = self.after.controlled
-        seeds = seeds_for(self.pairs)
-        return (
-            None
-            if chosen is None
-            else random_control(chosen, n_concepts=self.store.n_concepts, within=self.controlled, seeds=seeds)
-        )
+        chosen, size = self.after.controlled, self.store.n_concepts
+        if chosen is None:
+            return None
+        return random_control(chosen, n_concepts=size, within=self.controlled, seeds=seeds_for(self.pairs))
 
     @property
     def untrained(self) -> Intervention | None:
         """As many concepts of the untrained SAE as the view's set of concepts."""
-        chosen = self.after.controlled
-        return (
-            None
-            if chosen is None
-            else untrained_control(chosen, n_concepts=self.store.n_concepts, within=self.controlled)
-        )
+        chosen, size = self.after.controlled, self.store.n_concepts
+        return None if chosen is None else untrained_control(chosen, n_concepts=size, within=self.controlled)
 
     @cached_property
     def untrained_problem(self) -> str:
